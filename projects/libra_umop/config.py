@@ -1,0 +1,101 @@
+"""Every config key that this project adds to Detectron2, once.
+
+``add_libra_umop_config(cfg)`` adds them to a :func:`detectron2.config.get_cfg` node. Importing this
+module also registers every component that the keys name. What Detectron2 already has a key for
+(``SMOOTH_L1_BETA``, ``BBOX_REG_LOSS_TYPE``, ``FOCAL_LOSS_GAMMA``, ``DEFORM_ON_PER_STAGE`` ...) is
+read from that key. At its defaults no key here changes what a Detectron2 config builds.
+"""
+
+from detectron2.config import CfgNode as CN
+
+from . import modeling  # noqa: F401  (registers the components)
+
+
+def add_libra_umop_config(cfg: CN) -> None:
+    """Add the keys of this project to ``cfg``, in place.
+
+    Args:
+        cfg: the node that :func:`detectron2.config.get_cfg` returns.
+    """
+    _add_sampling(cfg)
+    _add_feature_pyramid(cfg)
+    _add_box_losses(cfg)
+    _add_dense_detectors(cfg)
+    _add_backbones(cfg)
+    _add_solver(cfg)
+    _add_data(cfg)
+    _add_engine(cfg)
+    _add_test(cfg)
+    _add_analysis(cfg)
+
+
+def _add_sampling(cfg: CN) -> None:
+    """Sample level: which proposals and anchors the heads learn from (Libra R-CNN, section 3.1)."""
+    # How LibraROIHeads draws negatives: "random" (Detectron2's) or "iou_balanced".
+    cfg.MODEL.ROI_HEADS.NEGATIVE_SAMPLER = "iou_balanced"
+    # How LibraROIHeads draws positives: "random" (Detectron2's) or "instance_balanced".
+    cfg.MODEL.ROI_HEADS.POSITIVE_SAMPLER = "instance_balanced"
+    cfg.MODEL.ROI_HEADS.IOU_BALANCED = CN()
+    # K, the number of equal bins over the negatives' IoU range; >= 1.
+    cfg.MODEL.ROI_HEADS.IOU_BALANCED.NUM_BINS = 3
+    # f, the IoU below which FLOOR_FRACTION of the negatives is drawn at random; [0, 0.5).
+    cfg.MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_IOU = 0.0
+    # r, that fraction; [0, 1].
+    cfg.MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_FRACTION = 0.0
+    # Where the bins end: "threshold" (the paper: at the background threshold) or "observed" (the
+    # reference code: at the largest IoU of all boxes, ground truth included).
+    cfg.MODEL.ROI_HEADS.IOU_BALANCED.BIN_RANGE = "threshold"
+    # LibraRPN: at most this many negatives for each positive anchor; <= 0 is no limit (the paper).
+    # The released Libra configs use 5.
+    cfg.MODEL.RPN.NEG_POS_RATIO = -1.0
+
+
+def _add_feature_pyramid(cfg: CN) -> None:
+    """Feature level: the balanced feature pyramid, build_bfp_backbone (Libra R-CNN, section 3.2)."""
+    cfg.MODEL.BFP = CN()
+    # The registered pyramid that is balanced.
+    cfg.MODEL.BFP.PYRAMID = "build_resnet_fpn_backbone"
+    # Name of the level at whose size the levels are averaged and refined.
+    cfg.MODEL.BFP.REFINE_LEVEL = "p4"
+    # "non_local" (embedded Gaussian attention, the paper), "conv" (3x3) or "none".
+    cfg.MODEL.BFP.REFINE_TYPE = "non_local"
+
+
+def _add_box_losses(cfg: CN) -> None:
+    """Objective level: balanced L1, on where a head's BBOX_REG_LOSS_TYPE is "balanced_l1"
+    (Libra R-CNN, section 3.3). Its transition point beta is that head's SMOOTH_L1 beta."""
+    cfg.MODEL.BALANCED_L1 = CN()
+    # alpha, the gradient of inliers: smaller promotes them more; > 0.
+    cfg.MODEL.BALANCED_L1.ALPHA = 0.5
+    # gamma, the gradient of outliers; > 0.
+    cfg.MODEL.BALANCED_L1.GAMMA = 1.5
+    # "exact" (the equations) or "reference" (the released code; differs unless beta is 1).
+    cfg.MODEL.BALANCED_L1.FORMULA = "exact"
+
+
+def _add_dense_detectors(cfg: CN) -> None:
+    """Level imbalance and the dense detectors it is cured in (UMOP; ATSS; FCOS; RetinaNet)."""
+
+
+def _add_backbones(cfg: CN) -> None:
+    """Backbones beyond Detectron2's own."""
+
+
+def _add_solver(cfg: CN) -> None:
+    """Optimizers and schedules."""
+
+
+def _add_data(cfg: CN) -> None:
+    """One's own data."""
+
+
+def _add_engine(cfg: CN) -> None:
+    """Training that survives."""
+
+
+def _add_test(cfg: CN) -> None:
+    """Evaluation."""
+
+
+def _add_analysis(cfg: CN) -> None:
+    """Measuring the imbalance during training."""

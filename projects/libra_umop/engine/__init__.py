@@ -1,0 +1,1 @@
+"""Training: configs, trainer, hooks, checkpoints and launching."""

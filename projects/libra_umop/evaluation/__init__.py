@@ -1,0 +1,1 @@
+"""What COCOEvaluator does not give."""

@@ -1,0 +1,42 @@
+"""Fixtures that all tests share: data and peer numbers where present, and a fixed seed."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+REPO = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("LIBRA_UMOP_SHARED", REPO.parent / "shared"))
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Every test starts from the same random state and with one thread."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The root of the checkout."""
+    return REPO
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with the real COCO-form sets `bccd` and `coco_tiny`."""
+    if not (SHARED / "data" / "bccd").is_dir():
+        pytest.skip(f"the real images of bccd and coco_tiny are not at {SHARED / 'data'}")
+    return SHARED / "data"
+
+
+@pytest.fixture(scope="session")
+def peer() -> Path:
+    """Folder with checkpoints and numbers that another implementation wrote."""
+    if not (SHARED / "fixtures" / "peer").is_dir():
+        pytest.skip(f"the other implementation's fixtures are not at {SHARED / 'fixtures'}")
+    return SHARED / "fixtures" / "peer"
