@@ -1,0 +1,41 @@
+# Every target sets up what it needs by itself, then runs lines that a person could type.
+# VENV=/path, or an active environment, is used as it is if it has torch and Detectron2.
+
+PYTHON ?= python3
+VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
+RUN := $(VENV)/bin/python
+SHAPES := output/shapes
+DEMO := output/demo
+EXTRAS := backbones,dev,export,plots
+
+.PHONY: help setup setup-dev demo test lint image clean
+
+help:
+	@echo "make demo    set up, train and evaluate Libra Faster R-CNN on drawn shapes, and look at it"
+	@echo "make test    set up, and run all tests"
+	@echo "make lint    set up, and check style, types, scripts and schemas"
+	@echo "make image   build the container image for cluster training (buildah or docker)"
+	@echo "make clean   remove what the demo made"
+
+setup:
+	@$(PYTHON) tools/setup_environment.py $(VENV) --extras plots
+
+setup-dev:
+	@$(PYTHON) tools/setup_environment.py $(VENV) --extras $(EXTRAS)
+
+demo: setup
+	$(RUN) tools/make_shapes.py --output $(SHAPES)
+	$(RUN) train_net.py --config-file configs/quick/libra_faster_rcnn_R_18_FPN_shapes.yaml --dataset $(SHAPES) OUTPUT_DIR $(DEMO)
+	$(RUN) tools/contact_sheet.py --weights $(DEMO)/model_final.pth --dataset $(SHAPES) --output $(DEMO)/contact_sheet.png
+
+test: setup-dev
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2
+
+lint: setup-dev
+	PATH="$(abspath $(VENV))/bin:$$PATH" dev/linter.sh --check
+
+image:
+	dev/build_image.sh
+
+clean:
+	rm -rf $(SHAPES) $(DEMO)

@@ -1,0 +1,38 @@
+#!/usr/bin/env python3
+"""Draw the small COCO-form set of shapes that the demo trains on."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from libra_umop.data.shapes import write_shapes
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, required=True, help="folder to write the set to")
+    parser.add_argument("--num-train", type=int, default=600, help="training images (%(default)s)")
+    parser.add_argument("--num-val", type=int, default=100, help="validation images (%(default)s)")
+    parser.add_argument("--size", type=int, default=192, help="image side in pixels (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (%(default)s)")
+    args = parser.parse_args()
+    if all((args.output / "annotations" / f"{s}.json").is_file() for s in ("train", "val")):
+        print(f"keeping the set at {args.output}")
+        return 0
+    try:
+        write_shapes(
+            args.output,
+            num_train=args.num_train,
+            num_val=args.num_val,
+            size=args.size,
+            seed=args.seed,
+        )
+    except ValueError as error:
+        print(f"make_shapes: error: {error}", file=sys.stderr)
+        return 2
+    print(f"drew {args.num_train} training and {args.num_val} validation images: {args.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
