@@ -1,0 +1,153 @@
+"""The command line's part about data: one's own dataset, and how long to train on it."""
+
+import argparse
+import os
+from typing import Any, Dict, List, Optional, Set
+
+import yaml
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import get_detection_dataset_dicts
+from detectron2.utils.file_io import PathManager
+
+from ..config import add_libra_umop_config
+from ..engine.config_io import merge_file
+from ..engine.errors import ConfigError
+from .errors import DatasetError
+from .layout import Split, dataset_name, find_splits, splits_from_files
+from .registering import OwnDataset, load_dataset, register
+from .schedule import describe_solver, scale_solver, set_epochs, world_size
+
+
+def add_dataset_args(parser: argparse.ArgumentParser) -> None:
+    """Add ``--dataset`` and its relatives, ``--strict`` and ``--epochs`` to a parser."""
+    group = parser.add_argument_group("one's own data")
+    group.add_argument(
+        "--dataset",
+        metavar="DIR",
+        help="folder with images/ and annotations/{train,val[,test]}.json, or with train/, valid/"
+        " [and test/], each with _annotations.coco.json",
+    )
+    for split in ("train", "val"):
+        group.add_argument(f"--{split}-json", metavar="FILE", help=f"COCO JSON of the {split} set")
+        group.add_argument(f"--{split}-images", metavar="DIR", help=f"images of the {split} set")
+    group.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse the dataset if any annotation would have to be dropped or clipped",
+    )
+    group.add_argument(
+        "--epochs", type=float, metavar="N", help="passes over the data, instead of SOLVER.MAX_ITER"
+    )
+
+
+def configure_dataset(cfg: CfgNode, args: Any) -> List[str]:
+    """Make ``cfg`` fit the data and the number of processes that ``args`` name, in place.
+
+    The dataset is read, checked as far as that needs no decoding of images, and registered;
+    ``DATASETS.TRAIN`` and ``TEST`` name its splits, every ``NUM_CLASSES`` of a detector is its
+    number of classes; batch, learning rate and schedule are scaled.
+
+    Args:
+        cfg: merged from ``args.config_file`` and ``args.opts``, not frozen.
+        args: of a parser with Detectron2's default arguments and :func:`add_dataset_args`.
+
+    Returns:
+        lines for people: what was found in the data and what was decided.
+
+    Raises:
+        DatasetError: the data cannot be used.
+        ConfigError: arguments, config and data contradict each other.
+    """
+    given = set((args.opts or [])[::2])
+    lines: List[str] = []
+    splits = named_splits(args)
+    if splits:
+        lines += _use_dataset(cfg, args, splits, given)
+    processes = world_size(args)
+    lines += scale_solver(cfg, processes, reference=_config_file_alone(args), given=given)
+    if args.epochs is not None:
+        dicts = get_detection_dataset_dicts(
+            cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+        )
+        lines += set_epochs(cfg, args.epochs, len(dicts), given)
+    lines.append(describe_solver(cfg, processes))
+    return lines
+
+
+def named_splits(args: Any) -> Dict[str, Split]:
+    """The splits that ``--dataset`` or ``--train-json`` and its relatives name; {} if neither."""
+    files = (args.train_json, args.train_images, args.val_json, args.val_images)
+    if args.dataset is None:
+        return splits_from_files(files[:2], files[2:])
+    if any(files):
+        raise DatasetError("--dataset and --train-json, --train-images, --val-json, --val-images"
+                           " name two datasets; give one")
+    return find_splits(args.dataset)
+
+
+def _use_dataset(cfg: CfgNode, args: Any, splits: Dict[str, Split], given: Set[str]) -> List[str]:
+    name = dataset_name(args.dataset) if args.dataset else "own"
+    dataset = load_dataset(name, splits, strict=args.strict, masks=cfg.MODEL.MASK_ON)
+    lines = dataset.lines + set_num_classes(cfg, dataset, args.config_file, given)
+    names = register(dataset, os.path.join(cfg.OUTPUT_DIR, "annotations"))
+    if "DATASETS.TRAIN" not in given:
+        cfg.DATASETS.TRAIN = (names["train"],)
+    if "DATASETS.TEST" not in given:
+        evaluated = names.get("val") or names.get("test")
+        cfg.DATASETS.TEST = (evaluated,) if evaluated else ()
+    return lines
+
+
+def set_num_classes(
+    cfg: CfgNode, dataset: OwnDataset, config_file: Optional[str], given: Set[str]
+) -> List[str]:
+    """Set every ``NUM_CLASSES`` of a detector below ``MODEL`` to the number of classes.
+
+    A value is somebody's intention, and may not contradict, if it stands on the command line or in
+    ``config_file`` itself; one that comes from a ``_BASE_`` or from the defaults gives way.
+
+    Raises:
+        ConfigError: naming the key and both numbers.
+    """
+    own = _keys_of_file(config_file)
+    count = len(dataset.categories)
+    changed = []
+    for group, node in cfg.MODEL.items():
+        key = f"MODEL.{group}.NUM_CLASSES"
+        if not isinstance(node, CfgNode) or "NUM_CLASSES" not in node or group == "SEM_SEG_HEAD":
+            continue
+        if node.NUM_CLASSES == count:
+            continue
+        if key in given or key in own:
+            place = "the command line" if key in given else config_file
+            raise ConfigError(
+                f"{key} is {node.NUM_CLASSES} in {place}, but"
+                f" {dataset.splits['train'].json_file} has {count} classes; leave the key out"
+            )
+        node.NUM_CLASSES = count
+        changed.append(key)
+    return [f"{' = '.join(changed)} = {count}, from the data"] if changed else []
+
+
+def _keys_of_file(config_file: Optional[str]) -> Set[str]:
+    """Dotted names of the keys that stand in a config file itself, not in a ``_BASE_`` of it."""
+    if not config_file:
+        return set()
+    with PathManager.open(config_file, "r") as f:
+        content = yaml.safe_load(f)
+
+    def names(node: Any, prefix: str) -> Set[str]:
+        if not isinstance(node, dict):
+            return {prefix[:-1]}
+        return {name for key, value in node.items() for name in names(value, f"{prefix}{key}.")}
+
+    return names(content, "")
+
+
+def _config_file_alone(args: Any) -> CfgNode:
+    """The config without the command line's keys."""
+    cfg = get_cfg()
+    add_libra_umop_config(cfg)
+    if args.config_file:
+        merge_file(cfg, args.config_file)
+    return cfg

@@ -1,0 +1,185 @@
+"""Registering a dataset of one's own with Detectron2's catalogs."""
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Sequence
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+
+from .coco import CocoData, load_coco, write_coco
+from .errors import DatasetError, short
+from .layout import Split
+
+
+@dataclass
+class OwnDataset:
+    """A dataset whose splits are all read and agree on their classes.
+
+    Attributes:
+        name: prefix of the names in the catalogs.
+        splits: the content of "train", "val" and "test", as far as there.
+        categories: the classes, in the order of their contiguous ids.
+        registered: catalog name of each split.
+        lines: what was found out, for people.
+    """
+
+    name: str
+    splits: Dict[str, CocoData]
+    categories: List[Dict[str, Any]]
+    registered: Dict[str, str] = field(default_factory=dict)
+    lines: List[str] = field(default_factory=list)
+
+    @property
+    def class_names(self) -> List[str]:
+        """By contiguous id."""
+        return [category["name"] for category in self.categories]
+
+
+def load_dataset(
+    name: str, splits: Dict[str, Split], *, strict: bool = False, masks: bool = False
+) -> OwnDataset:
+    """Read all splits and settle the classes, which the training split declares.
+
+    Args:
+        name: of the dataset.
+        splits: from :mod:`libra_umop.data.layout`.
+        strict, masks: as for :func:`libra_umop.data.coco.load_coco`.
+
+    Raises:
+        DatasetError: a file cannot be used, or declares classes that the training split lacks.
+    """
+    loaded = {
+        key: load_coco(split.json_file, split.image_root, strict=strict, masks=masks)
+        for key, split in splits.items()
+    }
+    placeholders = placeholder_ids(list(loaded.values()))
+    categories = [c for c in loaded["train"].categories if c["id"] not in placeholders]
+    dataset = OwnDataset(name, loaded, categories)
+    for data in loaded.values():
+        _same_classes(data, loaded["train"], placeholders)
+        dataset.lines += summary(data)
+    dropped = [c["name"] for c in loaded["train"].categories if c["id"] in placeholders]
+    if dropped:
+        dataset.lines.append(
+            f"category {short(dropped[0])} only groups the others and has no box: not a class"
+        )
+    dataset.lines.append(f"{len(categories)} classes: {', '.join(dataset.class_names)}"[:200])
+    return dataset
+
+
+def placeholder_ids(splits: Sequence[CocoData]) -> List[int]:
+    """Category ids that are no classes: Roboflow writes its project's name as the first category,
+    as the supercategory of all others, and gives it no box. It is left out if all of that holds in
+    every split; any other category without boxes stays a class."""
+    used = {a["category_id"] for data in splits for a in data.annotations}
+    ids = []
+    for category in splits[0].categories:
+        others = [c for c in splits[0].categories if c is not category]
+        groups_all = others and all(c["supercategory"] == category["name"] for c in others)
+        if groups_all and category["supercategory"] == "none" and category["id"] not in used:
+            ids.append(category["id"])
+    return ids
+
+
+def _same_classes(data: CocoData, train: CocoData, placeholders: Sequence[int]) -> None:
+    names = {c["id"]: c["name"] for c in train.categories}
+    for category in data.categories:
+        if category["id"] in placeholders:
+            continue
+        ours = names.get(category["id"])
+        if ours != category["name"]:
+            there = f"is {short(ours)}" if ours is not None else "is not declared"
+            raise DatasetError(
+                f"{data.json_file}: category id {category['id']} is {short(category['name'])}, but"
+                f" {there} in {train.json_file}; all splits should declare the same classes"
+            )
+
+
+def summary(data: CocoData) -> List[str]:
+    """One line of counts, and one about what was dropped, if anything was."""
+    objects = [a for a in data.annotations if not a["iscrowd"]]
+    empty = len(data.images) - len({a["image_id"] for a in objects})
+    lines = [
+        f"{data.json_file}: {len(data.images)} images ({empty} without objects),"
+        f" {len(objects)} boxes, {len(data.annotations) - len(objects)} crowd regions"
+    ]
+    if data.repaired:
+        kinds: Dict[str, List] = {}
+        for defect in data.repaired:
+            kinds.setdefault(f"{defect.severity} {defect.kind}", []).append(defect)
+        counts = ", ".join(f"{len(d)} {kind}" for kind, d in kinds.items())
+        lines.append(
+            f"{data.json_file}: {len(data.repaired)} of {data.num_annotations_in_file} annotations"
+            f" repaired or left out ({counts}); first: {data.repaired[0]}"
+        )
+    return lines
+
+
+def register(dataset: OwnDataset, folder: str) -> Dict[str, str]:
+    """Put every split into DatasetCatalog and MetadataCatalog.
+
+    ``json_file`` of the metadata, by which COCOEvaluator evaluates, is the original file if
+    training sees exactly its content; else the cleaned content, written below ``folder``.
+
+    Returns:
+        the catalog name of each split.
+    """
+    names = {}
+    for key, data in dataset.splits.items():
+        name = _free_name(f"{dataset.name}_{key}")
+        json_file = data.json_file
+        same_categories = [c["id"] for c in data.categories] == [c["id"] for c in dataset.categories]
+        if not (data.exact and same_categories):
+            json_file = os.path.join(folder, f"{name}.json")
+            write_coco(data, dataset.categories, json_file)
+        contiguous = {c["id"]: i for i, c in enumerate(dataset.categories)}
+        DatasetCatalog.register(name, lambda d=data, c=contiguous: dataset_dicts(d, c))
+        MetadataCatalog.get(name).set(
+            json_file=json_file,
+            image_root=data.image_root,
+            evaluator_type="coco",
+            thing_classes=dataset.class_names,
+            thing_dataset_id_to_contiguous_id=contiguous,
+            source_json_file=data.json_file,
+        )
+        names[key] = name
+    dataset.registered = names
+    return names
+
+
+def _free_name(name: str) -> str:
+    """``name``, freed if it was registered here before; another one if it is someone else's."""
+    if name not in DatasetCatalog:
+        return name
+    if MetadataCatalog.get(name).get("source_json_file") is None:
+        return _free_name(f"own_{name}")
+    DatasetCatalog.remove(name)
+    MetadataCatalog.remove(name)
+    return name
+
+
+def dataset_dicts(data: CocoData, contiguous_id: Dict[int, int]) -> List[Dict[str, Any]]:
+    """Detectron2's standard dicts of one split, images by ascending id; crowd regions are kept
+    (Detectron2's mapper leaves them out of training)."""
+    records = {
+        image["id"]: {
+            "file_name": os.path.join(data.image_root, image["file_name"]),
+            "image_id": image["id"],
+            "height": image["height"],
+            "width": image["width"],
+            "annotations": [],
+        }
+        for image in data.images
+    }
+    for a in data.annotations:
+        instance = {
+            "bbox": list(a["bbox"]),
+            "bbox_mode": BoxMode.XYWH_ABS,
+            "category_id": contiguous_id[a["category_id"]],
+            "iscrowd": a["iscrowd"],
+        }
+        if "segmentation" in a:
+            instance["segmentation"] = a["segmentation"]
+        records[a["image_id"]]["annotations"].append(instance)
+    return list(records.values())
