@@ -1,0 +1,46 @@
+"""Online hard example mining for one-stage detectors: the baseline that focal loss is measured by.
+
+Letters: R anchors, K classes. Labels: -1 ignore, [0, K) foreground, K background.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["hard_negative_bce_sum"]
+
+
+def hard_negative_bce_sum(logits: Tensor, labels: Tensor, *, neg_pos_ratio: float = 3.0) -> Tensor:
+    """Binary cross entropy of all positives and of the hardest negatives only (RetinaNet, 5.1).
+
+    An anchor's loss is the sum over its K classes. All positive anchors count, and of the
+    background anchors the ``neg_pos_ratio * max(positives, 1)`` with the largest loss, so that an
+    image set without objects still teaches something. The ranking has no gradient, is exact over
+    all images given, and does not wait for the device.
+
+    Args:
+        logits: (R, K). labels: (R,) int64 in {-1} + [0, K]; rows of -1 contribute nothing.
+        neg_pos_ratio: negatives for each positive, > 0; the paper's baseline uses 3 (1:3).
+
+    Returns:
+        0-dim tensor, fp32 (fp64 for fp64 logits). Zero with a live gradient if R is 0.
+
+    Raises:
+        ValueError: if ``neg_pos_ratio`` is not positive.
+    """
+    if not neg_pos_ratio > 0:
+        raise ValueError(f"neg_pos_ratio must be > 0, got {neg_pos_ratio}")
+    num_classes = logits.shape[1]
+    x = logits if logits.dtype == torch.float64 else logits.float()
+    is_pos = (labels >= 0) & (labels < num_classes)
+    own = x.gather(1, labels.clamp(0, num_classes - 1)[:, None])[:, 0]  # (R,)
+    # bce = softplus(x) - x y, and y is 1 for the own class alone.
+    loss = F.softplus(x, threshold=40.0).sum(dim=1) - torch.where(is_pos, own, 0.0)  # (R,)
+
+    num_neg = neg_pos_ratio * is_pos.sum().clamp(min=1)
+    with torch.no_grad():
+        hardness = torch.where(labels == num_classes, loss, -1.0)
+        order = hardness.argsort(descending=True)
+        rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+    is_used = is_pos | ((labels == num_classes) & (rank < num_neg))
+    return torch.where(is_used, loss, 0.0).sum()
