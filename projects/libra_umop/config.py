@@ -78,11 +78,48 @@ def _add_dense_detectors(cfg: CN) -> None:
 
 
 def _add_backbones(cfg: CN) -> None:
-    """Backbones beyond Detectron2's own."""
+    """Backbones beyond Detectron2's own, and pyramids over any of them.
+
+    Deformable stages of build_deform_resnet_backbone and build_timm_backbone are chosen by Detectron2's
+    MODEL.RESNETS.DEFORM_ON_PER_STAGE, DEFORM_MODULATED and DEFORM_NUM_GROUPS, frozen stages by
+    MODEL.BACKBONE.FREEZE_AT, batch norms by MODEL.RESNETS.NORM.
+    """
+    # build_fpn_backbone, build_retinanet_fpn_backbone: registered name of the bottom-up network.
+    cfg.MODEL.FPN.BOTTOM_UP = "build_resnet_backbone"
+    # build_retinanet_fpn_backbone: what P6 is made from, "res5" (RetinaNet) or "p5" (ATSS, FCOS).
+    cfg.MODEL.FPN.TOP_IN_FEATURE = "res5"
+    # build_retinanet_fpn_backbone: ReLU between P6 and P7 (RetinaNet, section 3); the reference
+    # implementations of UMOP, ATSS and Libra R-CNN have none.
+    cfg.MODEL.FPN.P7_RELU = True
+
+    cfg.MODEL.TIMM = CN()
+    # build_timm_backbone: any name of timm.list_models() that has features_only.
+    cfg.MODEL.TIMM.NAME = "res2net101_26w_4s"
+    # Fetch timm's own weights of this model where MODEL.WEIGHTS is empty; needs the network once.
+    cfg.MODEL.TIMM.PRETRAINED = False
+    # A local file with these weights instead, read as tensors only; "" for none.
+    cfg.MODEL.TIMM.WEIGHTS = ""
+    # Rate of stochastic depth in the last block, rising linearly from 0; [0, 1).
+    cfg.MODEL.TIMM.DROP_PATH = 0.0
+    # Recompute activations in the backward pass: less memory, about a third more time.
+    cfg.MODEL.TIMM.GRAD_CHECKPOINT = False
+    # timm's numbers of the features to give out; empty for those that MODEL.FPN.IN_FEATURES names.
+    cfg.MODEL.TIMM.OUT_INDICES = []
+    # "LN": a layer norm on every feature (detectors on Swin); "": none.
+    cfg.MODEL.TIMM.OUT_NORM = ""
+    # More arguments of the model's constructor, e.g. {window_size: 12}; see timm's source.
+    cfg.MODEL.TIMM.ARGS = CN(new_allowed=True)
 
 
 def _add_solver(cfg: CN) -> None:
     """Optimizers and schedules."""
+    # "SGD" (Detectron2's) or "AdamW".
+    cfg.SOLVER.OPTIMIZER = "SGD"
+    # AdamW: beta_1 and beta_2, decay of the gradient's first and second moment; [0, 1).
+    cfg.SOLVER.BETAS = [0.9, 0.999]
+    # Parameters of these names (last part) get no weight decay, e.g. relative_position_bias_table;
+    # those of norms follow WEIGHT_DECAY_NORM, biases WEIGHT_DECAY_BIAS.
+    cfg.SOLVER.NO_DECAY_NAMES = []
 
 
 def _add_data(cfg: CN) -> None:
@@ -99,3 +136,14 @@ def _add_test(cfg: CN) -> None:
 
 def _add_analysis(cfg: CN) -> None:
     """Measuring the imbalance during training."""
+    cfg.ANALYSIS = CN()
+    # Measure the imbalance while training, into OUTPUT_DIR/imbalance, for tools/report.py. It
+    # changes neither losses nor gradients nor the random state.
+    cfg.ANALYSIS.ENABLED = False
+    # Iterations from one measured step to the next; >= 1.
+    cfg.ANALYSIS.PERIOD = 20
+    # Negatives per image that a measured step scores once more to find hard ones among all of
+    # them, not only among those sampled; 0 looks among those sampled.
+    cfg.ANALYSIS.NUM_PROBED_NEGATIVES = 128
+    # Part of them, by loss, that counts as hard; (0, 1].
+    cfg.ANALYSIS.HARD_FRACTION = 0.1

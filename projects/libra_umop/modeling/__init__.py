@@ -1,1 +1,8 @@
 """Detectron2 adapters, in the order the data flows; importing this package registers them all."""
+
+from . import backbones  # noqa: F401
+
+from .bfp import BFP, build_bfp_backbone  # noqa: F401
+from .fast_rcnn import BalancedL1OutputLayers  # noqa: F401
+from .roi_heads import LibraCascadeROIHeads, LibraROIHeads  # noqa: F401
+from .rpn import LibraRPN  # noqa: F401

@@ -1,0 +1,21 @@
+"""Bottom-up networks beyond Detectron2's own, and pyramids over any of them."""
+
+from .deformable import (
+    DeformBottleneckBlock,
+    DeformConv2d,
+    SelfOffsetDeformConv2d,
+    build_deform_resnet_backbone,
+)
+from .pyramids import build_fpn_backbone, build_retinanet_fpn_backbone
+from .timm import TimmBackbone, build_timm_backbone
+
+__all__ = [
+    "DeformBottleneckBlock",
+    "DeformConv2d",
+    "SelfOffsetDeformConv2d",
+    "TimmBackbone",
+    "build_deform_resnet_backbone",
+    "build_fpn_backbone",
+    "build_retinanet_fpn_backbone",
+    "build_timm_backbone",
+]
