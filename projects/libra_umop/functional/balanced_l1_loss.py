@@ -1,0 +1,92 @@
+"""Balanced L1 loss (Libra R-CNN, https://arxiv.org/abs/1904.02701, section 3.3)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+FORMULAS = ("exact", "reference")
+# exp(gamma / alpha) has to stay a number that float32 can hold.
+_MAX_RATIO = 80.0
+
+
+def balanced_l1_loss(
+    pred: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    alpha: float = 0.5,
+    gamma: float = 1.5,
+    beta: float = 1.0,
+    formula: str = "exact",
+    reduction: str = "none",
+) -> torch.Tensor:
+    """An L1 loss whose inliers weigh more: they give only 30 % of smooth L1's gradient.
+
+    Libra R-CNN, equations 5 to 7. The gradient is alpha ln(b|x| + 1) for inliers, |x| < 1, and
+    gamma for outliers; the two meet at 1, which fixes b = exp(gamma / alpha) - 1. Integrated::
+
+        L(x) = alpha / b (b|x| + 1) ln(b|x| + 1) - alpha|x|     if |x| < 1
+               gamma|x| + gamma / b - alpha                     otherwise
+
+    A transition point beta other than 1 rescales it, beta L(x / beta): still no slope at 0, still
+    gamma beyond beta.
+
+    Args:
+        pred: predictions of any shape, floating point.
+        target: what they should be, same shape.
+        alpha: smaller promotes the inliers more; > 0.
+        gamma: gradient of the outliers; > 0, at most 80 alpha.
+        beta: the |x| that parts inliers from outliers; > 0.
+        formula: "exact" is the above. "reference" is what the authors' code computes, which equals
+            it at beta = 1 only: elsewhere x is divided by beta inside the logarithm alone. The
+            released Libra RetinaNet (beta 0.11) was trained with it.
+        reduction: "none", "mean" or "sum".
+
+    Returns:
+        The loss, in the dtype that ``pred - target`` has: its shape for "none", else a scalar. The
+        "mean" over no element is 0, with a gradient, and not NaN.
+
+    Raises:
+        ValueError: a number out of its range, or an unknown ``formula`` or ``reduction``.
+    """
+    _check_arguments(alpha, gamma, beta, formula)
+    x = torch.abs(pred - target)
+    if formula == "exact":
+        loss = _exact(x, alpha, gamma, beta)
+    else:
+        loss = _reference(x, alpha, gamma, beta)
+
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return loss.sum()
+    if reduction == "mean":
+        return loss.sum() / max(loss.numel(), 1)
+    raise ValueError(f"reduction is {reduction!r}, not one of 'none', 'mean', 'sum'")
+
+
+def _exact(x: torch.Tensor, alpha: float, gamma: float, beta: float) -> torch.Tensor:
+    b = math.expm1(gamma / alpha)
+    # Continuous at beta: an outlier is the loss at beta plus a straight line. The clamp keeps b * x
+    # finite in half precision, where an unselected inf would make the gradient NaN.
+    y = x.clamp(max=beta) / beta
+    inlier = alpha / b * (b * y + 1) * torch.log(b * y + 1) - alpha * y
+    return beta * inlier + gamma * F.relu(x - beta)  # no slope at beta, where the clamp has one
+
+
+def _reference(x: torch.Tensor, alpha: float, gamma: float, beta: float) -> torch.Tensor:
+    b = math.expm1(gamma / alpha)
+    y = x.clamp(max=beta)
+    inlier = alpha / b * (b * y + 1) * torch.log(b * y / beta + 1) - alpha * y
+    # Not continuous at beta, so this one needs the selection.
+    return torch.where(x < beta, inlier, gamma * x + gamma / b - alpha * beta)
+
+
+def _check_arguments(alpha: float, gamma: float, beta: float, formula: str) -> None:
+    for name, value in (("alpha", alpha), ("gamma", gamma), ("beta", beta)):
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value}, but has to be a positive number")
+    if gamma > _MAX_RATIO * alpha:
+        raise ValueError(f"gamma is {gamma}, but has to be at most {_MAX_RATIO:g} * alpha ({alpha})")
+    if formula not in FORMULAS:
+        raise ValueError(f"formula is {formula!r}, not one of {FORMULAS}")

@@ -1,0 +1,163 @@
+"""Balanced feature pyramid, BFP (Libra R-CNN, https://arxiv.org/abs/1904.02701, section 3.2).
+
+Axes: N images, C channels, H and W of a level. Levels are listed from the finest to the coarsest.
+"""
+
+from typing import List
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+REFINE_TYPES = ("non_local", "conv", "none")
+
+
+def gather_levels(features: List[torch.Tensor], level: int) -> torch.Tensor:
+    """Average a pyramid at the size of one of its levels (equation 4): C = 1/L * sum C_l.
+
+    Args:
+        features: the L levels, each (N, C, H_l, W_l), finest first.
+        level: index of the one whose size the others are brought to: the finer by max pooling,
+            the coarser by nearest interpolation.
+
+    Returns:
+        The balanced semantic features, (N, C, H_level, W_level).
+    """
+    size = features[level].shape[-2:]
+    # mean, unlike a sum that is divided later, cannot overflow in half precision
+    return torch.stack([_resize(x, size) for x in features]).mean(dim=0)
+
+
+def scatter_levels(refined: torch.Tensor, features: List[torch.Tensor]) -> List[torch.Tensor]:
+    """Bring refined features back to the size of each level, and add them to it.
+
+    Args:
+        refined: (N, C, H, W), what :func:`gather_levels` gave, refined.
+        features: the levels, each (N, C, H_l, W_l).
+
+    Returns:
+        The strengthened levels, of the same shapes as ``features``.
+    """
+    return [x + _resize(refined, x.shape[-2:]) for x in features]
+
+
+def _resize(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    """Max pooling to a smaller ``size``, nearest interpolation to a larger one."""
+    if x.shape[-2:] == size:
+        return x
+    if x.shape[-2] >= size[0] and x.shape[-1] >= size[1]:
+        return F.adaptive_max_pool2d(x, size)
+    return F.interpolate(x, size=size, mode="nearest")
+
+
+class NonLocalRefinement(nn.Module):
+    """Embedded-Gaussian non-local block (Wang et al., CVPR 2018) at full channel width.
+
+    x + out(softmax(theta(x)^T phi(x)) g(x)), the softmax over all positions and without the
+    1/sqrt(C) of transformers. ``out`` starts at zero, and the block thus as the identity.
+    """
+
+    def __init__(self, channels: int):
+        """
+        Args:
+            channels: C, of the input, the embeddings and the output.
+        """
+        super().__init__()
+        self.theta = nn.Conv2d(channels, channels, 1)
+        self.phi = nn.Conv2d(channels, channels, 1)
+        self.g = nn.Conv2d(channels, channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+        for conv in (self.theta, self.phi, self.g):
+            nn.init.normal_(conv.weight, std=0.01)
+            nn.init.zeros_(conv.bias)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            x: (N, C, H, W).
+
+        Returns:
+            The refined features, same shape and dtype.
+        """
+        # Unscaled products of 256 channels leave float16's range, and bfloat16's three digits
+        # are too few for them; this is 2 % of a detector's arithmetic, so it runs in full.
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            embedded = x.to(self.theta.weight.dtype).contiguous(memory_format=torch.channels_last)
+            attended = self._attend(
+                _to_sequence(self.theta(embedded)),
+                _to_sequence(self.phi(embedded)),
+                _to_sequence(self.g(embedded)),
+            )
+            attended = attended.transpose(1, 2).unflatten(2, x.shape[-2:])  # (N, C, H, W)
+            return x + self.out(attended.to(embedded.dtype)).to(x.dtype)
+
+    @staticmethod
+    def _attend(theta: torch.Tensor, phi: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+        """softmax(theta phi^T) g for (N, HW, C) each; the fused kernel never holds (HW)^2."""
+        dtype = torch.promote_types(theta.dtype, torch.float32)  # a half-precision model's too
+        theta, phi, g = (t.to(dtype).unsqueeze(1) for t in (theta, phi, g))  # one head
+        return F.scaled_dot_product_attention(theta, phi, g, scale=1.0).squeeze(1)
+
+
+def _to_sequence(x: torch.Tensor) -> torch.Tensor:
+    """(N, C, H, W) to (N, HW, C). Fused kernels want C contiguous: free if x is channels-last."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2).contiguous()
+
+
+class ConvRefinement(nn.Module):
+    """x + out(x), ``out`` a 3x3 convolution that starts at zero: the paper's plain alternative."""
+
+    def __init__(self, channels: int):
+        """
+        Args:
+            channels: C, of the input and the output.
+        """
+        super().__init__()
+        self.out = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) to the same."""
+        return x + self.out(x)
+
+
+class BalancedFeaturePyramid(nn.Module):
+    """Strengthen every level of a pyramid by the same balanced, refined average of them all.
+
+    The levels are averaged at one size, refined there, brought back, and added. Averaging and
+    bringing back have no parameters, and the refinement starts as the identity.
+    """
+
+    def __init__(self, channels: int, refine_level: int, refine_type: str = "non_local"):
+        """
+        Args:
+            channels: C, of every level.
+            refine_level: index of the level at whose size the levels are averaged.
+            refine_type: "non_local", "conv" or "none".
+
+        Raises:
+            ValueError: ``refine_type`` is none of these.
+        """
+        super().__init__()
+        self.refine_level = refine_level
+        if refine_type == "non_local":
+            self.refine: nn.Module = NonLocalRefinement(channels)
+        elif refine_type == "conv":
+            self.refine = ConvRefinement(channels)
+        elif refine_type == "none":
+            self.refine = nn.Identity()
+        else:
+            raise ValueError(f"refine_type is {refine_type!r}, not one of {REFINE_TYPES}")
+
+    def forward(self, features: List[torch.Tensor]) -> List[torch.Tensor]:
+        """
+        Args:
+            features: the levels, each (N, C, H_l, W_l), finest first.
+
+        Returns:
+            The balanced levels, of the same shapes.
+        """
+        return scatter_levels(self.refine(gather_levels(features, self.refine_level)), features)

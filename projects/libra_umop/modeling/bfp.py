@@ -1,0 +1,84 @@
+"""The balanced feature pyramid as a backbone around any other pyramid."""
+
+from typing import Dict
+
+import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+
+from ..functional.balanced_pyramid import BalancedFeaturePyramid
+
+__all__ = ["BFP", "build_bfp_backbone"]
+
+
+class BFP(Backbone):
+    """
+    A pyramid whose levels are strengthened by :class:`BalancedFeaturePyramid`. Its outputs have
+    the names, shapes and strides of the pyramid inside, and its inputs the same constraints.
+    """
+
+    def __init__(self, *, pyramid: Backbone, refine_level: str, refine_type: str):
+        """
+        Args:
+            pyramid: a backbone that returns levels of one channel width.
+            refine_level: name of the level at whose size the levels are averaged and refined.
+            refine_type: "non_local", "conv" or "none".
+
+        Raises:
+            ValueError: the pyramid has no such level, or levels of different widths.
+        """
+        super().__init__()
+        self._shapes = pyramid.output_shape()
+        self._levels = sorted(self._shapes, key=lambda name: self._shapes[name].stride)
+        channels = {shape.channels for shape in self._shapes.values()}
+        if refine_level not in self._levels:
+            raise ValueError(f"MODEL.BFP.REFINE_LEVEL is {refine_level!r}, not one of {self._levels}")
+        if len(channels) != 1:
+            raise ValueError(f"BFP needs levels of one width, not of {sorted(channels)} channels")
+        self.pyramid = pyramid
+        self.balance = BalancedFeaturePyramid(
+            channels.pop(), self._levels.index(refine_level), refine_type
+        )
+
+    @property
+    def size_divisibility(self) -> int:
+        return self.pyramid.size_divisibility
+
+    @property
+    def padding_constraints(self) -> Dict[str, int]:
+        return self.pyramid.padding_constraints
+
+    def forward(self, x: torch.Tensor) -> Dict[str, torch.Tensor]:
+        """
+        Args:
+            x: images, (N, 3, H, W).
+
+        Returns:
+            The balanced levels by name, finest first.
+        """
+        features = self.pyramid(x)
+        balanced = self.balance([features[name] for name in self._levels])
+        return dict(zip(self._levels, balanced))
+
+    def output_shape(self) -> Dict[str, ShapeSpec]:
+        return {name: self._shapes[name] for name in self._levels}
+
+
+@BACKBONE_REGISTRY.register()
+def build_bfp_backbone(cfg, input_shape: ShapeSpec) -> BFP:
+    """
+    Args:
+        cfg: a CfgNode; ``MODEL.BFP.PYRAMID`` names the registered pyramid that is balanced.
+        input_shape: of the images.
+
+    Returns:
+        The pyramid inside a :class:`BFP`.
+    """
+    name = cfg.MODEL.BFP.PYRAMID
+    if name == "build_bfp_backbone":
+        raise ValueError("MODEL.BFP.PYRAMID is 'build_bfp_backbone' itself, but has to be a pyramid")
+    return BFP(
+        pyramid=BACKBONE_REGISTRY.get(name)(cfg, input_shape),
+        refine_level=cfg.MODEL.BFP.REFINE_LEVEL,
+        refine_type=cfg.MODEL.BFP.REFINE_TYPE,
+    )

@@ -1,0 +1,209 @@
+"""ROI heads of Libra R-CNN, and OHEM, which it compares itself with."""
+
+from typing import Dict, List, Tuple
+
+import torch
+from detectron2.config import configurable
+from detectron2.layers import nonzero_tuple
+from detectron2.modeling.matcher import Matcher
+from detectron2.modeling.proposal_generator.proposal_utils import add_ground_truth_to_proposals
+from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, CascadeROIHeads, StandardROIHeads
+from detectron2.structures import Instances, pairwise_iou
+from detectron2.utils.events import get_event_storage
+from torch import nn
+
+from ..functional.iou_balanced_sampling import (
+    sample_instance_balanced_positives,
+    sample_iou_balanced_negatives,
+)
+from .fast_rcnn import BalancedL1OutputLayers
+
+__all__ = ["LibraROIHeads", "LibraCascadeROIHeads"]
+
+POSITIVE_SAMPLERS = ("random", "instance_balanced")
+NEGATIVE_SAMPLERS = ("random", "iou_balanced")
+
+
+def _balance_box_loss(cfg, predictor: nn.Module, box_head: nn.Module) -> nn.Module:
+    """``predictor``, or where the config asks for balanced L1 one of the same coding with it."""
+    if cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE != "balanced_l1":
+        return predictor
+    return BalancedL1OutputLayers(
+        cfg, box_head.output_shape, box2box_transform=predictor.box2box_transform
+    )
+
+
+def _random_sample(candidates: torch.Tensor, num_samples: int) -> torch.Tensor:
+    """As Detectron2's ``subsample_labels`` draws."""
+    return torch.randperm(len(candidates), device=candidates.device)[:num_samples]
+
+
+class BalancedSampling:
+    """
+    What the Libra heads share: an ROIHeads whose samplers see the IoU of every proposal and the
+    ground-truth box that it is matched to. With both samplers "random" it is its parent.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        negative_sampler: str,
+        positive_sampler: str,
+        iou_balanced: Dict,
+        **kwargs,
+    ):
+        """
+        Args:
+            negative_sampler: "random" or "iou_balanced".
+            positive_sampler: "random" or "instance_balanced".
+            iou_balanced: num_bins, floor_iou, floor_fraction and bin_range of
+                :func:`sample_iou_balanced_negatives`.
+            kwargs: of the parent.
+
+        Raises:
+            ValueError: a sampler that does not exist.
+        """
+        super().__init__(**kwargs)
+        if negative_sampler not in NEGATIVE_SAMPLERS:
+            raise ValueError(
+                f"MODEL.ROI_HEADS.NEGATIVE_SAMPLER is {negative_sampler!r}, "
+                f"not one of {NEGATIVE_SAMPLERS}"
+            )
+        if positive_sampler not in POSITIVE_SAMPLERS:
+            raise ValueError(
+                f"MODEL.ROI_HEADS.POSITIVE_SAMPLER is {positive_sampler!r}, "
+                f"not one of {POSITIVE_SAMPLERS}"
+            )
+        self.negative_sampler = negative_sampler
+        self.positive_sampler = positive_sampler
+        self.iou_balanced = dict(iou_balanced, max_iou=_background_threshold(self.proposal_matcher))
+
+    @classmethod
+    def from_config(cls, cfg, input_shape):
+        ret = super().from_config(cfg, input_shape)
+        bins = cfg.MODEL.ROI_HEADS.IOU_BALANCED
+        ret["negative_sampler"] = cfg.MODEL.ROI_HEADS.NEGATIVE_SAMPLER
+        ret["positive_sampler"] = cfg.MODEL.ROI_HEADS.POSITIVE_SAMPLER
+        ret["iou_balanced"] = {
+            "num_bins": bins.NUM_BINS,
+            "floor_iou": bins.FLOOR_IOU,
+            "floor_fraction": bins.FLOOR_FRACTION,
+            "bin_range": bins.BIN_RANGE,
+        }
+        return ret
+
+    @torch.no_grad()
+    def label_and_sample_proposals(
+        self, proposals: List[Instances], targets: List[Instances]
+    ) -> List[Instances]:
+        """
+        Same interface as :meth:`ROIHeads.label_and_sample_proposals`.
+        """
+        if self.proposal_append_gt:
+            proposals = add_ground_truth_to_proposals(targets, proposals)
+        sampled, num_fg, num_bg = [], 0, 0
+        for proposals_i, targets_i in zip(proposals, targets):
+            match_quality = pairwise_iou(targets_i.gt_boxes, proposals_i.proposal_boxes)
+            matched_idxs, matched_labels = self.proposal_matcher(match_quality)
+            fg_idxs, bg_idxs = self._sample(match_quality, matched_idxs, matched_labels)
+            sampled.append(self._with_targets(proposals_i, targets_i, matched_idxs, fg_idxs, bg_idxs))
+            num_fg += len(fg_idxs)
+            num_bg += len(bg_idxs)
+
+        storage = get_event_storage()
+        storage.put_scalar("roi_head/num_fg_samples", num_fg / max(len(sampled), 1))
+        storage.put_scalar("roi_head/num_bg_samples", num_bg / max(len(sampled), 1))
+        return sampled
+
+    def _sample(
+        self, match_quality: torch.Tensor, matched_idxs: torch.Tensor, matched_labels: torch.Tensor
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """
+        Args:
+            match_quality: IoU of M ground-truth boxes and R proposals, (M, R).
+            matched_idxs: the ground-truth box of each proposal, (R,), in [0, M).
+            matched_labels: 1 for foreground, 0 for background, -1 for ignored, (R,).
+
+        Returns:
+            Indices of the sampled foreground and background proposals.
+        """
+        fg_idxs = nonzero_tuple(matched_labels == 1)[0]
+        bg_idxs = nonzero_tuple(matched_labels == 0)[0]
+        num_fg = min(len(fg_idxs), int(self.batch_size_per_image * self.positive_fraction))
+        num_bg = self.batch_size_per_image - num_fg
+
+        if self.positive_sampler == "random":
+            fg = _random_sample(fg_idxs, num_fg)
+        else:
+            fg = sample_instance_balanced_positives(matched_idxs[fg_idxs], num_fg)
+        if self.negative_sampler == "random" or len(match_quality) == 0:  # no box, no IoU
+            bg = _random_sample(bg_idxs, num_bg)
+        else:
+            ious = match_quality.gather(0, matched_idxs[None])[0, bg_idxs]
+            bg = sample_iou_balanced_negatives(ious, num_bg, **self.iou_balanced)
+        return fg_idxs[fg], bg_idxs[bg]
+
+    def _with_targets(
+        self,
+        proposals_i: Instances,
+        targets_i: Instances,
+        matched_idxs: torch.Tensor,
+        fg_idxs: torch.Tensor,
+        bg_idxs: torch.Tensor,
+    ) -> Instances:
+        """The sampled proposals of one image with the gt_* fields of what they are matched to."""
+        sampled_idxs = torch.cat([fg_idxs, bg_idxs])
+        sampled = proposals_i[sampled_idxs]
+        gt_classes = sampled_idxs.new_full(sampled_idxs.shape, self.num_classes)
+        if len(targets_i) > 0:
+            gt_idxs = matched_idxs[sampled_idxs]
+            gt_classes[: len(fg_idxs)] = targets_i.gt_classes[gt_idxs[: len(fg_idxs)]]
+            for name, value in targets_i.get_fields().items():
+                if name.startswith("gt_") and name != "gt_classes" and not sampled.has(name):
+                    sampled.set(name, value[gt_idxs])
+        sampled.gt_classes = gt_classes
+        return sampled
+
+
+def _background_threshold(matcher: Matcher) -> float:
+    """The IoU below which the matcher calls a proposal background."""
+    ends = [end for end, label in zip(matcher.thresholds[1:], matcher.labels) if label == 0]
+    if not ends or ends[-1] > 1:
+        raise ValueError(
+            "MODEL.ROI_HEADS.IOU_LABELS has to call an interval of IOU_THRESHOLDS background (0), "
+            f"and not the last one: {matcher.labels} at {matcher.thresholds[1:-1]}"
+        )
+    return ends[-1]
+
+
+@ROI_HEADS_REGISTRY.register()
+class LibraROIHeads(BalancedSampling, StandardROIHeads):
+    """
+    :class:`StandardROIHeads` with balanced samplers, and with the balanced L1 loss where
+    ``MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE`` is "balanced_l1".
+    """
+
+    @classmethod
+    def _init_box_head(cls, cfg, input_shape):
+        ret = super()._init_box_head(cfg, input_shape)
+        ret["box_predictor"] = _balance_box_loss(cfg, ret["box_predictor"], ret["box_head"])
+        return ret
+
+
+@ROI_HEADS_REGISTRY.register()
+class LibraCascadeROIHeads(BalancedSampling, CascadeROIHeads):
+    """
+    :class:`CascadeROIHeads` with balanced samplers at its first stage, the only one that samples,
+    and with the balanced L1 loss at every stage where ``MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE`` is
+    "balanced_l1".
+    """
+
+    @classmethod
+    def _init_box_head(cls, cfg, input_shape):
+        ret = super()._init_box_head(cfg, input_shape)
+        ret["box_predictors"] = [
+            _balance_box_loss(cfg, predictor, box_head)
+            for predictor, box_head in zip(ret["box_predictors"], ret["box_heads"])
+        ]
+        return ret
