@@ -1,0 +1,156 @@
+"""One run of a predictor over files: reads, batches, detects, draws, collects, and names what it skips."""
+
+import itertools
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from detectron2.structures import Instances
+from tqdm import tqdm
+
+from .predict_inputs import Input, Video, read_bgr
+from .predict_outputs import CocoIds, DrawnVideo, coco_records, write_image
+from .predictor import LibraPredictor
+
+
+class PredictionRun:
+    """Predicts on images and videos, and keeps going past those that cannot be read.
+
+    Attributes:
+        records: COCO-result dicts of all detections so far.
+        num_images: images and frames predicted on.
+        skipped: names of the files that could not be read.
+        seconds: time in the predictor (resizing, model, post-processing), without reading and drawing.
+    """
+
+    def __init__(
+        self,
+        predictor: LibraPredictor,
+        *,
+        ids: CocoIds,
+        output_dir: Optional[Path] = None,
+        batch_size: int = 1,
+    ):
+        """
+        Args:
+            predictor: the detector.
+            ids: of images and classes in the records.
+            output_dir: where drawn images and videos go; None to draw nothing.
+            batch_size: images per pass through the model, at least 1.
+
+        Raises:
+            ValueError: ``batch_size`` is below 1.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch size is {batch_size}; it is at least 1")
+        self._predictor = predictor
+        self._ids = ids
+        self._output_dir = output_dir
+        self._batch_size = batch_size
+        self._drawn: set = set()
+        self.records: List[Dict[str, Any]] = []
+        self.num_images = 0
+        self.skipped: List[str] = []
+        self.seconds = 0.0
+
+    def predict_images(self, inputs: Sequence[Input]) -> None:
+        """Detect in image files, print a line for each, and draw them."""
+        for item, image, instances in self._detect(self._read(inputs)):
+            records = self._collect(instances, item.name)
+            target = ""
+            if self._output_dir is not None:
+                drawn = self._predictor.draw(image, instances)
+                target = f" -> {write_image(drawn, self._free_name(item.name))}"
+            print(f"{item.name}: {_summary(records)}{target}")
+
+    def predict_video(self, item: Input) -> None:
+        """Detect in every frame of a video, with a progress bar, and draw it as an MP4.
+
+        A frame's records have ``<file name>#<frame number>`` as file name, from 1.
+        """
+        try:
+            video = Video(item.path)
+        except ValueError as e:
+            return self._skip(item, e)
+        drawn = self._drawn_video(item, video)
+        frames = tqdm(video, total=video.num_frames or None, desc=item.name, unit="frame")
+        before = self.num_images
+        for number, frame, instances in self._detect(enumerate(frames, start=1)):
+            self._collect(instances, f"{item.name}#{number:06d}")
+            if drawn is not None:
+                drawn.add(frame, instances)
+        if drawn is not None:
+            drawn.close()
+        count = self.num_images - before
+        if not count:
+            return self._skip(item, ValueError("no frame of it can be read"))
+        print(f"{item.name}: {count} frames{f' -> {drawn.file}' if drawn else ''}")
+
+    def summary(self) -> str:
+        """A line with counts and speed."""
+        line = f"{self.num_images} images, {len(self.records)} detections"
+        if self.skipped:
+            line += f", {len(self.skipped)} skipped"
+        if self.num_images and self.seconds:
+            rate = self.num_images / self.seconds
+            line += f"; {rate:.2f} images/s, {1000 / rate:.1f} ms per image"
+        return f"{line} ({self._predictor.cfg.MODEL.DEVICE}, batches of {self._batch_size})"
+
+    def _read(self, inputs: Iterable[Input]) -> Iterator[Tuple[Input, np.ndarray]]:
+        for item in inputs:
+            try:
+                image = read_bgr(item.path)
+            except ValueError as e:
+                self._skip(item, e)
+                continue
+            yield item, image
+
+    def _detect(
+        self, images: Iterable[Tuple[Any, np.ndarray]]
+    ) -> Iterator[Tuple[Any, np.ndarray, Instances]]:
+        """Yields each key and image with its detections, on the CPU."""
+        images = iter(images)
+        while batch := list(itertools.islice(images, self._batch_size)):
+            start = time.perf_counter()
+            outputs = self._predictor.predict_batch([image for _, image in batch])
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self.seconds += time.perf_counter() - start
+            self.num_images += len(batch)
+            for (key, image), output in zip(batch, outputs):
+                yield key, image, output["instances"].to("cpu")
+
+    def _collect(self, instances: Instances, name: str) -> List[Dict[str, Any]]:
+        records = coco_records(instances, name, self._ids)
+        self.records += records
+        return records
+
+    def _skip(self, item: Input, error: Exception) -> None:
+        self.skipped.append(str(item.path))
+        print(f"skipped {item.path}: {error}", file=sys.stderr)
+
+    def _drawn_video(self, item: Input, video: Video) -> Optional[DrawnVideo]:
+        if self._output_dir is None:
+            return None
+        target = self._free_name(Path(item.name).with_suffix(".mp4").as_posix())
+        return DrawnVideo(target, video.fps, self._predictor.metadata)
+
+    def _free_name(self, name: str) -> Path:
+        """Files of one name from several folders do not overwrite each other."""
+        path = Path(name)
+        for number in itertools.count(2):
+            if path not in self._drawn:
+                break
+            path = Path(name).with_stem(f"{Path(name).stem}_{number}")
+        self._drawn.add(path)
+        return self._output_dir / path
+
+
+def _summary(records: Sequence[Dict[str, Any]]) -> str:
+    counts = Counter(record["category_name"] for record in records)
+    detail = ", ".join(f"{name} {count}" for name, count in counts.most_common())
+    return f"{len(records)} detections" + (f" ({detail})" if detail else "")

@@ -1,0 +1,226 @@
+"""From a predictor to a TorchScript or ONNX file that was compared with it."""
+
+import contextlib
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from ..engine.errors import ConfigError
+from ..engine.predictor import LibraPredictor
+from .detector_graph import OUTPUT_NAMES, DetectorGraph
+from .onnx_symbolics import dynamic_resizing
+from .verify import Agreement, Detections, Detector, sample_image, verify
+
+FORMATS = ("torchscript", "onnx")
+METADATA_FILE = "metadata.json"
+DEFAULT_OPSET = 17
+
+
+class ExportError(ConfigError):
+    """A model that a format cannot hold, or an exported file that does not give its detections."""
+
+
+def export_detector(
+    predictor: LibraPredictor,
+    file: Path,
+    *,
+    format: str,
+    sizes: Sequence[Tuple[int, int]],
+    opset: int = DEFAULT_OPSET,
+) -> List[Agreement]:
+    """Export a detector, run the file beside the model, and keep it only if they agree.
+
+    The file takes one image of any size; see :class:`DetectorGraph` for inputs and outputs. On
+    images of all ``sizes`` its boxes have to be within 0.1 px and its scores within 1e-3 of the
+    model's. If the model detects nothing on them at its score threshold, a copy with a threshold that
+    some detections clear is compared in its place, as agreeing on nothing proves nothing.
+
+    Args:
+        predictor: on the CPU, without test-time augmentation.
+        file: what to write; an existing file is replaced only by one that agrees.
+        format: "torchscript" or "onnx".
+        sizes: (H, W) of the images; the graph is traced at the first.
+        opset: of ONNX.
+
+    Returns:
+        One agreement per size.
+
+    Raises:
+        ValueError: ``format`` is unknown or ``sizes`` is empty.
+        ExportError: the model cannot be exported, or the file does not agree; nothing is left.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"format is {format!r}, not one of {FORMATS}")
+    if not sizes:
+        raise ValueError("sizes is empty; the graph is traced and compared at one size at least")
+    graph = DetectorGraph(predictor.model)
+    _refuse_masks(predictor)
+    images = [sample_image(size, seed) for seed, size in enumerate(sizes)]
+    partial = file.with_name(f".{file.name}.partial")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write = _Writer(graph, partial, format, opset, images[0], metadata_of(predictor))
+        agreements = _agreements(predictor, graph, write, images)
+        bad = [a for a in agreements if a.num_unmatched]
+        if bad:
+            raise ExportError(f"the {format} file does not give the model's detections at {bad[0]}")
+        os.replace(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)
+    return agreements
+
+
+def metadata_of(predictor: LibraPredictor) -> Dict[str, Any]:
+    """What a user of the file needs beside it; stored in it, each value as JSON.
+
+    ``class_names`` (list), ``input_format`` (channel order, "BGR" or "RGB"), ``min_size`` and
+    ``max_size`` (pixels: scale the photo so that its shorter side is ``min_size``, or its longer
+    ``max_size`` if it would exceed that; ``min_size`` 0: do not scale), ``size_divisibility`` (the graph pads to it by itself),
+    ``detections_per_image``, ``meta_architecture``.
+    """
+    cfg = predictor.cfg
+    return {
+        "class_names": predictor.class_names,
+        "input_format": cfg.INPUT.FORMAT,
+        "min_size": cfg.INPUT.MIN_SIZE_TEST,
+        "max_size": cfg.INPUT.MAX_SIZE_TEST,
+        "size_divisibility": predictor.model.backbone.size_divisibility,
+        "detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+        "meta_architecture": cfg.MODEL.META_ARCHITECTURE,
+    }
+
+
+def load_exported(file: Path, format: str) -> Detector:
+    """An exported file as a function from an image, (3, H, W) float32, to its detections."""
+    if format == "torchscript":
+        module = torch.jit.load(str(file))
+        return lambda image: module(image)
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(
+        str(file), options, providers=["CPUExecutionProvider"]
+    )
+
+    def detect(image: Tensor) -> Detections:
+        outputs = session.run(list(OUTPUT_NAMES), {"image": image.numpy()})
+        return tuple(torch.from_numpy(output) for output in outputs)
+
+    return detect
+
+
+class _Writer:
+    """Writes a graph to a file, and gives the file back as a detector."""
+
+    def __init__(self, graph, file, format, opset, image, metadata):
+        self._graph = graph
+        self._file = file
+        self._format = format
+        self._opset = opset
+        self._image = image
+        self._metadata = metadata
+
+    def __call__(self) -> Detector:
+        with warnings.catch_warnings():
+            # Tracing warns of each branch on a shape; the comparison at other sizes is the check.
+            warnings.simplefilter("ignore")
+            if self._format == "torchscript":
+                self._write_torchscript()
+            else:
+                self._write_onnx()
+        return load_exported(self._file, self._format)
+
+    def _write_torchscript(self) -> None:
+        traced = torch.jit.trace(self._graph, (self._image,), check_trace=False)
+        extra = {METADATA_FILE: json.dumps(self._metadata)}
+        torch.jit.save(traced, str(self._file), _extra_files=extra)
+
+    def _write_onnx(self) -> None:
+        try:
+            import onnx
+            import onnxruntime  # noqa: F401  (before minutes are spent on exporting)
+        except ImportError as e:
+            raise ExportError(f"{e}: ONNX export needs pip install 'libra-umop[export]'") from e
+        dynamic = {"image": {1: "height", 2: "width"}}
+        dynamic.update({name: {0: "detections"} for name in OUTPUT_NAMES})
+        try:
+            with dynamic_resizing(self._opset):
+                torch.onnx.export(
+                    self._graph,
+                    (self._image,),
+                    str(self._file),
+                    dynamo=False,
+                    opset_version=self._opset,
+                    input_names=["image"],
+                    output_names=list(OUTPUT_NAMES),
+                    dynamic_axes=dynamic,
+                )
+        except torch.onnx.errors.OnnxExporterError as e:
+            first = str(e).strip().splitlines()[0]
+            raise ExportError(f"ONNX cannot hold this model: {first}; try torchscript") from e
+        model = onnx.load(str(self._file))
+        values = {key: json.dumps(value) for key, value in self._metadata.items()}
+        onnx.helper.set_model_props(model, values)
+        onnx.save(model, str(self._file))
+
+
+def _agreements(predictor, graph, write, images) -> List[Agreement]:
+    limits = {"max_detections": predictor.cfg.TEST.DETECTIONS_PER_IMAGE}
+    threshold = max((value for _, _, value in _thresholds_of(predictor.model)), default=0.0)
+    agreements = verify(graph, write(), images, score_threshold=threshold, **limits)
+    if any(a.num_boxes for a in agreements):
+        return agreements
+    with _score_threshold(predictor.model, 0.0):
+        threshold = _in_widest_gap(graph(images[0])[1])
+    with _score_threshold(predictor.model, threshold):
+        agreements = verify(graph, write(), images, score_threshold=0.0, **limits)
+    write()  # the file with the threshold of the model
+    return agreements
+
+
+def _in_widest_gap(scores: Tensor) -> float:
+    """A threshold that some detections clear, and none by chance: in the widest gap of the top."""
+    top = scores[:20]
+    if len(top) < 2:
+        return 0.0
+    i = int((top[:-1] - top[1:])[len(top) // 2 - 1 :].argmax()) + len(top) // 2 - 1
+    return float(top[i] + top[i + 1]) / 2
+
+
+def _thresholds_of(model: torch.nn.Module) -> List[Tuple[torch.nn.Module, str, float]]:
+    """Every part of a model that has a score threshold, with its name there and its value."""
+    return [
+        (module, name, getattr(module, name))
+        for module in model.modules()
+        for name in ("test_score_thresh", "score_thresh")
+        if isinstance(getattr(module, name, None), float)
+    ]
+
+
+@contextlib.contextmanager
+def _score_threshold(model: torch.nn.Module, value: float):
+    """Within this context the model's score thresholds are ``value``."""
+    places = _thresholds_of(model)
+    for module, name, _ in places:
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for module, name, old in places:
+            setattr(module, name, old)
+
+
+def _refuse_masks(predictor: LibraPredictor) -> None:
+    model = predictor.cfg.MODEL
+    if model.MASK_ON or model.KEYPOINT_ON:
+        raise ExportError(
+            "masks and keypoints are not exported; MODEL.MASK_ON False MODEL.KEYPOINT_ON False "
+            "exports the boxes of this model"
+        )
