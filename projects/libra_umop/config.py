@@ -127,7 +127,50 @@ def _add_data(cfg: CN) -> None:
 
 
 def _add_engine(cfg: CN) -> None:
-    """Training that survives."""
+    """Training: precision, averaging, stopping, and which checkpoint is the best."""
+    # Type of autocast where SOLVER.AMP.ENABLED: "float16" (with loss scaling; CUDA only) or
+    # "bfloat16" (without; CUDA and CPU).
+    cfg.SOLVER.AMP.DTYPE = "float16"
+    # Each process computes its share of IMS_PER_BATCH in this many parts and sums their gradients
+    # before one optimizer step; >= 1, must divide IMS_PER_BATCH / processes. The mean of the parts'
+    # losses is what is minimised.
+    cfg.SOLVER.GRADIENT_ACCUMULATION = 1
+    # Exponential moving average of the weights (torch.optim.swa_utils). Where on, it is what is
+    # evaluated, and what a checkpoint's "model" holds.
+    cfg.SOLVER.EMA = CN()
+    cfg.SOLVER.EMA.ENABLED = False
+    # Weight of the average so far in each iteration; [0, 1). 0.998 forgets in about 500 iterations.
+    cfg.SOLVER.EMA.DECAY = 0.998
+
+    # Keep the weights of the best evaluation so far as model_best.pth.
+    cfg.TEST.BEST_CHECKPOINT = CN()
+    cfg.TEST.BEST_CHECKPOINT.ENABLED = True
+    # Name of the metric as it stands in metrics.json, and whether "max" or "min" is best. With
+    # several test sets it is the first set's, unless the name begins with that of a set.
+    cfg.TEST.BEST_CHECKPOINT.METRIC = "bbox/AP"
+    cfg.TEST.BEST_CHECKPOINT.MODE = "max"
+    # End training after this many evaluations in a row in which that metric was not better than the
+    # best by MIN_DELTA (in the metric's unit, >= 0); 0 never ends early.
+    cfg.TEST.EARLY_STOPPING = CN()
+    cfg.TEST.EARLY_STOPPING.PATIENCE = 0
+    cfg.TEST.EARLY_STOPPING.MIN_DELTA = 0.0
+    # Losses over DATASETS.TEST at every evaluation, as val/<loss> and val/total_loss.
+    cfg.TEST.VAL_LOSS = CN()
+    cfg.TEST.VAL_LOSS.ENABLED = False
+    # Precision, recall and F1 (percent, all classes pooled) of the detections with at least
+    # SCORE_THRESH, a detection being right at box IoU >= IOU_THRESH; both in [0, 1], the IoU one of
+    # COCO's 0.5, 0.55 ... 0.95.
+    cfg.TEST.OPERATING_POINT = CN()
+    cfg.TEST.OPERATING_POINT.ENABLED = False
+    cfg.TEST.OPERATING_POINT.SCORE_THRESH = 0.5
+    cfg.TEST.OPERATING_POINT.IOU_THRESH = 0.5
+
+    # Weights & Biases, fed from the tensorboard files (needs the extra "wandb").
+    cfg.WANDB = CN()
+    cfg.WANDB.ENABLED = False
+    cfg.WANDB.PROJECT = "libra-umop"
+    # Name of the run; empty: that of OUTPUT_DIR.
+    cfg.WANDB.NAME = ""
 
 
 def _add_test(cfg: CN) -> None:

@@ -1,0 +1,109 @@
+"""Loading files that others wrote: tensors, arrays and plain containers, and nothing that runs.
+
+A pickle is a program. ``torch.load(weights_only=True)`` runs only the part of it that builds
+tensors; for the ``.pkl`` files of Detectron2's and Caffe2's model zoos an unpickler does the same
+for numpy arrays.
+"""
+
+import io
+import pickle
+import re
+import zipfile
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.utils.env import TORCH_VERSION
+
+from .errors import ConfigError
+
+_ALLOWED = "weights may hold tensors, arrays and plain containers only"
+
+# What a pickled array is made of; numpy 2 says numpy._core where numpy 1 said numpy.core.
+_ARRAY_PARTS = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")} | {
+    (f"numpy.{core}.{module}", name)
+    for core in ("core", "_core")
+    for module, name in (
+        ("multiarray", "_reconstruct"),
+        ("multiarray", "scalar"),
+        ("numeric", "_frombuffer"),
+    )
+}
+_CONTAINERS = {("collections", "OrderedDict"), ("collections", "defaultdict")} | {
+    (module, name)
+    for module in ("builtins", "__builtin__")
+    for name in ("set", "frozenset", "list", "dict", "tuple", "bytes", "bytearray", "complex")
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Builds arrays and containers; any other global of the pickle ends it."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _ARRAY_PARTS | _CONTAINERS:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def safe_pickle_load(path: str) -> Any:
+    """Load a ``.pkl`` of arrays and plain containers, as the model zoos have them.
+
+    Args:
+        path: a local file, Python 2 or 3 pickle.
+
+    Raises:
+        ConfigError: the file holds anything else, or is no whole pickle.
+    """
+    with open(path, "rb") as f:
+        data = f.read()
+    try:
+        return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
+    except pickle.UnpicklingError as e:
+        raise ConfigError(f"{path}: refused: {e}; {_ALLOWED}") from e
+    except (EOFError, ValueError, IndexError, KeyError, AttributeError, TypeError) as e:
+        raise ConfigError(f"{path}: is not a whole pickle file ({_one_line(e)})") from e
+
+
+def safe_torch_load(path: str, *, mmap: bool = False) -> Any:
+    """Load what ``torch.save`` wrote, onto the CPU: tensors, arrays and plain containers only.
+
+    Args:
+        path: a local file.
+        mmap: map tensors instead of reading them, to look at a file cheaply.
+
+    Raises:
+        ConfigError: the file holds anything else, or is not whole.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except FileNotFoundError as e:
+        raise ConfigError(f"{path}: no such file") from e
+    except pickle.UnpicklingError as e:
+        if "nsupported" in str(e):
+            raise ConfigError(f"{path}: refused: {_one_line(e)}; {_ALLOWED}") from e
+        raise ConfigError(f"{path}: is not a whole checkpoint ({_one_line(e)})") from e
+    except (EOFError, RuntimeError, zipfile.BadZipFile, ValueError, KeyError, OSError) as e:
+        raise ConfigError(f"{path}: is not a whole checkpoint ({_one_line(e)})") from e
+
+
+def _allow_numpy_in_weights() -> None:
+    """Let ``weights_only`` loading build arrays and numpy scalars too; none of it can run code."""
+    core = np._core if hasattr(np, "_core") else np.core
+    makers = [core.multiarray._reconstruct, core.multiarray.scalar]
+    dtypes = [t for n, t in vars(np.dtypes).items() if n.endswith("DType") and n != "ObjectDType"]
+    names: list = [np.ndarray, np.dtype, *makers, *dtypes]
+    if TORCH_VERSION >= (2, 6):  # knows (object, name) pairs: files of numpy 1 and of numpy 2
+        for room in ("numpy.core", "numpy._core"):
+            names += [(maker, f"{room}.multiarray.{maker.__name__}") for maker in makers]
+    torch.serialization.add_safe_globals(names)
+
+
+def _one_line(e: BaseException) -> str:
+    """The telling part of an error's message."""
+    text = " ".join(str(e).split()) or type(e).__name__
+    told = re.search(r"[Uu]nsupported (global|class|operand|storage)\S*( \S+){0,6}", text)
+    text = told.group(0) if told else text
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+_allow_numpy_in_weights()
