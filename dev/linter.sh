@@ -1,0 +1,23 @@
+#!/bin/bash
+# Style, types, scripts and schemas, with the versions that constraints.txt pins.
+# `dev/linter.sh` sorts the imports; `dev/linter.sh --check` changes nothing and only reports.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+for tool in isort flake8 mypy shellcheck hadolint check-jsonschema; do
+  if ! command -v "$tool" > /dev/null; then
+    echo "linter.sh: $tool is not on the PATH; 'make lint' installs it" >&2
+    exit 1
+  fi
+done
+
+if [ "${1:-}" = "--check" ]; then
+  isort --check-only --quiet .
+else
+  isort --quiet .
+fi
+flake8 .
+mypy
+git ls-files '*.sh' '*.sbatch' | xargs -r shellcheck
+git ls-files '*Dockerfile' | xargs -r hadolint
+check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml

@@ -1,0 +1,43 @@
+"""The sheet shows each image twice, with what is annotated and with what was found."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.structures import Boxes, BoxMode, Instances
+
+from libra_umop.evaluation.contact_sheet import contact_sheet
+
+
+@pytest.fixture
+def record(tmp_path):
+    file_name = str(tmp_path / "image.png")
+    cv2.imwrite(file_name, np.full((60, 100, 3), 128, dtype=np.uint8))
+    box = {"bbox": [10, 10, 50, 40], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}
+    return {"file_name": file_name, "height": 60, "width": 100, "annotations": [box]}
+
+
+def test_only_the_tile_that_has_a_box_shows_one(record):
+    def find_nothing(image):
+        assert image.shape == (60, 100, 3)
+        return Instances(
+            image.shape[:2],
+            pred_boxes=Boxes(torch.zeros(0, 4)),
+            scores=torch.zeros(0),
+            pred_classes=torch.zeros(0, dtype=torch.int64),
+        )
+
+    sheet = contact_sheet([record], find_nothing, ["cell"], tile_px=100)
+    left, right = np.split(sheet[40:], 2, axis=1)  # below the captions
+
+    def coloured(tile):
+        return (np.ptp(tile.astype(int), axis=2) > 30).sum()
+
+    assert coloured(left) > 50 and coloured(right) == 0
+
+
+def test_empty_list_and_unreadable_image_are_named(record):
+    with pytest.raises(ValueError, match="no image"):
+        contact_sheet([], lambda image: None, ["cell"])
+    with pytest.raises(ValueError, match="gone.png"):
+        contact_sheet([{**record, "file_name": "gone.png"}], lambda image: None, ["cell"])

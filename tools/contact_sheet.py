@@ -1,0 +1,53 @@
+#!/usr/bin/env python3
+"""Draw validation images with their ground truth and a detector's predictions side by side."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+
+from libra_umop.data.layout import dataset_name, find_splits
+from libra_umop.data.registering import dataset_dicts, load_dataset
+from libra_umop.engine.errors import exit_code_of
+from libra_umop.engine.predictor import LibraPredictor
+from libra_umop.evaluation.contact_sheet import contact_sheet
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", required=True, help="a checkpoint that train_net.py wrote")
+    parser.add_argument("--config-file", default="", help="default: what the checkpoint carries")
+    parser.add_argument("--dataset", required=True, help="folder of the dataset, as for train_net.py")
+    parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
+    parser.add_argument("--num-images", type=int, default=9, help="how many (%(default)s)")
+    parser.add_argument("--threshold", type=float, default=0.5, help="lowest score (%(default)s)")
+    return parser
+
+
+@exit_code_of
+def main() -> int:
+    args = build_parser().parse_args()
+    predictor = LibraPredictor.from_weights(
+        args.weights, config_file=args.config_file, threshold=args.threshold
+    )
+    dataset = load_dataset(dataset_name(args.dataset), find_splits(args.dataset))
+    split = dataset.splits.get("val") or dataset.splits["train"]
+    contiguous_ids = {c["id"]: i for i, c in enumerate(dataset.categories)}
+    records = dataset_dicts(split, contiguous_ids)
+    step = max(len(records) // args.num_images, 1)  # evenly through the set
+    sheet = contact_sheet(
+        records[::step][: args.num_images],
+        lambda image: predictor(image)["instances"],
+        dataset.class_names,
+    )
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(args.output), sheet):
+        print(f"contact_sheet: error: {args.output} cannot be written", file=sys.stderr)
+        return 1
+    print(f"ground truth and predictions side by side: {args.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
