@@ -40,13 +40,17 @@ def _add_sampling(cfg: CN) -> None:
     cfg.MODEL.ROI_HEADS.IOU_BALANCED.NUM_BINS = 3
     # f, the IoU below which FLOOR_FRACTION of the negatives is drawn at random; [0, 0.5).
     cfg.MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_IOU = 0.0
-    # r, that fraction; [0, 1].
+    # r, that fraction; [0, 1]. Only if the bins run dry is more taken from there.
     cfg.MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_FRACTION = 0.0
-    # Where the bins end: "threshold" (the paper: at the background threshold) or "observed" (the
-    # reference code: at the largest IoU of all boxes, ground truth included).
+    # Where the bins end: "threshold" (the paper: at the background threshold of IOU_THRESHOLDS) or
+    # "observed" (the reference code: at the largest IoU of all boxes, ground truth included: 1).
     cfg.MODEL.ROI_HEADS.IOU_BALANCED.BIN_RANGE = "threshold"
-    # LibraRPN: at most this many negatives for each positive anchor; <= 0 is no limit (the paper).
-    # The released Libra configs use 5.
+    # OHEMROIHeads: how many regions of each image to learn from, those of the largest loss; > 0. All
+    # proposals are ranked: BATCH_SIZE_PER_IMAGE and POSITIVE_FRACTION do not apply.
+    cfg.MODEL.ROI_HEADS.OHEM = CN()
+    cfg.MODEL.ROI_HEADS.OHEM.NUM_HARD = 128
+    # LibraRPN: at most this many negatives for each positive anchor of an image, an image without a
+    # positive counting as one with one; <= 0 is no limit (the paper). The released configs use 5.
     cfg.MODEL.RPN.NEG_POS_RATIO = -1.0
 
 
@@ -124,6 +128,9 @@ def _add_solver(cfg: CN) -> None:
 
 def _add_data(cfg: CN) -> None:
     """One's own data."""
+    # Value of 16-bit images that becomes 255, darker ones linearly: 65535 shows the whole range,
+    # 4095 that of a 12-bit camera; [1, 65535].
+    cfg.INPUT.WHITE_16BIT = 65535
 
 
 def _add_engine(cfg: CN) -> None:

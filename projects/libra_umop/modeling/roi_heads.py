@@ -1,4 +1,4 @@
-"""ROI heads of Libra R-CNN, and OHEM, which it compares itself with."""
+"""ROI heads of Libra R-CNN: balanced samplers and the balanced L1 loss."""
 
 from typing import Dict, List, Tuple
 
@@ -10,27 +10,17 @@ from detectron2.modeling.proposal_generator.proposal_utils import add_ground_tru
 from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, CascadeROIHeads, StandardROIHeads
 from detectron2.structures import Instances, pairwise_iou
 from detectron2.utils.events import get_event_storage
-from torch import nn
 
 from ..functional.iou_balanced_sampling import (
     sample_instance_balanced_positives,
     sample_iou_balanced_negatives,
 )
-from .fast_rcnn import BalancedL1OutputLayers
+from .fast_rcnn import balance_box_loss
 
 __all__ = ["LibraROIHeads", "LibraCascadeROIHeads"]
 
 POSITIVE_SAMPLERS = ("random", "instance_balanced")
 NEGATIVE_SAMPLERS = ("random", "iou_balanced")
-
-
-def _balance_box_loss(cfg, predictor: nn.Module, box_head: nn.Module) -> nn.Module:
-    """``predictor``, or where the config asks for balanced L1 one of the same coding with it."""
-    if cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE != "balanced_l1":
-        return predictor
-    return BalancedL1OutputLayers(
-        cfg, box_head.output_shape, box2box_transform=predictor.box2box_transform
-    )
 
 
 def _random_sample(candidates: torch.Tensor, num_samples: int) -> torch.Tensor:
@@ -62,22 +52,15 @@ class BalancedSampling:
             kwargs: of the parent.
 
         Raises:
-            ValueError: a sampler that does not exist.
+            ValueError: a sampler that does not exist, or a number of ``iou_balanced`` out of range.
         """
         super().__init__(**kwargs)
-        if negative_sampler not in NEGATIVE_SAMPLERS:
-            raise ValueError(
-                f"MODEL.ROI_HEADS.NEGATIVE_SAMPLER is {negative_sampler!r}, "
-                f"not one of {NEGATIVE_SAMPLERS}"
-            )
-        if positive_sampler not in POSITIVE_SAMPLERS:
-            raise ValueError(
-                f"MODEL.ROI_HEADS.POSITIVE_SAMPLER is {positive_sampler!r}, "
-                f"not one of {POSITIVE_SAMPLERS}"
-            )
+        _check_choice("NEGATIVE_SAMPLER", negative_sampler, NEGATIVE_SAMPLERS)
+        _check_choice("POSITIVE_SAMPLER", positive_sampler, POSITIVE_SAMPLERS)
         self.negative_sampler = negative_sampler
         self.positive_sampler = positive_sampler
         self.iou_balanced = dict(iou_balanced, max_iou=_background_threshold(self.proposal_matcher))
+        sample_iou_balanced_negatives(torch.empty(0), 0, **self.iou_balanced)  # are they in range?
 
     @classmethod
     def from_config(cls, cfg, input_shape):
@@ -166,6 +149,11 @@ class BalancedSampling:
         return sampled
 
 
+def _check_choice(key: str, value: str, allowed: Tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"MODEL.ROI_HEADS.{key} is {value!r}, not one of {allowed}")
+
+
 def _background_threshold(matcher: Matcher) -> float:
     """The IoU below which the matcher calls a proposal background."""
     ends = [end for end, label in zip(matcher.thresholds[1:], matcher.labels) if label == 0]
@@ -187,7 +175,7 @@ class LibraROIHeads(BalancedSampling, StandardROIHeads):
     @classmethod
     def _init_box_head(cls, cfg, input_shape):
         ret = super()._init_box_head(cfg, input_shape)
-        ret["box_predictor"] = _balance_box_loss(cfg, ret["box_predictor"], ret["box_head"])
+        ret["box_predictor"] = balance_box_loss(cfg, ret["box_predictor"], ret["box_head"])
         return ret
 
 
@@ -203,7 +191,7 @@ class LibraCascadeROIHeads(BalancedSampling, CascadeROIHeads):
     def _init_box_head(cls, cfg, input_shape):
         ret = super()._init_box_head(cfg, input_shape)
         ret["box_predictors"] = [
-            _balance_box_loss(cfg, predictor, box_head)
+            balance_box_loss(cfg, predictor, box_head)
             for predictor, box_head in zip(ret["box_predictors"], ret["box_heads"])
         ]
         return ret

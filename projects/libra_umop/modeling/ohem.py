@@ -1,0 +1,108 @@
+"""ROI heads with online hard example mining, what Libra R-CNN compares its sampling with."""
+
+from typing import Dict, List, Optional, Tuple
+
+import torch
+from detectron2.config import configurable
+from detectron2.layers import nonzero_tuple
+from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, StandardROIHeads
+from detectron2.structures import ImageList, Instances
+from detectron2.utils.events import get_event_storage
+
+from ..functional.ohem import hardest
+from .fast_rcnn import balance_box_loss, region_losses
+
+__all__ = ["OHEMROIHeads"]
+
+
+@ROI_HEADS_REGISTRY.register()
+class OHEMROIHeads(StandardROIHeads):
+    """
+    :class:`StandardROIHeads` that learn from the regions they get most wrong (OHEM, Shrivastava et
+    al., CVPR 2016): a first pass without gradient takes the loss of every region, a second one
+    trains on the hardest. Nothing is drawn at random; of the limits on the number of regions only
+    ``num_hard`` holds. Box losses as in :class:`LibraROIHeads`.
+    """
+
+    @configurable
+    def __init__(self, *, num_hard: int, **kwargs):
+        """
+        Args:
+            num_hard: regions of each image to train on; > 0.
+            kwargs: of :class:`StandardROIHeads`.
+
+        Raises:
+            ValueError: ``num_hard`` is not positive, or the classification loss is federated.
+        """
+        super().__init__(**kwargs)
+        if num_hard <= 0:
+            raise ValueError(f"MODEL.ROI_HEADS.OHEM.NUM_HARD is {num_hard}, but has to be > 0")
+        if self.box_predictor.use_fed_loss:
+            raise ValueError("OHEMROIHeads cannot rank by MODEL.ROI_BOX_HEAD.USE_FED_LOSS True")
+        self.num_hard = num_hard
+
+    @classmethod
+    def from_config(cls, cfg, input_shape):
+        ret = super().from_config(cfg, input_shape)
+        ret["num_hard"] = cfg.MODEL.ROI_HEADS.OHEM.NUM_HARD
+        return ret
+
+    @classmethod
+    def _init_box_head(cls, cfg, input_shape):
+        ret = super()._init_box_head(cfg, input_shape)
+        ret["box_predictor"] = balance_box_loss(cfg, ret["box_predictor"], ret["box_head"])
+        return ret
+
+    def _sample_proposals(
+        self, matched_idxs: torch.Tensor, matched_labels: torch.Tensor, gt_classes: torch.Tensor
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """
+        Same interface as :meth:`ROIHeads._sample_proposals`, but takes all that are not ignored.
+        """
+        if len(gt_classes) == 0:
+            return torch.arange(len(matched_idxs), device=matched_idxs.device), torch.full_like(
+                matched_idxs, self.num_classes
+            )
+        idxs = nonzero_tuple(matched_labels >= 0)[0]
+        is_fg = matched_labels[idxs] == 1
+        return idxs, torch.where(is_fg, gt_classes[matched_idxs[idxs]], self.num_classes)
+
+    def forward(
+        self,
+        images: ImageList,
+        features: Dict[str, torch.Tensor],
+        proposals: List[Instances],
+        targets: Optional[List[Instances]] = None,
+    ) -> Tuple[List[Instances], Dict[str, torch.Tensor]]:
+        """
+        Same interface as :meth:`StandardROIHeads.forward`.
+        """
+        if not self.training:
+            return super().forward(images, features, proposals)
+        with get_event_storage().name_scope("all_regions"):
+            proposals = self.label_and_sample_proposals(proposals, targets)
+        proposals = self._hardest_proposals(features, proposals)
+        losses = self._forward_box(features, proposals)
+        losses.update(self._forward_mask(features, proposals))
+        losses.update(self._forward_keypoint(features, proposals))
+        return proposals, losses
+
+    @torch.no_grad()
+    def _hardest_proposals(
+        self, features: Dict[str, torch.Tensor], proposals: List[Instances]
+    ) -> List[Instances]:
+        """The ``num_hard`` labelled proposals of each image that have the largest loss."""
+        box_features = self.box_pooler(
+            [features[f] for f in self.box_in_features], [p.proposal_boxes for p in proposals]
+        )
+        predictions = self.box_predictor(self.box_head(box_features))
+        losses = region_losses(self.box_predictor, predictions, proposals)
+        hard = [
+            proposals_i[hardest(losses_i, self.num_hard)]
+            for proposals_i, losses_i in zip(proposals, losses.split([len(p) for p in proposals]))
+        ]
+        num_fg = sum((p.gt_classes < self.num_classes).sum() for p in hard).item()
+        storage = get_event_storage()
+        storage.put_scalar("roi_head/num_fg_samples", num_fg / len(hard))
+        storage.put_scalar("roi_head/num_bg_samples", (sum(map(len, hard)) - num_fg) / len(hard))
+        return hard
