@@ -12,10 +12,18 @@ from detectron2.utils.file_io import PathManager
 from ..config import add_libra_umop_config
 from ..engine.config_io import merge_file
 from ..engine.errors import ConfigError
-from .errors import DatasetError
+from .checking import check_headers
+from .errors import ERROR, DatasetError
 from .layout import Split, dataset_name, find_splits, splits_from_files
+from .parsing import refuse
 from .registering import OwnDataset, load_dataset, register
-from .schedule import describe_solver, scale_solver, set_epochs, world_size
+from .schedule import (
+    describe_solver,
+    is_first_of_machine,
+    scale_solver,
+    set_epochs,
+    world_size,
+)
 
 
 def add_dataset_args(parser: argparse.ArgumentParser) -> None:
@@ -86,9 +94,15 @@ def named_splits(args: Any) -> Dict[str, Split]:
 
 
 def _use_dataset(cfg: CfgNode, args: Any, splits: Dict[str, Split], given: Set[str]) -> List[str]:
+    if cfg.MODEL.KEYPOINT_ON:
+        raise ConfigError("MODEL.KEYPOINT_ON is True, but --dataset is for boxes and masks")
     name = dataset_name(args.dataset) if args.dataset else "own"
     dataset = load_dataset(name, splits, strict=args.strict, masks=cfg.MODEL.MASK_ON)
     lines = dataset.lines + set_num_classes(cfg, dataset, args.config_file, given)
+    if is_first_of_machine():
+        used = ("val",) if args.eval_only else ("train", "val")
+        for data in [dataset.splits[key] for key in used if key in dataset.splits]:
+            refuse(data.json_file, [d for d in check_headers(data) if d.severity == ERROR])
     names = register(dataset, os.path.join(cfg.OUTPUT_DIR, "annotations"))
     if "DATASETS.TRAIN" not in given:
         cfg.DATASETS.TRAIN = (names["train"],)

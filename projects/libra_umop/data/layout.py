@@ -12,8 +12,9 @@ import re
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple
 
-from .coco import file_name_problem, read_json
+from .coco import read_json
 from .errors import DatasetError
+from .parsing import file_name_problem
 
 SPLITS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 ROBOFLOW_FILE = "_annotations.coco.json"

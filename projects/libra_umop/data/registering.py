@@ -1,15 +1,17 @@
 """Registering a dataset of one's own with Detectron2's catalogs."""
 
 import os
+import textwrap
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Sequence
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from .coco import CocoData, load_coco, write_coco
-from .errors import DatasetError, short
+from .coco import CocoData, write_coco
+from .errors import DatasetError, Defect, short
 from .layout import Split
+from .parsing import load_coco, refuse
 
 
 @dataclass
@@ -47,24 +49,33 @@ def load_dataset(
         strict, masks: as for :func:`libra_umop.data.coco.load_coco`.
 
     Raises:
-        DatasetError: a file cannot be used, or declares classes that the training split lacks.
+        DatasetError: a file cannot be used, or declares classes that the training split lacks. But
+            a test split beside a validation split, which no training looks at, is then left out.
     """
-    loaded = {
-        key: load_coco(split.json_file, split.image_root, strict=strict, masks=masks)
-        for key, split in splits.items()
-    }
+    loaded, lines = {}, []
+    for key, split in splits.items():
+        spare = key == "test" and "val" in splits
+        try:
+            loaded[key] = load_coco(
+                split.json_file, split.image_root, strict=strict, masks=masks, annotated=not spare
+            )
+        except DatasetError as e:
+            if not spare:
+                raise
+            lines.append(f"the test split is left out: {e}")
     placeholders = placeholder_ids(list(loaded.values()))
     categories = [c for c in loaded["train"].categories if c["id"] not in placeholders]
     dataset = OwnDataset(name, loaded, categories)
     for data in loaded.values():
-        _same_classes(data, loaded["train"], placeholders)
+        refuse(data.json_file, class_conflicts(data, loaded["train"], placeholders))
         dataset.lines += summary(data)
-    dropped = [c["name"] for c in loaded["train"].categories if c["id"] in placeholders]
-    if dropped:
-        dataset.lines.append(
-            f"category {short(dropped[0])} only groups the others and has no box: not a class"
-        )
-    dataset.lines.append(f"{len(categories)} classes: {', '.join(dataset.class_names)}"[:200])
+    dataset.lines += lines
+    for category in loaded["train"].categories:
+        if category["id"] in placeholders:
+            said = f"category {short(category['name'])} only groups the others and has no box"
+            dataset.lines.append(f"{said}: it is not a class")
+    names = ", ".join(dataset.class_names)
+    dataset.lines.append(f"{len(categories)} classes: {textwrap.shorten(names, 200)}")
     return dataset
 
 
@@ -82,27 +93,28 @@ def placeholder_ids(splits: Sequence[CocoData]) -> List[int]:
     return ids
 
 
-def _same_classes(data: CocoData, train: CocoData, placeholders: Sequence[int]) -> None:
+def class_conflicts(
+    data: CocoData, train: CocoData, placeholders: Sequence[int] = ()
+) -> List[Defect]:
+    """Where a split's categories are not the training split's; some may be absent."""
     names = {c["id"]: c["name"] for c in train.categories}
+    defects = []
     for category in data.categories:
-        if category["id"] in placeholders:
+        category_id, name = category["id"], category["name"]
+        if category_id in placeholders or names.get(category_id) == name:
             continue
-        ours = names.get(category["id"])
-        if ours != category["name"]:
-            there = f"is {short(ours)}" if ours is not None else "is not declared"
-            raise DatasetError(
-                f"{data.json_file}: category id {category['id']} is {short(category['name'])}, but"
-                f" {there} in {train.json_file}; all splits should declare the same classes"
-            )
+        there = f"is {short(names[category_id])}" if category_id in names else "is not declared"
+        message = f"category id {category_id} is {short(name)}, but {there} in {train.json_file}"
+        defects.append(Defect("class_conflict", f"{message}; all splits should agree"))
+    return defects
 
 
 def summary(data: CocoData) -> List[str]:
     """One line of counts, and one about what was dropped, if anything was."""
-    objects = [a for a in data.annotations if not a["iscrowd"]]
-    empty = len(data.images) - len({a["image_id"] for a in objects})
+    num_crowds = len(data.annotations) - len(data.objects)
     lines = [
-        f"{data.json_file}: {len(data.images)} images ({empty} without objects),"
-        f" {len(objects)} boxes, {len(data.annotations) - len(objects)} crowd regions"
+        f"{data.json_file}: {len(data.images)} images ({data.num_empty_images} without objects),"
+        f" {len(data.objects)} boxes, {num_crowds} crowd regions"
     ]
     if data.repaired:
         kinds: Dict[str, List] = {}

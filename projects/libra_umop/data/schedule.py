@@ -23,6 +23,13 @@ def world_size(args: Any) -> int:
     return max(1, args.num_gpus) * max(1, args.num_machines)
 
 
+def is_first_of_machine() -> bool:
+    """Whether this is the process that does what one process of each machine has to do."""
+    if comm.get_world_size() > 1:
+        return comm.get_local_rank() == 0
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def scale_solver(
     cfg: CfgNode, num_processes: int, *, reference: CfgNode, given: Collection[str] = ()
 ) -> List[str]:

@@ -1,0 +1,164 @@
+"""Every defect of a dataset: in its JSON files, in its image files, and between its splits."""
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple, Union
+
+from .coco import CocoData, read_json
+from .errors import CLIPPED, DROPPED, ERROR, KEPT, NOTE, DatasetError, Defect, short
+from .images import DecodedImage, ImageHeader, decode, for_each_file, read_header
+from .layout import Split
+from .parsing import parse_coco
+from .registering import class_conflicts, placeholder_ids
+
+# Exit codes of a check.
+CLEAN, DEFECTS, UNUSABLE = 0, 1, 2
+
+
+def no_progress(items: Iterable, total: int, desc: str) -> Iterable:
+    """A progress bar that shows nothing; same call as tqdm's."""
+    return items
+
+
+@dataclass
+class CheckedDataset:
+    """What :func:`check_dataset` found.
+
+    Attributes:
+        splits: the usable content of each split, by name.
+        defects: of each split, by name.
+        modes: how many images of each Pillow mode a split has, by split.
+        class_names: the classes, in the order of their contiguous ids.
+    """
+
+    splits: Dict[str, CocoData] = field(default_factory=dict)
+    defects: Dict[str, List[Defect]] = field(default_factory=dict)
+    modes: Dict[str, Dict[str, int]] = field(default_factory=dict)
+    class_names: List[str] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """``UNUSABLE`` if training would refuse it, ``DEFECTS`` if anything else should be looked
+        at, else ``CLEAN``."""
+        found = {d.severity for defects in self.defects.values() for d in defects}
+        if ERROR in found:
+            return UNUSABLE
+        return DEFECTS if found & {DROPPED, CLIPPED, KEPT} else CLEAN
+
+
+def check_dataset(
+    splits: Dict[str, Split],
+    *,
+    decode_images: bool = True,
+    masks: bool = False,
+    progress: Callable[..., Iterable] = no_progress,
+) -> CheckedDataset:
+    """Check all splits of a dataset. Whatever is wrong becomes a defect; nothing is raised.
+
+    Args:
+        splits: from :mod:`libra_umop.data.layout`.
+        decode_images: also decode every image and compare them between the splits; without it only
+            their headers are read.
+        masks: also check "segmentation".
+        progress: tqdm, or of its call ``progress(iterable, total=..., desc=...)``.
+    """
+    checked = CheckedDataset()
+    seen: Dict[str, Tuple[str, str]] = {}
+    for name, split in splits.items():
+        data = _parse_file(split, masks)
+        checked.splits[name] = data
+        defects = checked.defects[name] = list(data.defects)
+        modes = checked.modes[name] = {}
+        look = decode if decode_images else read_header
+        for image, found in _visit(data, look, progress, name):
+            defects += _image_defects(image, found)
+            if isinstance(found, DatasetError):
+                continue
+            header = found if isinstance(found, ImageHeader) else found.header
+            modes[header.mode] = modes.get(header.mode, 0) + 1
+            if isinstance(found, DecodedImage):
+                defects += _twin(image, found.digest, name, seen)
+    _check_classes(checked)
+    return checked
+
+
+def check_headers(
+    data: CocoData, progress: Callable[..., Iterable] = no_progress
+) -> List[Defect]:
+    """The images of a split that are missing, no images or of another size than annotated; what can
+    be told without decoding them."""
+    visited = _visit(data, read_header, progress, os.path.basename(data.json_file))
+    return [defect for image, found in visited for defect in _image_defects(image, found)]
+
+
+def _parse_file(split: Split, masks: bool) -> CocoData:
+    annotated = split.name != "test"
+    try:
+        document = read_json(split.json_file)
+    except DatasetError as e:
+        data = CocoData(split.json_file, split.image_root)
+        data.add("unreadable_json", str(e).replace(f"{split.json_file}: ", "", 1))
+        return data
+    data = parse_coco(
+        document, split.json_file, split.image_root, masks=masks, annotated=annotated
+    )
+    if annotated and not data.objects and not data.errors:
+        data.add("no_objects", f"none of its {len(data.images)} images has an object to learn from")
+    return data
+
+
+def _visit(
+    data: CocoData, look: Callable[[str], Any], progress: Callable[..., Iterable], desc: str
+) -> Iterator[Tuple[Dict[str, Any], Any]]:
+    """``(image, look(its path))`` for all images of a split, DatasetError where that raised it."""
+    paths = [os.path.join(data.image_root, image["file_name"]) for image in data.images]
+    found = progress(for_each_file(look, paths), total=len(paths), desc=desc)
+    return zip(data.images, found)
+
+
+def _image_defects(
+    image: Dict[str, Any], found: Union[ImageHeader, DecodedImage, DatasetError]
+) -> List[Defect]:
+    where = {"image_id": image["id"], "file": image["file_name"]}
+    if isinstance(found, DatasetError):
+        reason = str(found).partition(f"{image['file_name']}: ")[2] or str(found)
+        return [Defect("image_unreadable", reason, **where)]
+    header = found if isinstance(found, ImageHeader) else found.header
+    annotated = (image["width"], image["height"])
+    defects = []
+    if annotated not in (header.size, header.shown_size):
+        sizes = "{} x {} pixels, but {} x {} in the annotations".format(*header.shown_size, *annotated)
+        defects.append(Defect("image_missized", f"is {sizes}", **where))
+    elif header.orientation != 1:
+        how = "shown" if annotated == header.shown_size else "stored"
+        message = f"has EXIF orientation {header.orientation}; used as {how}, like its annotations"
+        defects.append(Defect("image_rotated", message, NOTE, **where))
+    if isinstance(found, DecodedImage) and found.peak is not None:
+        message = f"has 16 bits, values up to {found.peak}; INPUT.WHITE_16BIT should be near that"
+        defects.append(Defect("image_16bit", message, NOTE, **where))
+    return defects
+
+
+def _twin(
+    image: Dict[str, Any], digest: str, split: str, seen: Dict[str, Tuple[str, str]]
+) -> List[Defect]:
+    """A defect if an image of the same pixels was seen before."""
+    first_split, first_file = seen.setdefault(digest, (split, image["file_name"]))
+    if (first_split, first_file) == (split, image["file_name"]):
+        return []
+    across = first_split != split
+    message = f"is the same picture as {short(first_file)} of the {first_split} split"
+    message += "; a picture should be in one split only" if across else ""
+    kind = "duplicate_across_splits" if across else "duplicate_in_split"
+    return [Defect(kind, message, KEPT, image_id=image["id"], file=image["file_name"])]
+
+
+def _check_classes(checked: CheckedDataset) -> None:
+    train = checked.splits.get("train")
+    if train is None:
+        return
+    placeholders = placeholder_ids(list(checked.splits.values()))
+    for name, data in checked.splits.items():
+        if not data.errors and not train.errors:
+            checked.defects[name] += class_conflicts(data, train, placeholders)
+    checked.class_names = [c["name"] for c in train.categories if c["id"] not in placeholders]

@@ -1,0 +1,195 @@
+"""Reading image files of every kind that people have, or saying which one cannot be read.
+
+Detectron2's reader cuts the values of 16-bit images off at 255 and lets Pillow's errors through
+without the file's name.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from typing import Any, Callable, Iterator, Optional, Sequence, Tuple
+
+import numpy as np
+from detectron2.data.detection_utils import convert_PIL_to_numpy
+from detectron2.utils.file_io import PathManager
+from PIL import Image
+
+from .errors import DatasetError
+
+# Opening a header is mostly waiting, so more threads than cores pay.
+NUM_THREADS = 8
+# Pixel values of 16-bit images that are shown as white, unless a config says otherwise.
+WHITE_16BIT = 65535
+
+_EXIF_ORIENTATION = 274
+_ORIENT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # how to show an image of that EXIF orientation
+_ON_ITS_SIDE = (5, 6, 7, 8)
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What an image file says about itself before its pixels are decoded.
+
+    Attributes:
+        size: stored (width, height) in pixels.
+        orientation: of EXIF; 1 is upright.
+        mode: Pillow's, e.g. "RGB", "L", "CMYK", "I;16".
+    """
+
+    size: Tuple[int, int]
+    orientation: int
+    mode: str
+
+    @property
+    def shown_size(self) -> Tuple[int, int]:
+        """(width, height) after the EXIF rotation."""
+        return self.size[::-1] if self.orientation in _ON_ITS_SIDE else self.size
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """What is only known of an image once its pixels are decoded.
+
+    Attributes:
+        header: what the file says about itself.
+        digest: equal for images of equal stored pixels, whatever file format holds them.
+        peak: largest pixel value of an image of more than 8 bits; else None.
+    """
+
+    header: ImageHeader
+    digest: str
+    peak: Optional[int]
+
+
+def read_header(path: str) -> ImageHeader:
+    """Size, orientation and mode of an image file, without decoding it.
+
+    Raises:
+        DatasetError: naming the file and why it is no image.
+    """
+    with _named(path), PathManager.open(path, "rb") as f, Image.open(f) as image:
+        return ImageHeader(image.size, _orientation(image), image.mode)
+
+
+def read_image(
+    path: str,
+    format: Optional[str] = None,
+    *,
+    size: Optional[Tuple[int, int]] = None,
+    white_16bit: int = WHITE_16BIT,
+) -> np.ndarray:
+    """Same interface as :func:`detectron2.data.detection_utils.read_image`, and equal to it for
+    upright 8-bit images.
+
+    Args:
+        path: of the image file.
+        format: a mode of Pillow, "BGR" or "YUV-BT.601".
+        size: (width, height) that the annotations were made for. An EXIF rotation is undone as
+            everywhere unless only the stored image has that size.
+        white_16bit: value of 16-bit images that becomes 255; darker ones follow linearly.
+
+    Returns:
+        (H, W, C) uint8 in 0..255 (float for "YUV-BT.601").
+
+    Raises:
+        DatasetError: naming the file and what is wrong with it.
+    """
+    with _named(path), PathManager.open(path, "rb") as f, Image.open(f) as image:
+        orientation = _orientation(image)
+        header = ImageHeader(image.size, orientation, image.mode)
+        image = _to_8bit(image, white_16bit)
+        annotated_as_stored = size == header.size and size != header.shown_size
+        if orientation in _ORIENT and not annotated_as_stored:
+            image = image.transpose(_ORIENT[orientation])
+        return convert_PIL_to_numpy(image, format)
+
+
+def decode(path: str) -> DecodedImage:
+    """Decode an image file as training does.
+
+    Raises:
+        DatasetError: as :func:`read_image`.
+    """
+    with _named(path), PathManager.open(path, "rb") as f, Image.open(f) as image:
+        header = ImageHeader(image.size, _orientation(image), image.mode)
+        deep = image.mode.startswith("I")
+        pixels = np.asarray(image if deep else image.convert("RGB"))
+        peak = int(pixels.max()) if deep else None
+        _to_8bit(image, WHITE_16BIT)
+        digest = hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=16).hexdigest()
+        return DecodedImage(header, f"{pixels.shape}{digest}", peak)
+
+
+def for_each_file(function: Callable[[str], Any], paths: Sequence[str]) -> Iterator[Any]:
+    """``function(path)`` for all ``paths``, in their order, by several threads; where it raised
+    DatasetError, that error."""
+
+    def result_or_error(path: str) -> Any:
+        try:
+            return function(path)
+        except DatasetError as e:
+            return e
+
+    with ThreadPool(NUM_THREADS) as pool:
+        yield from pool.imap(result_or_error, paths, chunksize=4)
+
+
+class _named:
+    """Context in which whatever goes wrong becomes a DatasetError with the name of the file. Broken
+    files make Pillow raise OSError, SyntaxError, ValueError, struct.error, EOFError and others."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if error is None or not isinstance(error, Exception) or isinstance(error, DatasetError):
+            return
+        raise DatasetError(f"{self.path}: {_reason(self.path, error)}") from error
+
+
+def _reason(path: str, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such image file"
+    if os.path.isdir(path):
+        return "is a folder, should be an image file"
+    if os.path.isfile(path) and os.path.getsize(path) == 0:
+        return "is empty, should be an image file"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "is no image that Pillow knows"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"cannot be read as an image: {text}"
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's; 1, upright, if there is none. Pillow turns TIFF images itself."""
+    if image.format == "TIFF":
+        return 1
+    try:
+        value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # broken EXIF data raise anything
+        return 1
+    return value if value in _ORIENT else 1
+
+
+def _to_8bit(image: Image.Image, white: int) -> Image.Image:
+    """Grey images of more than 8 bits as "L"; all others as they are."""
+    if image.mode == "F":
+        raise ValueError("holds floating-point pixels; should have 8 or 16 bits a channel")
+    if not image.mode.startswith("I"):
+        return image
+    pixels = np.asarray(image).astype(np.float64)
+    if pixels.min() < 0 or pixels.max() > WHITE_16BIT:
+        raise ValueError("holds 32-bit pixels; should have 8 or 16 bits a channel")
+    return Image.fromarray((pixels * (255 / white)).round().clip(0, 255).astype(np.uint8))

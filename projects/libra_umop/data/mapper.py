@@ -1,0 +1,86 @@
+"""A dataset mapper that reads every image or names the one that it cannot read."""
+
+import copy
+from typing import Any, Dict
+
+import numpy as np
+import torch
+from detectron2.config import configurable
+from detectron2.data import DatasetMapper
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
+
+from .errors import DatasetError
+from .images import WHITE_16BIT, read_image
+
+
+class OwnDatasetMapper(DatasetMapper):
+    """Same interface as :class:`detectron2.data.DatasetMapper`, for boxes and masks.
+
+    It reads 16-bit images in full contrast, accepts boxes made for the stored side of an
+    EXIF-rotated image, crops images without objects, and raises :class:`DatasetError` with the
+    name of the file that is broken or of another size than annotated. It never returns None.
+    """
+
+    @configurable
+    def __init__(self, is_train: bool, *, white_16bit: int = WHITE_16BIT, **kwargs: Any):
+        """
+        Args:
+            is_train: keep and transform the annotations.
+            white_16bit: see :func:`libra_umop.data.images.read_image`.
+            kwargs: of :class:`detectron2.data.DatasetMapper`.
+        """
+        if not 1 <= white_16bit <= WHITE_16BIT:
+            raise ValueError(
+                f"INPUT.WHITE_16BIT is {white_16bit}, should be within [1, {WHITE_16BIT}]"
+            )
+        super().__init__(is_train, **kwargs)
+        self.white_16bit = white_16bit
+
+    @classmethod
+    def from_config(cls, cfg, is_train: bool = True) -> Dict[str, Any]:
+        """Same interface as the parent's."""
+        return {
+            **super().from_config(cfg, is_train),
+            "white_16bit": cfg.INPUT.WHITE_16BIT,
+        }
+
+    def __call__(self, dataset_dict: Dict[str, Any]) -> Dict[str, Any]:
+        """Same interface as the parent's."""
+        record = copy.deepcopy(dataset_dict)
+        aug_input = T.AugInput(self._read(record))
+        transforms = self.augmentations(aug_input)
+        image = np.ascontiguousarray(aug_input.image.transpose(2, 0, 1))  # (C, H, W)
+        record["image"] = torch.as_tensor(image)
+        if self.proposal_topk is not None:
+            utils.transform_proposals(
+                record, image.shape[1:], transforms, proposal_topk=self.proposal_topk
+            )
+        if not self.is_train:
+            record.pop("annotations", None)
+        elif "annotations" in record:
+            self._transform_annotations(record, transforms, image.shape[1:])
+        return record
+
+    def _read(self, record: Dict[str, Any]) -> np.ndarray:
+        """(H, W, C) image of the annotated size."""
+        path = record["file_name"]
+        size = (record["width"], record["height"]) if "width" in record else None
+        image = read_image(path, self.image_format, size=size, white_16bit=self.white_16bit)
+        try:
+            utils.check_image_size(record, image)
+        except utils.SizeMismatchError as e:
+            height, width = image.shape[:2]
+            raise DatasetError(
+                f"{path}: is {width} x {height} pixels, but {size[0]} x {size[1]} in the annotations"
+            ) from e
+        return image
+
+    def _transform_annotations(self, record, transforms, image_shape) -> None:
+        """Same interface as the parent's, which with ``recompute_boxes`` wants masks, that an image
+        without objects does not have."""
+        if any(not annotation.get("iscrowd", 0) for annotation in record["annotations"]):
+            super()._transform_annotations(record, transforms, image_shape)
+        else:
+            del record["annotations"]
+            record["instances"] = utils.annotations_to_instances([], image_shape)

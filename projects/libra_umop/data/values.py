@@ -1,0 +1,43 @@
+"""Judging values of any JSON type, which is what a dataset file may hold anywhere."""
+
+import math
+from typing import Any, Optional
+
+
+def as_int(value: Any) -> Optional[int]:
+    """An integer, or a float that is whole, as int; None for all else (booleans too)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return value
+
+
+def is_number(value: Any) -> bool:
+    """An int or float, NaN and infinities included, but no boolean."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def as_float(value: Any) -> float:
+    """A number as float; integers beyond its range, which JSON allows, become infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def is_text(value: Any) -> bool:
+    """A string that is not blank and can be written down (JSON allows half a surrogate pair)."""
+    if not isinstance(value, str) or not value.strip():
+        return False
+    try:
+        value.encode("utf-8")
+        return True
+    except UnicodeEncodeError:
+        return False
+
+
+def json_type(value: Any) -> str:
+    """What a value is called in JSON, with its article."""
+    names = {dict: "an object", list: "a list", str: "a text", bool: "a boolean"}
+    return "null" if value is None else names.get(type(value), "a number")
