@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Build the image of the Dockerfile with docker, podman or buildah, and try it.
+#
+#   dev/build_image.sh [--builder docker|podman|buildah] [--tag NAME] [--base IMAGE | --debootstrap]
+#                      [--ca-bundle FILE] [--no-try] [-- MORE BUILD OPTIONS]
+#
+# --base IMAGE     instead of the Dockerfile's own: any with Python 3.10 to 3.12 and its venv module
+# --debootstrap    make the base from Debian's packages: needs no registry, but root and debootstrap
+# --ca-bundle FILE certificates that pip is to trust while building (a company's proxy)
+# --no-try         do not run the image afterwards
+# pip's PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_TRUSTED_HOST and the *_PROXY variables are handed on to
+# the build where they are set, and leave no trace in the image.
+#
+# buildah needs neither a daemon nor user namespaces (chroot isolation, vfs storage), so that this
+# also runs inside of a container or a virtual machine, as root.
+
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+builder='' tag='' base='' debootstrap='' ca='' try=yes
+while (($#)); do
+    case $1 in
+        --builder) builder=$2; shift 2 ;;
+        --tag) tag=$2; shift 2 ;;
+        --base) base=$2; shift 2 ;;
+        --debootstrap) debootstrap=yes; shift ;;
+        --ca-bundle) ca=$2; shift 2 ;;
+        --no-try) try=''; shift ;;
+        --) shift; break ;;
+        -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        *) echo "unknown option $1, see --help" >&2; exit 2 ;;
+    esac
+done
+
+if [[ -z $builder ]]; then
+    for builder in docker podman buildah none; do
+        command -v "$builder" >/dev/null && break
+    done
+fi
+if ! command -v "$builder" >/dev/null; then
+    echo "none of docker, podman and buildah is installed (Debian: apt-get install buildah)" >&2
+    exit 3
+fi
+
+version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' projects/libra_umop/__init__.py)
+tag=${tag:-libra-umop:$version}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+say() { echo "== $*"; }
+run() { echo "\$ $*"; "$@"; }
+
+buildah_options=(--storage-driver "${BUILDAH_STORAGE_DRIVER:-vfs}")
+export BUILDAH_ISOLATION=${BUILDAH_ISOLATION:-chroot}
+
+# A Debian root folder with Python as an image, for builders that reach no registry.
+make_debian_base() {
+    local release=bookworm rootfs=$work/rootfs
+    command -v debootstrap >/dev/null || { echo "debootstrap is not installed" >&2; exit 3; }
+    say "making the base image from Debian $release"
+    debootstrap --variant=minbase --include=ca-certificates,python3-venv "$release" "$rootfs" \
+        "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$work/debootstrap.log" \
+        || { tail "$work/debootstrap.log" >&2; exit 1; }
+    rm -rf "$rootfs"/var/cache/apt/* "$rootfs"/var/lib/apt/lists/*
+    mkdir "$work/context"
+    tar -C "$rootfs" -cf "$work/context/rootfs.tar" .
+    rm -rf "$rootfs"
+    printf 'FROM scratch\nADD rootfs.tar /\n' >"$work/context/Dockerfile"
+    base=localhost/libra-umop-base:$release
+    if [[ $builder == buildah ]]; then
+        buildah "${buildah_options[@]}" build --quiet --tag "$base" "$work/context" >/dev/null
+    else
+        "$builder" build --quiet --tag "$base" "$work/context" >/dev/null
+    fi
+    rm -rf "$work/context"
+}
+[[ -z $debootstrap ]] || make_debian_base
+
+options=(--tag "$tag" --build-arg "VERSION=$version")
+options+=(--build-arg "REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)")
+options+=(--build-arg "CREATED=$(date --utc +%Y-%m-%dT%H:%M:%SZ)")
+[[ -z $base ]] || options+=(--build-arg "BASE_IMAGE=$base")
+for name in PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST {HTTP,HTTPS,NO}_PROXY; do
+    [[ -z ${!name:-} ]] || options+=(--build-arg "$name=${!name}")
+done
+if [[ -n $ca ]]; then
+    options+=(--secret "id=ca,src=$(realpath "$ca")" --build-arg PIP_CERT=/run/secrets/ca.crt)
+fi
+
+say "building $tag with $builder"
+started=$SECONDS
+if [[ $builder == buildah ]]; then
+    buildah "${buildah_options[@]}" build "${options[@]}" "$@" .
+else
+    "$builder" build "${options[@]}" "$@" .
+fi
+say "built in $((SECONDS - started)) s"
