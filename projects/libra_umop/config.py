@@ -79,6 +79,87 @@ def _add_box_losses(cfg: CN) -> None:
 
 def _add_dense_detectors(cfg: CN) -> None:
     """Level imbalance and the dense detectors it is cured in (UMOP; ATSS; FCOS; RetinaNet)."""
+    _add_umop(cfg)
+    # LibraRetinaNet, UMOPRetinaNet: also reads MODEL.BALANCED_L1 and, from Detectron2,
+    # MODEL.RETINANET.BBOX_REG_LOSS_TYPE ("smooth_l1", "balanced_l1", "giou", "diou", "ciou"),
+    # SMOOTH_L1_LOSS_BETA (beta of both L1 losses), FOCAL_LOSS_GAMMA, FOCAL_LOSS_ALPHA.
+    # Factor of the box loss; >= 0.
+    cfg.MODEL.RETINANET.BBOX_REG_LOSS_WEIGHT = 1.0
+    # LibraRetinaNet: "focal", or "ohem" (all positives, the hardest negatives; RetinaNet, table 1d).
+    cfg.MODEL.RETINANET.CLS_LOSS_TYPE = "focal"
+    # Negatives for each positive under "ohem"; > 0.
+    cfg.MODEL.RETINANET.OHEM_NEG_POS_RATIO = 3.0
+    # Clip boxes to the image and drop empty ones before non-maximum suppression (the reference
+    # implementations) and not after it (Detectron2).
+    cfg.MODEL.RETINANET.CLIP_BEFORE_NMS = True
+    _add_atss(cfg)
+    _add_fcos(cfg)
+
+
+def _add_umop(cfg: CN) -> None:
+    """UMOPRetinaNet, UMOPATSS, UMOPFCOS (UMOP, section 3)."""
+    cfg.MODEL.UMOP = CN()
+    # PFL: gamma follows the positives' mean probability, alpha = w / gamma.
+    cfg.MODEL.UMOP.PROGRESSIVE_FOCUS = True
+    # LRP: each pyramid level has a classification loss, and with PFL a gamma and alpha, of its own.
+    cfg.MODEL.UMOP.LEVEL_WISE = True
+    # "mean_prob": gamma = -ln(mean p) (the paper); "mean_log": mean(-ln p) (the released code).
+    cfg.MODEL.UMOP.FOCUS = "mean_prob"
+    # delta, how far gamma may move from that detector's FOCAL_LOSS_GAMMA; [0, FOCAL_LOSS_GAMMA).
+    cfg.MODEL.UMOP.DELTA = 0.5
+    # w, the product of gamma and alpha; (0, FOCAL_LOSS_GAMMA - DELTA].
+    cfg.MODEL.UMOP.W = 0.5
+    # LRP's loss: "mean" over levels, each divided by its own positives (the paper), or "sum" of
+    # levels, divided by all positives (the released code).
+    cfg.MODEL.UMOP.LEVEL_REDUCTION = "mean"
+
+
+def _add_atss(cfg: CN) -> None:
+    """ATSS, UMOPATSS (https://arxiv.org/abs/1912.02424); anchors from MODEL.ANCHOR_GENERATOR."""
+    cfg.MODEL.ATSS = CN()
+    cfg.MODEL.ATSS.NUM_CLASSES = 80
+    cfg.MODEL.ATSS.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
+    # 3x3 convolutions of each of the two towers, and their norm ("GN" has 32 groups).
+    cfg.MODEL.ATSS.NUM_CONVS = 4
+    cfg.MODEL.ATSS.NORM = "GN"
+    # pi, the foreground probability at the start; (0, 1).
+    cfg.MODEL.ATSS.PRIOR_PROB = 0.01
+    # k, candidate anchors per box and level; >= 1.
+    cfg.MODEL.ATSS.MATCH_TOPK = 9
+    # Weights on (dx, dy, dw, dh).
+    cfg.MODEL.ATSS.BBOX_REG_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+    cfg.MODEL.ATSS.FOCAL_LOSS_GAMMA = 2.0
+    cfg.MODEL.ATSS.FOCAL_LOSS_ALPHA = 0.25
+    # Factors of the GIoU loss and of the centerness loss; >= 0.
+    cfg.MODEL.ATSS.BBOX_REG_LOSS_WEIGHT = 2.0
+    cfg.MODEL.ATSS.CENTERNESS_LOSS_WEIGHT = 1.0
+    # Threshold on the class score alone; detections are ranked by class score x centerness.
+    cfg.MODEL.ATSS.SCORE_THRESH_TEST = 0.05
+    # Candidates per level, by class score, before non-maximum suppression.
+    cfg.MODEL.ATSS.TOPK_CANDIDATES_TEST = 1000
+    cfg.MODEL.ATSS.NMS_THRESH_TEST = 0.6
+
+
+def _add_fcos(cfg: CN) -> None:
+    """FCOS, UMOPFCOS: Detectron2's FCOS has no yacs keys; these are its defaults."""
+    cfg.MODEL.FCOS = CN()
+    cfg.MODEL.FCOS.NUM_CLASSES = 80
+    cfg.MODEL.FCOS.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
+    # 3x3 convolutions of each of the two towers, and their norm.
+    cfg.MODEL.FCOS.NUM_CONVS = 4
+    cfg.MODEL.FCOS.NORM = "GN"
+    # pi, the foreground probability at the start; (0, 1).
+    cfg.MODEL.FCOS.PRIOR_PROB = 0.01
+    # Points this near to a box's centre, in strides, are its positives.
+    cfg.MODEL.FCOS.CENTER_SAMPLING_RADIUS = 1.5
+    cfg.MODEL.FCOS.FOCAL_LOSS_GAMMA = 2.0
+    cfg.MODEL.FCOS.FOCAL_LOSS_ALPHA = 0.25
+    # Factor of the GIoU loss; >= 0.
+    cfg.MODEL.FCOS.BBOX_REG_LOSS_WEIGHT = 1.0
+    # Threshold on sqrt(class score x centerness).
+    cfg.MODEL.FCOS.SCORE_THRESH_TEST = 0.2
+    cfg.MODEL.FCOS.TOPK_CANDIDATES_TEST = 1000
+    cfg.MODEL.FCOS.NMS_THRESH_TEST = 0.6
 
 
 def _add_backbones(cfg: CN) -> None:
@@ -182,6 +263,9 @@ def _add_engine(cfg: CN) -> None:
 
 def _add_test(cfg: CN) -> None:
     """Evaluation."""
+    # Multi-scale and flip testing of every detector here. Longest side of each of
+    # TEST.AUG.MIN_SIZES, in pixels; empty: TEST.AUG.MAX_SIZE for all.
+    cfg.TEST.AUG.MAX_SIZES = ()
 
 
 def _add_analysis(cfg: CN) -> None:

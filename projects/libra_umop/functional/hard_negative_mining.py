@@ -41,6 +41,7 @@ def hard_negative_bce_sum(logits: Tensor, labels: Tensor, *, neg_pos_ratio: floa
     with torch.no_grad():
         hardness = torch.where(labels == num_classes, loss, -1.0)
         order = hardness.argsort(descending=True)
-        rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+        ranks = torch.arange(len(order), device=order.device)
+        rank = torch.empty_like(order).scatter_(0, order, ranks)
     is_used = is_pos | ((labels == num_classes) & (rank < num_neg))
     return torch.where(is_used, loss, 0.0).sum()

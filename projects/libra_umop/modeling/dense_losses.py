@@ -1,0 +1,196 @@
+"""What the losses of all dense detectors share: normalisers over ranks, box losses, logging.
+
+Letters: N images, R anchors of all L levels, K classes. Labels: -1 ignore, [0, K) foreground,
+K background. Nothing here waits for the device, except the box losses "diou" and "ciou".
+"""
+
+from typing import List, Optional, Tuple
+
+import torch
+import torch.distributed as dist
+from detectron2.layers import ciou_loss, diou_loss
+from detectron2.structures import Boxes, Instances
+from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
+from fvcore.nn import smooth_l1_loss
+from torch import Tensor, nn
+
+from ..functional.balanced_l1_loss import balanced_l1_loss
+from ..functional.dense_box_loss import box_deltas, giou_loss
+
+__all__ = [
+    "BOX_LOSS_TYPES",
+    "DeferredScalars",
+    "DenseBoxLoss",
+    "LossNormalizer",
+    "clip_to_image",
+    "sum_over_ranks",
+]
+
+_IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
+BOX_LOSS_TYPES = ("smooth_l1", "balanced_l1", *_IOU_LOSSES)
+
+
+def sum_over_ranks(x: Tensor) -> Tensor:
+    """``x`` summed over all ranks, without gradient: one collective, none in a single process."""
+    x = x.detach()
+    if comm.get_world_size() == 1:
+        return x
+    x = x.clone()
+    dist.all_reduce(x)
+    return x
+
+
+class LossNormalizer(nn.Module):
+    """Moving average of the number of positives, by which RetinaNet and FCOS divide their losses.
+
+    Detectron2 keeps it as a Python number of one rank that a resumed run starts anew; here it is a
+    buffer, in the checkpoint and the same on all ranks. A checkpoint without it loads silently.
+    """
+
+    def __init__(self, *, initial: float, momentum: float = 0.9):
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("average", torch.tensor(float(initial)))
+
+    def update(self, value: Tensor) -> Tensor:
+        """Move the average towards ``value`` (0-dim) and return a copy of it."""
+        average = self.average * self.momentum + value * (1 - self.momentum)
+        self.average.copy_(average)
+        return average
+
+    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, *args):
+        """Same interface as :meth:`nn.Module._load_from_state_dict`; the buffer may be missing."""
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *args)
+        if prefix + "average" in missing:
+            missing.remove(prefix + "average")
+
+
+class DeferredScalars:
+    """Writes scalars that live on the device into the event storage without waiting for them.
+
+    From a GPU they are copied in the background and written at the next call, under the iteration
+    that they belong to: the last step of a run stays unwritten.
+    """
+
+    def __init__(self):
+        self._pending: Optional[Tuple[List[str], Tensor, torch.cuda.Event, int]] = None
+
+    def put(self, names: List[str], values: Tensor) -> None:
+        """Write ``values`` (len(names),) to the current :class:`EventStorage`."""
+        storage = get_event_storage()
+        values = values.detach()
+        if not values.is_cuda:
+            self._write(names, values, storage.iter)
+            return
+        if self._pending is not None:
+            names_before, host_before, event, iteration = self._pending
+            event.synchronize()  # one step old: long over
+            self._write(names_before, host_before, iteration)
+        host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        host.copy_(values, non_blocking=True)
+        event = torch.cuda.Event()
+        event.record()
+        self._pending = (names, host, event, storage.iter)
+
+    @staticmethod
+    def _write(names: List[str], host: Tensor, iteration: int) -> None:
+        storage = get_event_storage()
+        for name, value in zip(names, host.tolist()):
+            storage.put_scalar(name, value, cur_iter=iteration)
+
+    def __getstate__(self):
+        """A copy of the model starts with nothing pending."""
+        return {"_pending": None}
+
+
+class DenseBoxLoss:
+    """Box regression loss, summed over weighted anchors of any level.
+
+    Every anchor is computed and the weights choose, so that neither an index nor the number of
+    positives is needed on the host.
+    """
+
+    def __init__(
+        self,
+        *,
+        loss_type: str,
+        beta: float = 0.0,
+        alpha: float = 0.5,
+        gamma: float = 1.5,
+        formula: str = "exact",
+    ):
+        """
+        Args:
+            loss_type: one of ``BOX_LOSS_TYPES``; the IoU losses compare decoded boxes, not clipped.
+            beta: transition point of "smooth_l1" and "balanced_l1".
+            alpha, gamma, formula: of "balanced_l1", see :func:`balanced_l1_loss`.
+
+        Raises:
+            ValueError: for an unknown type, or "balanced_l1" with a beta that is not positive.
+        """
+        if loss_type not in BOX_LOSS_TYPES:
+            raise ValueError(f"box loss type must be one of {BOX_LOSS_TYPES}, got {loss_type!r}")
+        if loss_type == "balanced_l1" and not beta > 0:
+            raise ValueError(
+                f"balanced_l1 needs MODEL.RETINANET.SMOOTH_L1_LOSS_BETA > 0, got {beta}"
+            )
+        self.loss_type = loss_type
+        self.beta = beta
+        self.balanced = {"alpha": alpha, "gamma": gamma, "formula": formula}
+
+    def __call__(
+        self, anchors: Tensor, transform, pred_deltas: Tensor, gt_boxes: Tensor, weights: Tensor
+    ) -> Tensor:
+        """
+        Args:
+            anchors: (R, 4) XYXY pixels.
+            transform: the Box2BoxTransform that decodes the predictions.
+            pred_deltas: (N, R, 4).
+            gt_boxes: (N, R, 4) XYXY pixels, of any value where the weight is 0.
+            weights: (N, R), >= 0; 0 for anchors without a box.
+
+        Returns:
+            0-dim fp32, with a live gradient even if all weights are 0.
+        """
+        pred_deltas = pred_deltas.float()
+        anchors = anchors.expand_as(pred_deltas)
+        chosen = weights > 0  # (N, R)
+        # An anchor without a box gets itself as target: finite, and its loss is not used.
+        targets = torch.where(chosen[..., None], gt_boxes, anchors)
+        if self.loss_type in _IOU_LOSSES:
+            pred_boxes = decode_boxes(transform, pred_deltas, anchors)
+            loss = _elementwise(self.loss_type, pred_boxes, targets)  # (N, R)
+        else:
+            loss = self._delta_loss(transform, pred_deltas, anchors, targets)
+        return torch.where(chosen, loss * weights, 0.0).sum()
+
+    def _delta_loss(self, transform, pred_deltas, anchors, targets) -> Tensor:
+        """(N, R): loss between deltas, summed over the four."""
+        target_deltas = box_deltas(anchors, targets, weights=transform.weights)
+        if self.loss_type == "smooth_l1":
+            return smooth_l1_loss(pred_deltas, target_deltas, beta=self.beta).sum(dim=-1)
+        return balanced_l1_loss(pred_deltas, target_deltas, beta=self.beta, **self.balanced).sum(-1)
+
+
+def _elementwise(loss_type: str, pred_boxes: Tensor, targets: Tensor) -> Tensor:
+    loss_function = _IOU_LOSSES[loss_type]
+    return loss_function(pred_boxes.reshape(-1, 4), targets.reshape(-1, 4)).view(
+        pred_boxes.shape[:-1]
+    )
+
+
+def decode_boxes(transform, deltas: Tensor, anchors: Tensor) -> Tensor:
+    """``transform.apply_deltas`` for (..., 4) deltas and anchors."""
+    return transform.apply_deltas(deltas.reshape(-1, 4), anchors.reshape(-1, 4)).view(deltas.shape)
+
+
+def clip_to_image(instances: Instances) -> Instances:
+    """Detections with boxes clipped to the image, without those that lie outside.
+
+    What the reference implementations do before non-maximum suppression; Detectron2 clips after.
+    """
+    boxes = Boxes(instances.pred_boxes.tensor)
+    boxes.clip(instances.image_size)
+    instances.pred_boxes = boxes
+    return instances[boxes.nonempty()]

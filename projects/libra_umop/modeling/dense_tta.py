@@ -1,0 +1,158 @@
+"""Multi-scale and flip testing for dense detectors; Detectron2's own serves R-CNN only."""
+
+import copy
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Callable, Dict, List, Optional
+
+import numpy as np
+import torch
+from detectron2.data.detection_utils import read_image
+from detectron2.layers import batched_nms
+from detectron2.modeling import DatasetMapperTTA
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
+from detectron2.structures import Boxes, Instances
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+__all__ = ["DenseDetectorWithTTA", "MultiScaleViews"]
+
+
+class MultiScaleViews:
+    """Views of an image for test-time augmentation, with a longest side for each scale.
+
+    The published multi-scale tests limit the longest side of each scale by itself (shorter sides
+    800, 900, 1000, 1200 with longest sides 1200, 1300, 1500, 1600); ``TEST.AUG.MAX_SIZE`` is one
+    limit for all. Serves :class:`GeneralizedRCNNWithTTA` as ``tta_mapper`` just as well.
+    """
+
+    def __init__(self, *, min_sizes: List[int], max_sizes: List[int], flip: bool):
+        """
+        Args:
+            min_sizes: shorter side of each scale, in pixels.
+            max_sizes: longest side of each scale, in pixels.
+            flip: add the mirrored view of each scale.
+
+        Raises:
+            ValueError: if there is no scale, or not one longest side for each.
+        """
+        if len(min_sizes) == 0 or len(min_sizes) != len(max_sizes):
+            raise ValueError(
+                "TEST.AUG needs one or more MIN_SIZES and as many MAX_SIZES, got "
+                f"{tuple(min_sizes)} and {tuple(max_sizes)}"
+            )
+        self._mappers = [
+            DatasetMapperTTA([min_size], max_size, flip)
+            for min_size, max_size in zip(min_sizes, max_sizes)
+        ]
+
+    @classmethod
+    def from_cfg(cls, cfg) -> "MultiScaleViews":
+        """From ``TEST.AUG``; empty ``MAX_SIZES`` is ``MAX_SIZE`` for every scale."""
+        min_sizes = list(cfg.TEST.AUG.MIN_SIZES)
+        max_sizes = list(cfg.TEST.AUG.MAX_SIZES) or [cfg.TEST.AUG.MAX_SIZE] * len(min_sizes)
+        return cls(min_sizes=min_sizes, max_sizes=max_sizes, flip=cfg.TEST.AUG.FLIP)
+
+    def __call__(self, dataset_dict: Dict) -> List[Dict]:
+        """Same interface as :meth:`DatasetMapperTTA.__call__`."""
+        return [view for mapper in self._mappers for view in mapper(dataset_dict)]
+
+
+class DenseDetectorWithTTA(nn.Module):
+    """A :class:`DenseDetector` tested on several views of each image.
+
+    The candidates of all views, still overlapping, are brought back into the frame of the original
+    image and go through one non-maximum suppression with the model's own threshold. Works for
+    Detectron2's RetinaNet and FCOS, and for every dense detector of this project. Same interface
+    as :class:`detectron2.modeling.GeneralizedRCNNWithTTA`.
+    """
+
+    def __init__(self, cfg, model: nn.Module, tta_mapper: Optional[Callable] = None):
+        """
+        Args:
+            cfg: read for ``TEST.AUG`` if there is no ``tta_mapper``.
+            model: the detector, possibly wrapped for distributed training.
+            tta_mapper: takes a dataset dict and returns its views, each with "transforms".
+
+        Raises:
+            ValueError: if the model is not a dense detector.
+        """
+        super().__init__()
+        if isinstance(model, DistributedDataParallel):
+            model = model.module
+        if not isinstance(model, DenseDetector):
+            raise ValueError(f"TTA of views needs a DenseDetector, got {type(model).__name__}")
+        self.model = model
+        self.tta_mapper = tta_mapper or MultiScaleViews.from_cfg(cfg)
+        self.input_format = cfg.INPUT.FORMAT
+
+    def __call__(self, batched_inputs: List[Dict]) -> List[Dict]:
+        """
+        Args:
+            batched_inputs: as for :meth:`DenseDetector.forward`; "file_name" may stand in for
+                "image".
+
+        Returns:
+            A dict with "instances" for each image, boxes in pixels of its "height" and "width".
+        """
+        return [{"instances": self._inference_one_image(x)} for x in batched_inputs]
+
+    @torch.no_grad()
+    def _inference_one_image(self, dataset_dict: Dict) -> Instances:
+        dataset_dict = self._with_image(dataset_dict)
+        image_size = (dataset_dict["height"], dataset_dict["width"])
+        views = self.tta_mapper(dataset_dict)
+        # Equal sizes go through the network together, so that no view is padded by another.
+        merged: List[Instances] = []
+        for _, group in groupby(views, key=lambda view: view["image"].shape):
+            group = list(group)
+            for view, candidates in zip(group, self._candidates(group)):
+                merged.append(_to_original(candidates, view["transforms"], image_size))
+        pred = Instances.cat(merged)
+        pred.pred_boxes.clip(image_size)
+        pred = pred[pred.pred_boxes.nonempty()]
+        keep = batched_nms(
+            pred.pred_boxes.tensor, pred.scores, pred.pred_classes, self.model.test_nms_thresh
+        )
+        return pred[keep[: self.model.max_detections_per_image]]
+
+    def _with_image(self, dataset_dict: Dict) -> Dict:
+        dataset_dict = copy.copy(dataset_dict)
+        if "image" not in dataset_dict:
+            image = read_image(dataset_dict["file_name"], self.input_format)
+            image = np.ascontiguousarray(image.transpose(2, 0, 1))
+            dataset_dict["image"] = torch.from_numpy(image)  # (3, H, W)
+        dataset_dict.setdefault("height", dataset_dict["image"].shape[1])
+        dataset_dict.setdefault("width", dataset_dict["image"].shape[2])
+        return dataset_dict
+
+    def _candidates(self, views: List[Dict]) -> List[Instances]:
+        """All candidates above the score threshold of each view, in pixels of the view."""
+        images = self.model.preprocess_image(views)
+        features = self.model.backbone(images.tensor)
+        features = [features[f] for f in self.model.head_in_features]
+        with _without_nms(self.model):
+            return self.model.forward_inference(images, features, self.model.head(features))
+
+
+@contextmanager
+def _without_nms(model: nn.Module):
+    """Within this context the detector keeps every candidate: none overlaps by more than 1."""
+    before = model.test_nms_thresh, model.max_detections_per_image
+    model.test_nms_thresh, model.max_detections_per_image = 1.0, None
+    try:
+        yield
+    finally:
+        model.test_nms_thresh, model.max_detections_per_image = before
+
+
+def _to_original(candidates: Instances, transforms, image_size) -> Instances:
+    """Candidates of a view in the frame of the original image."""
+    boxes = candidates.pred_boxes.tensor
+    original = transforms.inverse().apply_box(boxes.cpu().numpy())
+    return Instances(
+        image_size,
+        pred_boxes=Boxes(torch.as_tensor(original, dtype=boxes.dtype, device=boxes.device)),
+        scores=candidates.scores,
+        pred_classes=candidates.pred_classes,
+    )

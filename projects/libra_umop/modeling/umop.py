@@ -1,0 +1,209 @@
+"""Classification losses over pyramid levels: focal, UMOP's two remedies, hard negative mining.
+
+Letters: N images, R_l anchors of level l of L, K classes. Labels: -1 ignore, [0, K) foreground,
+K background.
+"""
+
+from typing import Dict, List, NamedTuple, Tuple
+
+import torch
+from torch import Tensor
+
+from ..functional.hard_negative_mining import hard_negative_bce_sum
+from ..functional.progressive_focal_loss import (
+    FOCUS_TYPES,
+    focal_loss_sum,
+    focus_from_sums,
+    focus_sums,
+)
+
+__all__ = ["HardNegativeLoss", "LevelFocalLoss", "LevelLoss", "level_scalars", "umop_arguments"]
+
+LEVEL_REDUCTIONS = ("mean", "sum")
+
+
+class LevelLoss(NamedTuple):
+    """A normalised classification loss and, per level (L,), what is worth logging of it."""
+
+    loss: Tensor
+    level_losses: Tensor
+    gammas: Tensor
+    alphas: Tensor
+    clipped: Tensor  # 1 where gamma was clamped
+
+
+class LevelFocalLoss:
+    """Focal loss of a pyramid, with progressive focus (PFL) and level-wise resampling (LRP).
+
+    UMOP (https://arxiv.org/abs/2109.07217): PFL lets gamma follow how well the positives are
+    predicted already, and alpha follow gamma. LRP gives each level a loss of its own, so that the
+    levels with few positives are not outvoted: here its own gamma and alpha, and with
+    ``level_reduction="mean"`` its own normaliser. With both off it is RetinaNet's focal loss.
+    """
+
+    def __init__(
+        self,
+        *,
+        gamma: float = 2.0,
+        alpha: float = 0.25,
+        progressive_focus: bool = False,
+        level_wise: bool = False,
+        focus: str = "mean_prob",
+        delta: float = 0.5,
+        w: float = 0.5,
+        level_reduction: str = "mean",
+    ):
+        """
+        Args:
+            gamma, alpha: of the focal loss; gamma is also the centre of the progressive one.
+            progressive_focus: PFL.
+            level_wise: LRP.
+            focus, delta, w: see :func:`progressive_focus`.
+            level_reduction: "mean": the mean over levels of the levels' losses, each divided by
+                its level's positives (the paper); "sum": their sum, divided by the positives of
+                all levels (the released code). Of interest with ``level_wise`` only.
+
+        Raises:
+            ValueError: for a number out of its range or an unknown name.
+        """
+        if focus not in FOCUS_TYPES:
+            raise ValueError(f"MODEL.UMOP.FOCUS must be one of {FOCUS_TYPES}, got {focus!r}")
+        if level_reduction not in LEVEL_REDUCTIONS:
+            raise ValueError(
+                f"MODEL.UMOP.LEVEL_REDUCTION must be one of {LEVEL_REDUCTIONS}, "
+                f"got {level_reduction!r}"
+            )
+        if gamma < 0:
+            raise ValueError(f"FOCAL_LOSS_GAMMA must be >= 0, got {gamma}")
+        if progressive_focus and not 0 <= delta < gamma:
+            raise ValueError(
+                f"MODEL.UMOP.DELTA must be in [0, FOCAL_LOSS_GAMMA = {gamma}), got {delta}"
+            )
+        if progressive_focus and not 0 < w <= gamma - delta:
+            raise ValueError(
+                "MODEL.UMOP.W must be in (0, FOCAL_LOSS_GAMMA - DELTA = "
+                f"{gamma - delta}], so that alpha <= 1, got {w}"
+            )
+        self.gamma = gamma
+        self.alpha = alpha
+        self.progressive_focus = progressive_focus
+        self.level_wise = level_wise
+        self.level_reduction = level_reduction
+        self.delta = delta
+        self._focus = {"gamma": gamma, "delta": delta, "w": w, "focus": focus}
+
+    def sums(self, pred_logits: List[Tensor], gt_labels: Tensor) -> Tensor:
+        """What has to be added over ranks before the loss is known.
+
+        Args:
+            pred_logits: L of (N, R_l, K). gt_labels: (N, sum of R_l).
+
+        Returns:
+            (L, 2) fp32: each level's focus sum (see :func:`focus_sums`) and number of positives.
+        """
+        focus = self._focus["focus"]
+        return torch.stack(
+            [
+                torch.stack(focus_sums(logits, labels, focus=focus))
+                for logits, labels in flat_levels(pred_logits, gt_labels)
+            ]
+        )
+
+    def __call__(
+        self,
+        pred_logits: List[Tensor],
+        gt_labels: Tensor,
+        totals: Tensor,
+        normalizer: Tensor,
+        num_ranks: int,
+    ) -> LevelLoss:
+        """
+        Args:
+            pred_logits, gt_labels: as for :meth:`sums`.
+            totals: (L, 2), :meth:`sums` over all ranks.
+            normalizer: 0-dim, mean over ranks of all levels' positives, or what stands for it.
+            num_ranks: how many ranks ``totals`` is the sum of; gradients are averaged over them.
+        """
+        gammas, alphas = self._gammas_alphas(totals)  # (L,)
+        scalars = zip(gammas, alphas) if self.progressive_focus else None
+        sums = []
+        for logits, labels in flat_levels(pred_logits, gt_labels):
+            gamma, alpha = next(scalars) if scalars else (self.gamma, self.alpha)
+            sums.append(focal_loss_sum(logits, labels, gamma=gamma, alpha=alpha))
+        level_losses = torch.stack(sums)
+        if self.level_wise and self.level_reduction == "mean":
+            level_losses = level_losses / (totals[:, 1].clamp(min=1) / num_ranks)
+            loss = level_losses.mean()
+        else:
+            loss = level_losses.sum() / normalizer
+            level_losses = level_losses / normalizer
+        is_clipped = (gammas - self.gamma).abs() >= self.delta * (1 - 1e-6)
+        clipped = is_clipped.float() if self.progressive_focus else torch.zeros_like(gammas)
+        return LevelLoss(loss, level_losses.detach(), gammas, alphas, clipped)
+
+    def _gammas_alphas(self, totals: Tensor) -> Tuple[Tensor, Tensor]:
+        if not self.progressive_focus:
+            gammas = torch.full_like(totals[:, 0], self.gamma)
+            return gammas, torch.full_like(gammas, self.alpha)
+        if not self.level_wise:
+            totals = totals.sum(dim=0, keepdim=True).expand_as(totals)
+        return focus_from_sums(totals[:, 0], totals[:, 1], **self._focus)
+
+
+class HardNegativeLoss(LevelFocalLoss):
+    """One-stage OHEM in the place of the focal loss: all positives, the hardest negatives.
+
+    The negatives are ranked over all levels and images of a rank together.
+    """
+
+    def __init__(self, *, neg_pos_ratio: float = 3.0):
+        super().__init__(gamma=0.0, alpha=-1.0)
+        if not neg_pos_ratio > 0:
+            raise ValueError(f"MODEL.RETINANET.OHEM_NEG_POS_RATIO must be > 0, got {neg_pos_ratio}")
+        self.neg_pos_ratio = neg_pos_ratio
+
+    def __call__(self, pred_logits, gt_labels, totals, normalizer, num_ranks) -> LevelLoss:
+        """Same interface as :meth:`LevelFocalLoss.__call__`."""
+        logits, labels = torch.cat(pred_logits, dim=1).flatten(0, 1), gt_labels.flatten()
+        loss = hard_negative_bce_sum(logits, labels, neg_pos_ratio=self.neg_pos_ratio) / normalizer
+        gammas, alphas = self._gammas_alphas(totals)
+        return LevelLoss(loss, torch.zeros_like(gammas), gammas, alphas, torch.zeros_like(gammas))
+
+
+def flat_levels(pred_logits: List[Tensor], gt_labels: Tensor):
+    """Pairs of (N R_l, K) logits and (N R_l,) labels, level by level."""
+    labels = gt_labels.split([x.shape[1] for x in pred_logits], dim=1)
+    return [(x.flatten(0, 1), y.flatten()) for x, y in zip(pred_logits, labels)]
+
+
+def level_scalars(
+    level_names: List[str], result: LevelLoss, num_positives: Tensor
+) -> Tuple[List[str], Tensor]:
+    """Names "umop/<level>/..." and the (5 L,) values to log of one step.
+
+    Args:
+        level_names: L names such as "p3".
+        result: what the loss returned.
+        num_positives: (L,) positives of this rank, or of all.
+    """
+    columns: Dict[str, Tensor] = {
+        "num_positives": num_positives,
+        "gamma": result.gammas,
+        "alpha": result.alphas,
+        "clipped": result.clipped,
+        "loss_cls": result.level_losses,
+    }
+    names = [f"umop/{level}/{column}" for column in columns for level in level_names]
+    return names, torch.cat([values.float() for values in columns.values()])
+
+
+def umop_arguments(cfg) -> Dict[str, object]:
+    """The arguments of :class:`LevelFocalLoss` that ``MODEL.UMOP`` holds."""
+    return {
+        "progressive_focus": cfg.MODEL.UMOP.PROGRESSIVE_FOCUS,
+        "level_wise": cfg.MODEL.UMOP.LEVEL_WISE,
+        "focus": cfg.MODEL.UMOP.FOCUS,
+        "delta": cfg.MODEL.UMOP.DELTA,
+        "w": cfg.MODEL.UMOP.W,
+        "level_reduction": cfg.MODEL.UMOP.LEVEL_REDUCTION,
+    }
