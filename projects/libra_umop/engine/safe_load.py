@@ -101,7 +101,7 @@ def _allow_numpy_in_weights() -> None:
 def _one_line(e: BaseException) -> str:
     """The telling part of an error's message."""
     text = " ".join(str(e).split()) or type(e).__name__
-    told = re.search(r"[Uu]nsupported (global|class|operand|storage)\S*( \S+){0,6}", text)
+    told = re.search(r"unsupported (global|class|operand|storage)\S*( \S+){0,6}", text, re.I)
     text = told.group(0) if told else text
     return text if len(text) <= 160 else text[:157] + "..."
 

@@ -1,25 +1,225 @@
-"""Detectron2's DefaultTrainer with COCO evaluation."""
+"""Detectron2's DefaultTrainer, whose runs survive being stopped, on CPUs too and in any number."""
 
-import importlib.util
+import logging
+import math
 import os
+import weakref
+from collections import OrderedDict
+from typing import Any, Dict, List, Optional
 
-from detectron2.engine import DefaultTrainer
-from detectron2.evaluation import COCOEvaluator
+import torch
+from detectron2.data import build_detection_test_loader
+from detectron2.engine import DefaultTrainer, create_ddp_model, hooks
+from detectron2.engine.train_loop import TrainerBase
+from detectron2.evaluation import print_csv_format
+from detectron2.utils import comm
+from fvcore.nn.precise_bn import get_bn_modules
+from torch import nn
+
+from ..data.mapper import OwnDatasetMapper
+from ..evaluation.coco import build_coco_evaluator
+from ..evaluation.losses import validation_losses
+from .checkpoint import LibraCheckpointer
+from .ema import WeightAverage
+from .errors import StopTraining
+from .hooks import BestSoFar, Evaluate, SaveCheckpoint
+from .optimizer import build_optimizer
+from .rng import get_rng_state, set_rng_state
+from .signals import StopOnSignal
+from .train_loader import build_train_loader
+from .train_step import TrainStep
+from .wandb import start_wandb
+
+logger = logging.getLogger(__name__)
 
 
 class LibraTrainer(DefaultTrainer):
-    """Same interface as :class:`detectron2.engine.DefaultTrainer`."""
+    """Same interface as :class:`detectron2.engine.DefaultTrainer`.
+
+    Its checkpoints hold, beside Detectron2's, the random states of all ranks, the position in the
+    data, the running loss normalisers, the best evaluation and the averaged weights, so that on
+    the CPU a resumed run has the weights of one that was never stopped, bit for bit.
+    """
+
+    def __init__(self, cfg):
+        # DefaultTrainer's own constructor cannot wrap a model that is on the CPU.
+        TrainerBase.__init__(self)
+        self.cfg = cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        loader = self.build_train_loader(cfg)
+        self.average = WeightAverage(model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None
+        self._trainer = TrainStep.from_config(cfg, _wrap(model), loader, optimizer)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = LibraCheckpointer(
+            model,
+            cfg.OUTPUT_DIR,
+            cfg=cfg,
+            average=self.average.module if self.average else None,
+            trainer=weakref.proxy(self),
+        )
+        self._resumed_rng: Optional[Dict[str, Any]] = None
+        self.register_hooks(self.build_hooks())
+
+    @property
+    def train_step(self) -> TrainStep:
+        """The step of this rank."""
+        return self._trainer
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """What is evaluated: the averaged model where there is one, and never wrapped."""
+        return self.average.module if self.average else self.checkpointer.model
+
+    def build_hooks(self) -> List[hooks.HookBase]:
+        """Detectron2's hooks in their order, made to be resumed, and those of this project."""
+        cfg = self.cfg
+        evaluate = Evaluate(cfg.TEST.EVAL_PERIOD, self._evaluate)
+        best = BestSoFar(
+            evaluate,
+            self.checkpointer if cfg.TEST.BEST_CHECKPOINT.ENABLED else None,
+            metric=cfg.TEST.BEST_CHECKPOINT.METRIC,
+            mode=cfg.TEST.BEST_CHECKPOINT.MODE,
+            patience=cfg.TEST.EARLY_STOPPING.PATIENCE,
+            min_delta=cfg.TEST.EARLY_STOPPING.MIN_DELTA,
+        )
+        ret = [hooks.IterationTimer(), hooks.LRScheduler(), self._build_precise_bn(), self.average]
+        if cfg.ANALYSIS.ENABLED:
+            from .collect import ImbalanceCollector
+
+            ret.append(ImbalanceCollector(cfg))
+        ret += [SaveCheckpoint(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD), evaluate, best]
+        if comm.is_main_process():
+            ret.append(hooks.PeriodicWriter(self.build_writers(), period=20))
+        return ret + [StopOnSignal(self.checkpointer)]
+
+    def _build_precise_bn(self) -> Optional[hooks.HookBase]:
+        cfg = self.cfg.clone()
+        if not (cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model)):
+            return None
+        cfg.defrost()
+        cfg.DATALOADER.NUM_WORKERS = 0
+        loader = self.build_train_loader(cfg)  # of its own, to leave the training's alone
+        return hooks.PreciseBN(
+            cfg.TEST.EVAL_PERIOD, self.model, loader, cfg.TEST.PRECISE_BN.NUM_ITER
+        )
+
+    def build_writers(self):
+        """Detectron2's writers; their tensorboard file feeds Weights & Biases where asked for."""
+        if self.cfg.WANDB.ENABLED:
+            start_wandb(self.cfg)
+        return super().build_writers()
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Go on from the last whole checkpoint of ``OUTPUT_DIR``, else load ``MODEL.WEIGHTS``."""
+        self.checkpointer.remove_half_written()
+        if resume and self.checkpointer.resume() is not None:
+            self.start_iter = self.iter + 1
+            logger.info(f"Resumed after iteration {self.iter}")
+            return
+        if resume:
+            logger.info(f"Nothing to resume from in {self.cfg.OUTPUT_DIR}; starting anew")
+        self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
+
+    def train(self):
+        """Train to ``MAX_ITER``, or until there is no more to gain.
+
+        Returns:
+            the last evaluation's results on the main rank.
+
+        Raises:
+            StopTraining: a signal asked to stop; its checkpoint is written.
+        """
+        try:
+            TrainerBase.train(self, self.start_iter, self.max_iter)
+        except StopTraining as stop:
+            if stop.exit_code:
+                raise
+            logger.info(str(stop))
+            self.checkpointer.save("model_final", iteration=self.iter)
+        return getattr(self, "_last_eval_results", None)
+
+    def before_train(self):
+        super().before_train()
+        if self._resumed_rng is not None:  # last, as making loaders and writers may draw
+            set_rng_state(self._resumed_rng)
+
+    def state_dict(self) -> Dict[str, Any]:
+        """All that training goes on from; call it on all ranks."""
+        state = super().state_dict()
+        state["rng"] = comm.all_gather(get_rng_state())
+        state["data"] = self.data_loader.state_dict()
+        state["normalizers"] = _normalizers(self.checkpointer.model)
+        return state
+
+    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        for name, value in state_dict.get("normalizers", {}).items():
+            module_name, _, attribute = name.rpartition(".")
+            setattr(self.checkpointer.model.get_submodule(module_name), attribute, value)
+        exact = "data" in state_dict and self.data_loader.load_state_dict(state_dict["data"])
+        if exact and len(state_dict["rng"]) == comm.get_world_size():
+            self._resumed_rng = state_dict["rng"][comm.get_rank()]
+        else:
+            logger.warning(
+                "The checkpoint is of another number of processes or another batch: weights and"
+                " optimizer go on, the data starts with a new shuffle"
+            )
+
+    def _evaluate(self) -> Dict[str, Any]:
+        self._last_eval_results = results = self.test(self.cfg, self.evaluated_model)
+        if self.cfg.TEST.VAL_LOSS.ENABLED:
+            results = {**results, "val": validation_losses(self.cfg, self.evaluated_model)}
+        return results
 
     @classmethod
     def build_evaluator(cls, cfg, dataset_name):
         """COCO's metrics of ``dataset_name``; detections go to ``OUTPUT_DIR/inference``."""
-        return COCOEvaluator(dataset_name, output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"))
+        return build_coco_evaluator(cfg, dataset_name)
 
     @classmethod
     def build_optimizer(cls, cfg, model):
-        """The optimizer that ``SOLVER`` describes."""
-        if importlib.util.find_spec("libra_umop.engine.optimizer"):
-            from .optimizer import build_optimizer
+        """The optimizer that ``SOLVER`` describes; the step clips where all gradients are one."""
+        if cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE == "full_model":
+            cfg = cfg.clone()
+            cfg.defrost()
+            cfg.SOLVER.CLIP_GRADIENTS.ENABLED = False
+        return build_optimizer(cfg, model)
 
-            return build_optimizer(cfg, model)
-        return super().build_optimizer(cfg, model)
+    @classmethod
+    def build_train_loader(cls, cfg):
+        """Detectron2's training data as a stream that can be resumed."""
+        return build_train_loader(cfg, OwnDatasetMapper(cfg, is_train=True))
+
+    @classmethod
+    def build_test_loader(cls, cfg, dataset_name):
+        """Detectron2's, with a mapper that names the file that it cannot read."""
+        mapper = OwnDatasetMapper(cfg, is_train=False)
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+
+    @classmethod
+    def test_with_augmentation(cls, cfg, model) -> Dict[str, Any]:
+        """Evaluate with the augmentations of ``TEST.AUG``; names end in ``_TTA``."""
+        from ..evaluation.tta import build_tta_model
+
+        results = cls.test(cfg, build_tta_model(cfg, model))
+        return OrderedDict((f"{name}_TTA", value) for name, value in results.items())
+
+
+def _wrap(model: nn.Module) -> nn.Module:
+    """For several processes; devices are named on CUDA only."""
+    on_cuda = next(model.parameters()).device.type == "cuda"
+    devices = [comm.get_local_rank()] if on_cuda else None
+    return create_ddp_model(model, broadcast_buffers=False, device_ids=devices)
+
+
+def _normalizers(model: nn.Module) -> Dict[str, float]:
+    """Running means that detectors of Detectron2 keep as plain numbers beside their buffers."""
+    return {
+        f"{module_name}.{name}": value
+        for module_name, module in model.named_modules()
+        for name, value in vars(module).items()
+        if name.endswith("normalizer") and isinstance(value, (int, float)) and math.isfinite(value)
+    }
