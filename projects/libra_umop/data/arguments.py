@@ -28,6 +28,19 @@ from .schedule import (
 
 def add_dataset_args(parser: argparse.ArgumentParser) -> None:
     """Add ``--dataset`` and its relatives, ``--strict`` and ``--epochs`` to a parser."""
+    group = add_dataset_location_args(parser)
+    group.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse the dataset if any annotation would have to be dropped or clipped",
+    )
+    group.add_argument(
+        "--epochs", type=float, metavar="N", help="passes over the data, instead of SOLVER.MAX_ITER"
+    )
+
+
+def add_dataset_location_args(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add ``--dataset``, ``--train-json`` and its relatives; returns their group."""
     group = parser.add_argument_group("one's own data")
     group.add_argument(
         "--dataset",
@@ -38,14 +51,7 @@ def add_dataset_args(parser: argparse.ArgumentParser) -> None:
     for split in ("train", "val"):
         group.add_argument(f"--{split}-json", metavar="FILE", help=f"COCO JSON of the {split} set")
         group.add_argument(f"--{split}-images", metavar="DIR", help=f"images of the {split} set")
-    group.add_argument(
-        "--strict",
-        action="store_true",
-        help="refuse the dataset if any annotation would have to be dropped or clipped",
-    )
-    group.add_argument(
-        "--epochs", type=float, metavar="N", help="passes over the data, instead of SOLVER.MAX_ITER"
-    )
+    return group
 
 
 def configure_dataset(cfg: CfgNode, args: Any) -> List[str]:

@@ -28,13 +28,23 @@ class CheckedDataset:
         splits: the usable content of each split, by name.
         defects: of each split, by name.
         modes: how many images of each Pillow mode a split has, by split.
-        class_names: the classes, in the order of their contiguous ids.
+        classes: the training split's categories that are classes, by contiguous id.
     """
 
     splits: Dict[str, CocoData] = field(default_factory=dict)
     defects: Dict[str, List[Defect]] = field(default_factory=dict)
     modes: Dict[str, Dict[str, int]] = field(default_factory=dict)
-    class_names: List[str] = field(default_factory=list)
+    classes: List[Dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def class_names(self) -> List[str]:
+        """By contiguous id."""
+        return [category["name"] for category in self.classes]
+
+    @property
+    def class_ids(self) -> List[int]:
+        """Category ids in the files, by contiguous id."""
+        return [category["id"] for category in self.classes]
 
     @property
     def exit_code(self) -> int:
@@ -96,11 +106,11 @@ def _parse_file(split: Split, masks: bool) -> CocoData:
     try:
         document = read_json(split.json_file)
     except DatasetError as e:
-        data = CocoData(split.json_file, split.image_root)
+        data = CocoData(split.json_file, split.image_roots[0])
         data.add("unreadable_json", str(e).replace(f"{split.json_file}: ", "", 1))
         return data
     data = parse_coco(
-        document, split.json_file, split.image_root, masks=masks, annotated=annotated
+        document, split.json_file, split.image_roots, masks=masks, annotated=annotated
     )
     if annotated and not data.objects and not data.errors:
         data.add("no_objects", f"none of its {len(data.images)} images has an object to learn from")
@@ -161,4 +171,10 @@ def _check_classes(checked: CheckedDataset) -> None:
     for name, data in checked.splits.items():
         if not data.errors and not train.errors:
             checked.defects[name] += class_conflicts(data, train, placeholders)
-    checked.class_names = [c["name"] for c in train.categories if c["id"] not in placeholders]
+    boxes = {a["category_id"] for a in train.objects}
+    checked.classes = [c for c in train.categories if c["id"] not in placeholders]
+    without = [short(c["name"]) for c in checked.classes if c["id"] not in boxes]
+    if without and train.objects:
+        message = f"{len(without)} classes have no box to learn from: {', '.join(without[:8])}"
+        message += ", ..." if len(without) > 8 else ""
+        checked.defects["train"].append(Defect("class_without_boxes", message, NOTE))

@@ -12,9 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple
 
-from .coco import read_json
 from .errors import DatasetError
-from .parsing import file_name_problem
 
 SPLITS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 ROBOFLOW_FILE = "_annotations.coco.json"
@@ -22,11 +20,17 @@ ROBOFLOW_FILE = "_annotations.coco.json"
 
 @dataclass(frozen=True)
 class Split:
-    """One part of a dataset: its name ("train", "val" or "test"), file and image folder."""
+    """One part of a dataset.
+
+    Attributes:
+        name: "train", "val" or "test".
+        json_file: its COCO JSON file.
+        image_roots: the folders that ``file_name`` may be relative to, the likeliest first.
+    """
 
     name: str
     json_file: str
-    image_root: str
+    image_roots: Tuple[str, ...]
 
 
 def find_splits(root: str) -> Dict[str, Split]:
@@ -62,29 +66,12 @@ def _find(root: str, name: str, alias: str) -> List[Split]:
     found = []
     json_file = os.path.join(root, "annotations", f"{alias}.json")
     if os.path.isfile(json_file):
-        found.append(Split(name, json_file, _image_root(root, alias, json_file)))
+        folders = (os.path.join(root, "images", alias), os.path.join(root, "images"), root)
+        found.append(Split(name, json_file, tuple(f for f in folders if os.path.isdir(f))))
     json_file = os.path.join(root, alias, ROBOFLOW_FILE)
     if os.path.isfile(json_file):
-        found.append(Split(name, json_file, os.path.join(root, alias)))
+        found.append(Split(name, json_file, (os.path.join(root, alias),)))
     return found
-
-
-def _image_root(root: str, alias: str, json_file: str) -> str:
-    """The folder in which the first images of ``json_file`` are; the likeliest one if none is."""
-    folders = [os.path.join(root, "images", alias), os.path.join(root, "images"), root]
-    folders = [folder for folder in folders if os.path.isdir(folder)]
-    names = _some_file_names(json_file)
-    hits = {f: sum(os.path.isfile(os.path.join(f, n)) for n in names) for f in folders}
-    return max(folders, key=lambda folder: hits[folder])
-
-
-def _some_file_names(json_file: str, limit: int = 100) -> List[str]:
-    """A few of the ``file_name`` of a COCO file, as far as it is one."""
-    document = read_json(json_file)
-    images = document.get("images") if isinstance(document, dict) else None
-    images = images[:limit] if isinstance(images, list) else []
-    names = [image.get("file_name") for image in images if isinstance(image, dict)]
-    return [name for name in names if file_name_problem(name) is None]
 
 
 def splits_from_files(
@@ -108,7 +95,7 @@ def splits_from_files(
                                " is missing")
         if not os.path.isdir(image_root):
             raise DatasetError(f"{image_root}: --{name}-images is not a folder")
-        splits[name] = Split(name, json_file, image_root)
+        splits[name] = Split(name, json_file, (image_root,))
     if splits and "train" not in splits:
         raise DatasetError("--val-json needs --train-json and --train-images, which name the classes")
     return splits

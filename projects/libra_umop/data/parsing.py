@@ -4,6 +4,7 @@
 refuses a file in which a defect leaves no sensible choice, or in which nothing can be learnt.
 """
 
+import os
 from collections import Counter
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
@@ -12,10 +13,13 @@ from .coco import CocoData, read_json
 from .errors import CLIPPED, DROPPED, KEPT, DatasetError, Defect, short
 from .values import as_int, is_text, json_type
 
+# Images that are looked for to find the folder that all of them are in.
+NUM_IMAGES_TRIED = 100
+
 
 def load_coco(
     json_file: str,
-    image_root: str,
+    image_roots: Sequence[str],
     *,
     strict: bool = False,
     masks: bool = False,
@@ -25,7 +29,8 @@ def load_coco(
 
     Args:
         json_file: a COCO JSON file.
-        image_root: folder that its ``file_name`` are relative to.
+        image_roots: folders that its ``file_name`` may be relative to. The one that has most of the
+            first images is taken, or else the first one.
         strict: also refuse what would be dropped or clipped.
         masks: keep and check ``segmentation``; annotations without a usable one are dropped.
         annotated: the file must have objects. False for images whose truth is kept elsewhere.
@@ -34,7 +39,7 @@ def load_coco(
         DatasetError: naming the first defect and how many more there are.
     """
     document = read_json(json_file)
-    data = parse_coco(document, json_file, image_root, masks=masks, annotated=annotated)
+    data = parse_coco(document, json_file, image_roots, masks=masks, annotated=annotated)
     refuse(json_file, data.errors + (data.repaired if strict else []))
     if annotated and not data.objects:
         raise DatasetError(
@@ -57,7 +62,7 @@ def refuse(json_file: str, defects: Sequence[Defect]) -> None:
 def parse_coco(
     document: Any,
     json_file: str,
-    image_root: str,
+    image_roots: Sequence[str],
     *,
     masks: bool = False,
     annotated: bool = True,
@@ -66,10 +71,10 @@ def parse_coco(
 
     Args:
         document: what ``json.load`` gave, of any type.
-        json_file, image_root, masks: as for :func:`load_coco`.
+        json_file, image_roots, masks: as for :func:`load_coco`.
         annotated: a document without "annotations" is a defect.
     """
-    data = CocoData(json_file, image_root)
+    data = CocoData(json_file, image_roots[0])
     if not isinstance(document, dict):
         want = "an object with images, annotations and categories"
         data.add("not_an_object", f"holds {json_type(document)}, should be {want}")
@@ -91,6 +96,7 @@ def parse_coco(
     }
     _parse_annotations(data, sections["annotations"], declared, masks)
     _note_repetitions(data)
+    data.image_root = _likeliest_root(image_roots, data.images[:NUM_IMAGES_TRIED])
     return data
 
 
@@ -252,6 +258,16 @@ def _flag_problem(raw: dict) -> Optional[Tuple[str, str]]:
     if raw.get("ignore"):
         return "ignore", '"ignore" is not of COCO\'s format; such regions should say "iscrowd": 1'
     return None
+
+
+def _likeliest_root(image_roots: Sequence[str], images: Sequence[dict]) -> str:
+    if len(image_roots) == 1:
+        return image_roots[0]
+
+    def hits(root: str) -> int:
+        return sum(os.path.isfile(os.path.join(root, image["file_name"])) for image in images)
+
+    return max(image_roots, key=hits)
 
 
 def _note_repetitions(data: CocoData) -> None:

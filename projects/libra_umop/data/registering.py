@@ -57,7 +57,7 @@ def load_dataset(
         spare = key == "test" and "val" in splits
         try:
             loaded[key] = load_coco(
-                split.json_file, split.image_root, strict=strict, masks=masks, annotated=not spare
+                split.json_file, split.image_roots, strict=strict, masks=masks, annotated=not spare
             )
         except DatasetError as e:
             if not spare:

@@ -1,0 +1,78 @@
+#!/usr/bin/env python
+"""Say what a COCO dataset holds and everything that is wrong with it, before it is trained on.
+
+    python tools/check_dataset.py --dataset DIR
+
+Exit code: 0 clean (or only notes), 1 defects that training works around or that should be looked
+at, 2 unusable: training would refuse it, or there is no such dataset.
+"""
+
+import argparse
+import json
+import sys
+
+from libra_umop.data.arguments import add_dataset_location_args, named_splits
+from libra_umop.data.check_report import as_json, as_text
+from libra_umop.data.checking import check_dataset
+from libra_umop.data.errors import DatasetError
+from libra_umop.data.statistics import ResizedTo
+from libra_umop.engine.config_io import load_config
+from libra_umop.engine.errors import exit_code_of
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_dataset_location_args(parser)
+    parser.add_argument(
+        "--quick", action="store_true", help="read only the headers of images, decode none"
+    )
+    parser.add_argument("--masks", action="store_true", help="check segmentations too")
+    parser.add_argument(
+        "--config-file",
+        default="",
+        metavar="FILE",
+        help="take the test size of images, which decides the pyramid levels, from this config"
+        " (default: shorter side 800, longer side at most 1333)",
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write all findings here; - for stdout")
+    parser.add_argument(
+        "--max-listed", type=int, default=10, metavar="N", help="defects listed of each kind (10)"
+    )
+    return parser
+
+
+def progress_bar(items, total: int, desc: str):
+    """A bar on stderr, where that is a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(items, total=total, desc=desc, unit="image", disable=None)
+
+
+@exit_code_of
+def main(argv=None) -> int:
+    """Check the dataset that the command line names; returns the exit code."""
+    args = argument_parser().parse_args(argv)
+    splits = named_splits(args)
+    if not splits:
+        raise DatasetError("no dataset is named; give --dataset DIR or --train-json FILE")
+    resized_to = ResizedTo()
+    if args.config_file:
+        resized_to = ResizedTo.from_config(load_config(args.config_file))
+    checked = check_dataset(
+        splits, decode_images=not args.quick, masks=args.masks, progress=progress_bar
+    )
+    if args.json == "-":
+        print(json.dumps(as_json(checked, resized_to), indent=2))
+        return checked.exit_code
+    if args.json:
+        with open(args.json, "w") as f:
+            json.dump(as_json(checked, resized_to), f, indent=2)
+    print(as_text(checked, resized_to, args.max_listed))
+    return checked.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
