@@ -51,7 +51,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, PROPOSAL_
 from detectron2.modeling import ROI_HEADS_REGISTRY
 import libra_umop.config
 assert "build_bfp_backbone" in BACKBONE_REGISTRY
-assert "build_timm_fpn_backbone" in BACKBONE_REGISTRY
+assert "build_fpn_backbone" in BACKBONE_REGISTRY and "build_timm_backbone" in BACKBONE_REGISTRY
 assert "LibraRPN" in PROPOSAL_GENERATOR_REGISTRY
 for name in ("LibraROIHeads", "LibraCascadeROIHeads", "OHEMROIHeads"):
     assert name in ROI_HEADS_REGISTRY, name
