@@ -94,3 +94,46 @@ else
     "$builder" build "${options[@]}" "$@" .
 fi
 say "built in $((SECONDS - started)) s"
+[[ $try ]] || exit 0
+
+# All in one container, as the image's own user.
+check=$(cat <<'EOF'
+set -eu
+config=configs/quick/libra_faster_rcnn_R_18_FPN_shapes.yaml
+echo "user $(id -u), $(python --version), $(python -c 'import torch; print("torch", torch.__version__)')"
+test "$(id -u)" != 0
+for tool in cc gcc g++ clang ld make; do
+    if command -v "$tool"; then echo "a compiler is in the image" >&2; exit 1; fi
+done
+python train_net.py --help | head -n 3
+python tools/make_shapes.py --output output/shapes --num-train 40 --num-val 8
+echo "== the first 20 iterations of the demo"
+python train_net.py --config-file $config --dataset output/shapes \
+    SOLVER.MAX_ITER 20 SOLVER.STEPS "()" OUTPUT_DIR output/demo >output/demo.log 2>&1 \
+    || { tail -n 30 output/demo.log; exit 1; }
+grep -E "iter: |Saving checkpoint" output/demo.log
+echo "== SIGTERM while it trains"
+python train_net.py --config-file $config --dataset output/shapes \
+    SOLVER.MAX_ITER 100000 SOLVER.STEPS "()" OUTPUT_DIR output/stopped >output/stopped.log 2>&1 &
+training=$!
+for _ in $(seq 240); do
+    if grep -q "iter: " output/stopped.log; then break; fi
+    sleep 0.5
+done
+kill -TERM $training
+code=0
+wait $training || code=$?
+grep "SIGTERM" output/stopped.log
+echo "exit code $code, last checkpoint $(cat output/stopped/last_checkpoint)"
+test $code = 75
+EOF
+)
+say "trying $tag"
+if [[ $builder == buildah ]]; then
+    container=$(buildah "${buildah_options[@]}" from --pull-never "$tag")
+    code=0
+    buildah "${buildah_options[@]}" run "$container" -- sh -c "$check" || code=$?
+    buildah "${buildah_options[@]}" rm "$container" >/dev/null
+    exit "$code"
+fi
+"$builder" run --rm --entrypoint sh "$tag" -c "$check"

@@ -13,7 +13,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 export PYTHON=${PYTHON:-python}
-export PATH=$PATH:/usr/sbin:/sbin
+export PATH=$PATH:${SYSTEM_PATH-/usr/sbin:/sbin}
 ITERATIONS=70
 FIRST_STOP=19                             # metrics.json is written every 20 iterations
 SECOND_STOP=39
