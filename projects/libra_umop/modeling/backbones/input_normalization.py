@@ -47,13 +47,14 @@ class InputNormalization(nn.Module):
                 " backbone sees 'RGB' or 'BGR'"
             )
         channels = [0, 1, 2] if input_format == "RGB" else [2, 1, 0]
-        mean, std = torch.tensor([list(pixel_mean), list(pixel_std)], dtype=torch.float64)[:, channels]
-        own_mean, own_std = torch.tensor([list(rgb_mean), list(rgb_std)], dtype=torch.float64) * 255
-        scale, shift = (std / own_std).float(), ((mean - own_mean) / own_std).float()
-        same = torch.allclose(scale, torch.ones(3), atol=1e-4)
-        if channels == [0, 1, 2] and same and torch.allclose(shift, torch.zeros(3), atol=1e-4):
+        scale = [pixel_std[c] / (255 * std) for c, std in zip(channels, rgb_std)]
+        shift = [
+            (pixel_mean[c] - 255 * mean) / (255 * std)
+            for c, mean, std in zip(channels, rgb_mean, rgb_std)
+        ]
+        if input_format == "RGB" and max(abs(s - 1) for s in scale) < 1e-4 > max(map(abs, shift)):
             return None
-        return cls(channels=channels, scale=scale, shift=shift)
+        return cls(channels=channels, scale=torch.tensor(scale), shift=torch.tensor(shift))
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) to (N, 3, H, W)."""

@@ -1,0 +1,130 @@
+"""mmdetection checkpoints (1.x, 2.x, 3.x and forks that keep their heads' names) here and back."""
+
+import re
+from typing import Dict, List, NamedTuple, Tuple
+
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor
+
+from ..engine.errors import ConfigError
+from .read import Checkpoint
+from .rules import Structure, sources_of
+
+__all__ = ["Converted", "from_mmdet", "to_mmdet"]
+
+# Buffers of theirs that carry no information here.
+UNUSED = re.compile(r".*\.(num_batches_tracked|relative_position_index)")
+TWO_STAGE_HEADS = ("bbox_head", "mask_head", "bbox_roi_extractor", "mask_roi_extractor")
+
+
+class Converted(NamedTuple):
+    """Tensors under their new names, and every name that found no partner."""
+
+    tensors: Dict[str, Tensor]
+    missing: List[str]  # wanted, and not in the file or of another shape
+    left_over: List[str]  # in the file, and not wanted
+    unused: Dict[str, Tensor]  # in the file, without information here; kept for the way back
+    notes: List[str]
+
+
+def from_mmdet(cfg: CfgNode, shapes: Dict[str, torch.Size], checkpoint: Checkpoint) -> Converted:
+    """The tensors of a model here out of a checkpoint of theirs.
+
+    Args:
+        cfg: the config whose model they are for.
+        shapes: name to shape of every tensor of that model.
+    """
+    theirs, notes = _modernised(checkpoint)
+    structure = Structure.of(cfg, shapes)
+    tensors, missing, taken = {}, [], set()
+    for name, shape in shapes.items():
+        sources = sources_of(name, structure)
+        source = next((s for s in sources if s.name in theirs), None)
+        if source is None:
+            missing.append(f"{name} (there: {sources[0].name if sources else 'no name known'})")
+            continue
+        taken.add(source.name)
+        tensor = source.layout.to_ours(theirs[source.name])
+        if tensor.shape != shape:
+            found, wanted = tuple(tensor.shape), tuple(shape)
+            missing.append(f"{name} (there: {source.name} of shape {found}, wanted {wanted})")
+            continue
+        tensors[name] = tensor.clone()
+    rest = {name: tensor for name, tensor in theirs.items() if name not in taken}
+    unused = {name: tensor for name, tensor in rest.items() if UNUSED.fullmatch(name)}
+    return Converted(tensors, missing, sorted(set(rest) - set(unused)), unused, notes)
+
+
+def to_mmdet(cfg: CfgNode, ours: Dict[str, Tensor], unused: Dict[str, Tensor]) -> Converted:
+    """The tensors of a model of theirs (2.x and 3.x names) out of a model here.
+
+    Args:
+        unused: what :func:`from_mmdet` kept; counters of batch norms that it lacks are zero.
+    """
+    structure = Structure.of(cfg, ours)
+    tensors, missing = {}, []
+    for name, tensor in ours.items():
+        sources = sources_of(name, structure)
+        if not sources:
+            missing.append(f"{name} (there: no name known)")
+            continue
+        tensors[sources[0].name] = sources[0].layout.to_theirs(tensor).clone()
+    for name in [name for name in tensors if name.endswith(".running_mean")]:
+        counter = name.replace("running_mean", "num_batches_tracked")
+        tensors.setdefault(counter, torch.zeros((), dtype=torch.int64))
+    tensors.update(unused)
+    return Converted(tensors, missing, [], {}, [])
+
+
+def _modernised(checkpoint: Checkpoint) -> Tuple[Dict[str, Tensor], List[str]]:
+    """Their tensors under the names and the label order of mmdetection 2.x and 3.x."""
+    tensors, notes = dict(checkpoint.tensors), []
+    if any(re.match(r"bbox_head\.(\d\.)?fc_cls\.", name) for name in tensors):
+        tensors = {
+            f"roi_head.{name}" if name.split(".")[0] in TWO_STAGE_HEADS else name: tensor
+            for name, tensor in tensors.items()
+        }
+        notes.append("heads named as in mmdetection 1.x")
+    for name in [n for n in tensors if re.fullmatch(r"roi_head\.bbox_head\.(\d\.)?fc_cls\.weight", n)]:
+        prefix = name[: -len("fc_cls.weight")]
+        if _is_background_first(tensors, prefix, checkpoint.version):
+            _move_background_last(tensors, prefix)
+            notes.append(f"background moved from first to last in {prefix}fc_cls")
+    return tensors, notes
+
+
+def _is_background_first(tensors: Dict[str, Tensor], prefix: str, version: str) -> bool:
+    """Whether label 0 of a box head is background, as in mmdetection before 2.0.
+
+    Then it has boxes for the background as well. Heads with one box for all classes do not tell;
+    the version does.
+
+    Raises:
+        ConfigError: if neither tells.
+    """
+    num_labels = tensors[prefix + "fc_cls.weight"].shape[0]
+    boxes = tensors.get(prefix + "fc_reg.weight")
+    num_boxes = None if boxes is None else boxes.shape[0] // 4
+    if num_boxes == num_labels:
+        return True
+    if num_boxes == num_labels - 1 and num_boxes > 1:
+        return False
+    if version:
+        return int(version.split(".")[0]) < 2
+    raise ConfigError(
+        f"{prefix}fc_cls has {num_labels} labels and {num_boxes} boxes, and the file names no"
+        " mmdet_version: whether background is the first or the last label cannot be told"
+    )
+
+
+def _move_background_last(tensors: Dict[str, Tensor], prefix: str) -> None:
+    num_labels = tensors[prefix + "fc_cls.weight"].shape[0]
+    for part in ("weight", "bias"):
+        labels, boxes = prefix + "fc_cls." + part, prefix + "fc_reg." + part
+        tensors[labels] = tensors[labels].roll(-1, dims=0)
+        if boxes in tensors and tensors[boxes].shape[0] == 4 * num_labels:
+            tensors[boxes] = tensors[boxes][4:]
+        mask = f"roi_head.mask_head.conv_logits.{part}"
+        if mask in tensors and tensors[mask].shape[0] == num_labels:
+            tensors[mask] = tensors[mask][1:]

@@ -1,0 +1,155 @@
+"""Converting a checkpoint file: read, match, check, write."""
+
+import os
+import re
+from typing import Any, Dict, List, Sequence
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from torch import Tensor
+
+from ..engine.config_io import load_config
+from ..engine.errors import ConfigError
+from ..engine.safe_load import safe_torch_load
+from .checks import contradictions, imagenet_contradictions, remarks
+from .mmdet import Converted, from_mmdet, to_mmdet
+from .read import Checkpoint, read_checkpoint
+
+__all__ = ["convert_from", "convert_to_mmdet", "tensor_shapes"]
+
+KEPT = "mmdet_unused"  # key of a checkpoint here for tensors of theirs that the model has no use for
+TRAINING_STATE = re.compile(r"loss_normalizer\..*")  # no weight: it starts anew
+CLASSIFIER = re.compile(r"backbone\.(fc|head|classifier)\.(weight|bias)")
+
+
+def tensor_shapes(cfg: CfgNode) -> Dict[str, torch.Size]:
+    """Name and shape of every weight of the model that ``cfg`` builds, found without memory."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "meta"
+    cfg.MODEL.TIMM.PRETRAINED, cfg.MODEL.TIMM.WEIGHTS = False, ""
+    with torch.device("meta"):
+        return _weights({name: t.shape for name, t in build_model(cfg).state_dict().items()})
+
+
+def convert_from(
+    path: str, config_file: str, output: str, opts: Sequence[str] = (), force: bool = False
+) -> List[str]:
+    """Convert a detector of mmdetection, or an ImageNet ResNet, for the model of a config.
+
+    Args:
+        path: a ``.pth`` of mmdetection, or a ``.pth`` or ``.safetensors`` of torchvision or timm.
+        config_file, opts: as for ``train_net.py``.
+        output: the file to write; only written if every tensor of the model was found.
+        force: write although the config treats the tensors otherwise than their training did.
+
+    Returns:
+        Lines that say what was done, each left-over name among them.
+
+    Raises:
+        ConfigError: naming each tensor that is missing, or the keys that contradict the file.
+    """
+    cfg = load_config(config_file, opts)
+    checkpoint = read_checkpoint(path)
+    shapes = tensor_shapes(cfg)
+    if _is_classifier(checkpoint):
+        return _convert_classifier(cfg, shapes, checkpoint, output, force)
+    result = from_mmdet(cfg, shapes, checkpoint)
+    _require_complete(path, config_file, result)
+    _require_agreement(contradictions(cfg, checkpoint), force)
+    content = {"model": result.tensors, "config": cfg.dump(), KEPT: result.unused}
+    if checkpoint.class_names:
+        content["class_names"] = checkpoint.class_names
+    _write(content, output)
+    return _report(result, output) + remarks(cfg, checkpoint)
+
+
+def convert_to_mmdet(
+    path: str, config_file: str, output: str, opts: Sequence[str] = ()
+) -> List[str]:
+    """Convert a checkpoint of this project to mmdetection 2.x and 3.x; see :func:`convert_from`."""
+    cfg = load_config(config_file, opts)
+    content = safe_torch_load(path)
+    ours = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(ours, dict):
+        raise ConfigError(f'{path}: holds no "model"; is it a checkpoint of this project?')
+    ours = _weights({name: t for name, t in ours.items() if isinstance(t, Tensor)})
+    shapes = tensor_shapes(cfg)
+    differing = [n for n, shape in shapes.items() if n not in ours or ours[n].shape != shape]
+    result = to_mmdet(cfg, {n: ours[n] for n in shapes if n not in differing}, content.get(KEPT, {}))
+    result = result._replace(
+        missing=differing + result.missing, left_over=sorted(set(ours) - set(shapes))
+    )
+    _require_complete(path, config_file, result)
+    class_names = tuple(content.get("class_names") or ())
+    meta = {"CLASSES": class_names, "dataset_meta": {"classes": class_names}} if class_names else {}
+    _write({"meta": meta, "state_dict": result.tensors}, output)
+    return _report(result, output)
+
+
+def _weights(named: Dict[str, Any]) -> Dict[str, Any]:
+    return {name: value for name, value in named.items() if not TRAINING_STATE.fullmatch(name)}
+
+
+def _is_classifier(checkpoint: Checkpoint) -> bool:
+    return not any(name.startswith("backbone.") for name in checkpoint.tensors)
+
+
+def _convert_classifier(
+    cfg: CfgNode, shapes: Dict[str, torch.Size], checkpoint: Checkpoint, output: str, force: bool
+) -> List[str]:
+    """An ImageNet ResNet as ``MODEL.WEIGHTS`` of a detector: the bottom-up network alone."""
+    bottom_up = {n: s for n, s in shapes.items() if _is_bottom_up(n) and "offset" not in n}
+    named = Checkpoint({f"backbone.{n}": t for n, t in checkpoint.tensors.items()}, {})
+    result = from_mmdet(cfg, bottom_up, named)
+    _require_complete("the file", "the config", result)
+    _require_agreement(imagenet_contradictions(cfg), force)
+    _write({"model": result.tensors}, output)
+    starting = sorted(set(shapes) - set(bottom_up))
+    left_over = [name for name in result.left_over if not CLASSIFIER.fullmatch(name)]
+    head = [n for n in result.left_over if n not in left_over]
+    lines = _report(result._replace(left_over=left_over), output)
+    if head:
+        lines.append(f"the classifier is not used: {', '.join(head)}")
+    return lines + [f"{len(starting)} tensors of the detector start as they are initialised"]
+
+
+def _is_bottom_up(name: str) -> bool:
+    return ".bottom_up." in name or re.match(r"backbone\.(stem|res\d|net)\.", name) is not None
+
+
+def _require_complete(path: str, config_file: str, result: Converted) -> None:
+    if result.missing:
+        lines = "; ".join(result.missing + [f"left over: {n}" for n in result.left_over])
+        raise ConfigError(
+            f"{path} is not of the architecture of {config_file}, nothing was written:"
+            f" {len(result.missing)} tensors missing: {lines}"
+        )
+
+
+def _require_agreement(wanted: List[str], force: bool) -> None:
+    if wanted and not force:
+        raise ConfigError(
+            "the config treats these tensors otherwise than their training did, nothing was written;"
+            f" add, here and wherever they are used: {' '.join(wanted)} (or --force)"
+        )
+
+
+def _report(result: Converted, output: str) -> List[str]:
+    lines = [f"{output}: {len(result.tensors)} tensors"] + result.notes
+    lines += [f"left over, not converted: {name}" for name in result.left_over]
+    if result.unused:
+        kinds = sorted({name.rsplit(".", 1)[-1] for name in result.unused})
+        lines.append(f"kept for the way back: {len(result.unused)} tensors ({', '.join(kinds)})")
+    return lines
+
+
+def _write(content: Dict[str, Any], output: str) -> None:
+    """Write beside ``output`` and rename, so that no half file ever has its name."""
+    folder = os.path.dirname(output)
+    if folder:
+        os.makedirs(folder, exist_ok=True)
+    part = f"{output}.part"
+    torch.save(content, part)
+    os.replace(part, output)
