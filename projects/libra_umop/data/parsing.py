@@ -15,6 +15,8 @@ from .values import as_int, is_text, json_type
 
 # Images that are looked for to find the folder that all of them are in.
 NUM_IMAGES_TRIED = 100
+# No image file has a longer side.
+MAX_SIDE_PX = 2**31 - 1
 
 
 def load_coco(
@@ -169,7 +171,7 @@ def file_name_problem(file_name: Any) -> Optional[str]:
 def _size(data: CocoData, raw: dict, key: str, image_id: int) -> Optional[int]:
     value = raw.get(key)
     number = as_int(value)
-    if number is None or number < 1:
+    if number is None or not 1 <= number <= MAX_SIDE_PX:
         got = f"is {short(value)}" if key in raw else "is missing"
         message = f'"{key}" {got}, should be the number of pixels, 1 or more'
         data.add("image_size", f"{short(raw.get('file_name'))}: {message}", image_id=image_id)

@@ -5,12 +5,11 @@ from typing import Any, Optional
 
 
 def as_int(value: Any) -> Optional[int]:
-    """An integer, or a float that is whole, as int; None for all else (booleans too)."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    """An integer of at most 64 bits, or a float that is one, as int; None for all else (booleans
+    too)."""
+    if not is_number(value) or (isinstance(value, float) and not value.is_integer()):
         return None
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else None
-    return value
+    return int(value) if abs(value) < 2**63 else None
 
 
 def is_number(value: Any) -> bool:
