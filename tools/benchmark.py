@@ -1,0 +1,129 @@
+#!/usr/bin/env python
+"""Time and memory of a config's training step and inference, also as a ratio to another config's.
+
+    tools/benchmark.py --config-file A.yaml --versus B.yaml --size 320x544 --markdown
+
+Inputs are drawn up and weights are random, so neither a data set nor a checkpoint is needed; only
+data loading, which is measured with --dataset, needs one. The steps of all configs take turns.
+--compile adds the first config with its model under torch.compile.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import torch
+
+from libra_umop.data.arguments import add_dataset_args, configure_dataset
+from libra_umop.engine.benchmark_report import environment, markdown, write_json
+from libra_umop.engine.benchmarking import (
+    STEPS,
+    Bench,
+    Contender,
+    Workload,
+    loading_speed,
+    peak_memory,
+    time_steps,
+)
+from libra_umop.engine.errors import ConfigError, exit_code_of
+
+
+def size(text: str) -> Tuple[int, int]:
+    """HxW, for argparse."""
+    height, separator, width = text.partition("x")
+    if not separator or not height.isdecimal() or not width.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not HEIGHTxWIDTH in pixels, as in 800x1333")
+    if min(int(height), int(width)) < 32:
+        raise argparse.ArgumentTypeError(f"{text} is too small: sides of at least 32 are needed")
+    return int(height), int(width)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True)
+    parser.add_argument("--versus", metavar="CONFIG", help="the baseline of the ratios")
+    parser.add_argument("--compile", action="store_true", help="also under torch.compile")
+    parser.add_argument("--size", type=size, default=(320, 544), metavar="HxW", help="default 320x544")
+    parser.add_argument("--batch-size", type=int, default=1, help="default %(default)s")
+    parser.add_argument("--iterations", type=int, default=10, help="timed rounds; default %(default)s")
+    parser.add_argument("--warmup", type=int, default=2, help="rounds before; default %(default)s")
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
+    parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
+    parser.add_argument("--threads", type=int, help="of PyTorch on the CPU; default: its own choice")
+    parser.add_argument("--device", default="", help="cpu or cuda; default: a GPU if there is one")
+    parser.add_argument("--json", type=Path, help="file for all figures, with every single time")
+    parser.add_argument("--markdown", action="store_true", help="print a table for BENCHMARKS.md")
+    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="for all configs")
+    add_dataset_args(parser)
+    return parser
+
+
+def contenders_of(args: argparse.Namespace) -> List[Contender]:
+    """What is compared; the last is the baseline."""
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    opts = (*args.opts, "MODEL.DEVICE", device)
+    name = Path(args.config_file).stem
+    contenders = [Contender(name, args.config_file, opts)]
+    if args.compile:
+        contenders.insert(0, Contender(f"{name} compiled", args.config_file, opts, compiled=True))
+    if args.versus:
+        other = Path(args.versus).stem
+        label = other if other != name else f"{other} (baseline)"
+        contenders.append(Contender(label, args.versus, opts))
+    return contenders
+
+
+def measure(args: argparse.Namespace, contenders: List[Contender]) -> Dict[str, Dict[str, Any]]:
+    """Figures by contender, named as in ``benchmark_report.TITLES``."""
+    workload = Workload(args.size, args.batch_size)
+    times = time_steps(
+        contenders, workload, steps=args.steps, iterations=args.iterations, warmup=args.warmup
+    )
+    figures: Dict[str, Dict[str, Any]] = {}
+    for contender in contenders:
+        figure: Dict[str, Any] = {"config_file": contender.config_file}
+        for step, measurement in times[contender.label].items():
+            figure[step] = 1000 * measurement.median
+            figure[f"{step}_all"] = [1000 * seconds for seconds in measurement.raw_times]
+            if not args.no_memory:
+                figure[f"{step}_memory"] = peak_memory(contender, workload, step)
+        figure["parameters"] = Bench(contender, workload).num_parameters / 1e6
+        figures[contender.label] = figure
+    return figures
+
+
+@exit_code_of
+def main(argv=None) -> int:
+    """Run the tool; returns its exit code."""
+    args = build_parser().parse_args(argv)
+    if min(args.batch_size, args.iterations) < 1 or args.warmup < 0:
+        raise ConfigError("--batch-size and --iterations are at least 1, --warmup at least 0")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    contenders = contenders_of(args)
+    report = {
+        "command": shlex.join(["tools/benchmark.py", *(sys.argv[1:] if argv is None else argv)]),
+        "environment": environment(),
+        "workload": {
+            "size": args.size, "batch_size": args.batch_size, "iterations": args.iterations
+        },
+        "figures": measure(args, contenders),
+    }
+    if args.dataset or args.train_json:
+        for contender in contenders:
+            cfg = contender.load()
+            configure_dataset(cfg, args)
+            report["figures"][contender.label]["loading"] = loading_speed(cfg, args.iterations)
+    if args.json:
+        write_json(report, args.json)
+    print(markdown(report) if args.markdown else json.dumps(report["figures"], indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
