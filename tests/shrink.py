@@ -10,12 +10,13 @@ def shrink(cfg: CfgNode, image_size: int = 64) -> CfgNode:
     """Narrow every layer, shorten the backbone, shrink the images and drop pretrained weights.
 
     Kept: which components there are, and how they are wired; the numbers of classes, levels and
-    anchors; whether convolutions are grouped or deformable. Batch norms that a config freezes are not
-    frozen, as without pretrained statistics 50 layers would overflow.
+    anchors; whether convolutions are grouped or deformable. Batch norms that a config freezes are
+    not frozen, as without pretrained statistics 50 layers would overflow.
 
     Args:
         cfg: a config with this project's keys; changed in place.
-        image_size: shorter side in training and testing, in pixels; the longer is at most twice that.
+        image_size: shorter side in training and testing, in pixels; the longer is at most twice
+            that.
 
     Returns:
         ``cfg``.

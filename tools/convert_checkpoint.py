@@ -20,7 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("input", metavar="IN", help="the file to convert; nothing in it is run")
-    parser.add_argument("--config-file", required=True, metavar="CONFIG", help="a config of configs/")
+    parser.add_argument("--config-file", required=True, metavar="CONFIG", help="of configs/")
     parser.add_argument("--output", required=True, metavar="OUT", help="the file to write")
     parser.add_argument("--to", choices=["here", "mmdet"], default="here", help="direction")
     parser.add_argument(
@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="write although the config contradicts what IN says of its training",
     )
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="KEY VALUE pairs over the config")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override the config")
     return parser
 
 

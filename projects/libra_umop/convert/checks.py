@@ -13,7 +13,7 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 def contradictions(cfg: CfgNode, checkpoint: Checkpoint) -> List[str]:
-    """``KEY VALUE`` pairs that would make ``cfg`` agree with what a file of mmdetection says of itself.
+    """``KEY VALUE`` pairs that would make ``cfg`` agree with what a file of mmdetection says.
 
     Read from the training config's text, where the file keeps it. One thing holds without it:
     mmdetection has no ReLU before P7 unless told to.
@@ -47,8 +47,9 @@ def remarks(cfg: CfgNode, checkpoint: Checkpoint) -> List[str]:
     lines = []
     if checkpoint.version.split(".")[0] in ("0", "1"):
         lines.append(
-            "mmdetection before 2.0 counts a box's width as x2 - x1 + 1, and its RoIAlign is not aligned:"
-            " scores will differ a little; MODEL.ROI_BOX_HEAD.POOLER_TYPE ROIAlign comes closer"
+            "mmdetection before 2.0 counts a box's width as x2 - x1 + 1, and its RoIAlign is not"
+            " aligned: scores will differ a little; MODEL.ROI_BOX_HEAD.POOLER_TYPE ROIAlign comes"
+            " closer"
         )
     if not numbers_in(checkpoint.config_text, "mean"):
         lines.append(

@@ -51,8 +51,8 @@ def _patch_merging_order(num_inputs: int) -> Tensor:
 
 
 # The 4 C inputs of Swin's patch merging, along the last dimension. Here, as in the authors' code,
-# neighbour by neighbour in the order (0, 0), (1, 0), (0, 1), (1, 1) of (row, column); in mmdetection
-# channel by channel, the neighbours of a channel row by row.
+# neighbour by neighbour in the order (0, 0), (1, 0), (0, 1), (1, 1) of (row, column); in
+# mmdetection channel by channel, the neighbours of a channel row by row.
 PATCH_MERGING = Layout(
     lambda tensor: tensor[..., _patch_merging_order(tensor.shape[-1])],
     lambda tensor: tensor[..., _patch_merging_order(tensor.shape[-1]).argsort()],

@@ -86,8 +86,8 @@ def _modernised(checkpoint: Checkpoint) -> Tuple[Dict[str, Tensor], List[str]]:
             for name, tensor in tensors.items()
         }
         notes.append("heads named as in mmdetection 1.x")
-    for name in [n for n in tensors if re.fullmatch(r"roi_head\.bbox_head\.(\d\.)?fc_cls\.weight", n)]:
-        prefix = name[: -len("fc_cls.weight")]
+    pattern = re.compile(r"(roi_head\.bbox_head\.(?:\d\.)?)fc_cls\.weight")
+    for prefix in [m.group(1) for m in map(pattern.fullmatch, tensors) if m]:
         if _is_background_first(tensors, prefix, checkpoint.version):
             _move_background_last(tensors, prefix)
             notes.append(f"background moved from first to last in {prefix}fc_cls")

@@ -13,7 +13,8 @@ __all__ = ["Checkpoint", "read_checkpoint"]
 
 # Their training loops leave objects of these packages in a checkpoint beside the tensors (log
 # histories, config nodes). They are read as inert blanks; the packages are not imported.
-IGNORED_PACKAGES = ("mmengine", "mmcv", "mmdet", "mmcls", "mmpretrain", "addict", "argparse", "numpy")
+MM_PACKAGES = ("mmengine", "mmcv", "mmdet", "mmcls", "mmpretrain")
+IGNORED_PACKAGES = MM_PACKAGES + ("addict", "argparse", "numpy")
 STATE_KEYS = ("state_dict", "model", "model_state", "state_dict_ema")
 WRAPPERS = ("module.", "_orig_mod.")
 

@@ -14,6 +14,7 @@ from .layouts import PATCH_MERGING, SAME, Layout, anchor_layout
 
 __all__ = ["Source", "Structure", "sources_of"]
 
+RPN_HEAD = r"proposal_generator\.rpn_head\."
 SWIN_BLOCK = r"net\.layers_(\d+)\.blocks\.(\d+)\."
 NORM_PART = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 PART = r"(weight|bias)"
@@ -42,7 +43,8 @@ class Structure(NamedTuple):
     def of(cls, cfg: CfgNode, names: Iterable[str]) -> "Structure":
         """Read the structure of the model that ``cfg`` builds and whose tensors are ``names``."""
         names = frozenset(names)
-        levels = {int(m.group(1)) for m in (re.search(r"\.fpn_lateral(\d+)\.", n) for n in names) if m}
+        found = (re.search(r"\.fpn_lateral(\d+)\.", name) for name in names)
+        levels = {int(match.group(1)) for match in found if match}
         generator = cfg.MODEL.ANCHOR_GENERATOR
         architecture = cfg.MODEL.META_ARCHITECTURE
         dense_heads = {"ATSS": "atss", "RetinaNet": "retina"}
@@ -64,7 +66,7 @@ class Structure(NamedTuple):
         )
 
     def conv_number(self, subnet: str, index: int) -> int:
-        """Which convolution of the sequence ``subnet`` has the position ``index``, or is normalised there.
+        """Which convolution of ``subnet`` has the position ``index``, or is normalised there.
 
         A norm follows its convolution directly, an activation has no tensors: a convolution is what
         has tensors while the position before it has none.
@@ -169,7 +171,10 @@ BOTTOM_UP_RULES: List[Rule] = [
     (rf"stem\.conv1\.{PART}", _plain("backbone.conv1.{0}")),
     (rf"stem\.conv1\.norm\.{NORM_PART}", _plain("backbone.bn1.{0}")),
     (rf"res(\d)\.(\d+)\.conv(\d)\.{PART}", _resnet("backbone.layer{0}.{1}.conv{2}.{3}")),
-    (rf"res(\d)\.(\d+)\.conv(\d)\.norm\.{NORM_PART}", _resnet("backbone.layer{0}.{1}.bn{2}.{3}")),
+    (
+        rf"res(\d)\.(\d+)\.conv(\d)\.norm\.{NORM_PART}",
+        _resnet("backbone.layer{0}.{1}.bn{2}.{3}"),
+    ),
     (rf"res(\d)\.(\d+)\.shortcut\.{PART}", _resnet("backbone.layer{0}.{1}.downsample.0.{2}")),
     (
         rf"res(\d)\.(\d+)\.shortcut\.norm\.{NORM_PART}",
@@ -213,9 +218,9 @@ HEAD_RULES: List[Rule] = [
     (rf"backbone\.balance\.refine\.(theta|phi|g)\.{PART}", _plain("neck.1.refine.{0}.conv.{1}")),
     (rf"backbone\.balance\.refine\.out\.{PART}", _plain("neck.1.refine.conv_out.conv.{0}")),
     # region proposals
-    (rf"proposal_generator\.rpn_head\.conv\.{PART}", _plain("rpn_head.rpn_conv.{0}")),
-    (rf"proposal_generator\.rpn_head\.objectness_logits\.{PART}", _anchored("rpn_head.rpn_cls.{0}", 1)),
-    (rf"proposal_generator\.rpn_head\.anchor_deltas\.{PART}", _anchored("rpn_head.rpn_reg.{0}", 4)),
+    (rf"{RPN_HEAD}conv\.{PART}", _plain("rpn_head.rpn_conv.{0}")),
+    (rf"{RPN_HEAD}objectness_logits\.{PART}", _anchored("rpn_head.rpn_cls.{0}", 1)),
+    (rf"{RPN_HEAD}anchor_deltas\.{PART}", _anchored("rpn_head.rpn_reg.{0}", 4)),
     # box and mask heads; a cascade's stages have a number
     (
         rf"roi_heads\.box_head\.(\d\.)?fc(\d)\.{PART}",
@@ -258,7 +263,7 @@ DENSE_RULES: Dict[str, List[Rule]] = {
 
 
 def sources_of(name: str, structure: Structure) -> List[Source]:
-    """Where a tensor of ours may be found there, the newest name first; empty if no rule knows it."""
+    """Where a tensor of ours may be found there, the newest name first; empty if unknown."""
     inside = re.fullmatch(r"backbone\.(?:pyramid\.)?(?:bottom_up\.)?(.+)", name)
     found = _first_match(inside.group(1), structure, BOTTOM_UP_RULES + NECK_RULES) if inside else []
     return found or _first_match(name, structure, HEAD_RULES + DENSE_RULES[structure.dense_head])

@@ -18,7 +18,7 @@ from .read import Checkpoint, read_checkpoint
 
 __all__ = ["convert_from", "convert_to_mmdet", "tensor_shapes"]
 
-KEPT = "mmdet_unused"  # key of a checkpoint here for tensors of theirs that the model has no use for
+KEPT = "mmdet_unused"  # key of a checkpoint here for tensors of theirs without a use here
 TRAINING_STATE = re.compile(r"loss_normalizer\..*")  # no weight: it starts anew
 CLASSIFIER = re.compile(r"backbone\.(fc|head|classifier)\.(weight|bias)")
 
@@ -77,7 +77,8 @@ def convert_to_mmdet(
     ours = _weights({name: t for name, t in ours.items() if isinstance(t, Tensor)})
     shapes = tensor_shapes(cfg)
     differing = [n for n, shape in shapes.items() if n not in ours or ours[n].shape != shape]
-    result = to_mmdet(cfg, {n: ours[n] for n in shapes if n not in differing}, content.get(KEPT, {}))
+    fitting = {name: ours[name] for name in shapes if name not in differing}
+    result = to_mmdet(cfg, fitting, content.get(KEPT, {}))
     result = result._replace(
         missing=differing + result.missing, left_over=sorted(set(ours) - set(shapes))
     )
@@ -131,8 +132,8 @@ def _require_complete(path: str, config_file: str, result: Converted) -> None:
 def _require_agreement(wanted: List[str], force: bool) -> None:
     if wanted and not force:
         raise ConfigError(
-            "the config treats these tensors otherwise than their training did, nothing was written;"
-            f" add, here and wherever they are used: {' '.join(wanted)} (or --force)"
+            "the config treats these tensors otherwise than their training did, nothing was"
+            f" written; add, here and wherever they are used: {' '.join(wanted)} (or --force)"
         )
 
 

@@ -11,9 +11,10 @@ __all__ = ["OPTIMIZERS", "build_optimizer"]
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer ``SOLVER.OPTIMIZER`` over the trainable parameters of ``model``.
 
-    Norms decay by ``WEIGHT_DECAY_NORM``, biases by ``WEIGHT_DECAY_BIAS``, parameters whose last name
-    part is in ``NO_DECAY_NAMES`` not at all, everything else by ``WEIGHT_DECAY``. With no such names and
-    "SGD" this is ``detectron2.solver.build_optimizer``. Gradients are clipped as ``CLIP_GRADIENTS`` says.
+    Norms decay by ``WEIGHT_DECAY_NORM``, biases by ``WEIGHT_DECAY_BIAS``, parameters whose last
+    name part is in ``NO_DECAY_NAMES`` not at all, everything else by ``WEIGHT_DECAY``. With no such
+    names and "SGD" this is ``detectron2.solver.build_optimizer``. Gradients are clipped as
+    ``CLIP_GRADIENTS`` says.
 
     Raises:
         ValueError: for a name that is not in ``OPTIMIZERS``.

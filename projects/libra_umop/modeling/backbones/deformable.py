@@ -1,11 +1,12 @@
 """Deformable convolutions on torchvision's operator, so that none has to be compiled.
 
-Deformable ConvNets (Dai et al., ICCV 2017, arXiv 1703.06211, eq. 2) and their modulated second version
-(Zhu et al., CVPR 2019, arXiv 1811.11168, eq. 1): y(p) = sum_k w_k * x(p + p_k + dp_k) * m_k, with the
-offsets dp_k in feature pixels and the modulation m_k in (0, 1) predicted by a 3x3 convolution of x.
+Deformable ConvNets (Dai et al., ICCV 2017, arXiv 1703.06211, eq. 2) and their modulated second
+version (Zhu et al., CVPR 2019, arXiv 1811.11168, eq. 1): y(p) = sum_k w_k x(p + p_k + dp_k) m_k,
+with the offsets dp_k in feature pixels and the modulation m_k in (0, 1) predicted by a 3x3
+convolution of x.
 
-That convolution starts at zero: all dp_k are 0 and all m_k 0.5, so a new modulated layer is one half of
-the plain convolution whose weight it holds, and a new unmodulated one equals it.
+That convolution starts at zero: all dp_k are 0 and all m_k 0.5, so a new modulated layer is one
+half of the plain convolution whose weight it holds, and a new unmodulated one equals it.
 
 Letters: N images, C channels, G offset groups, K = kernel height * kernel width.
 """
@@ -57,9 +58,10 @@ def split_offsets(prediction: Tensor, modulated: bool) -> Tuple[Tensor, Optional
 class DeformConv2d(nn.Module):
     """A convolution that samples its input at given offsets, weighted by a given modulation.
 
-    Same parameter names as Detectron2's ``DeformConv`` and ``ModulatedDeformConv``: ``weight``, ``norm``.
-    It computes in float32 whatever the input's dtype: in half precision a position of 200 pixels is
-    only known to 1/8. Runs on CPU and CUDA, forward and backward.
+    Same parameter names as Detectron2's ``DeformConv`` and ``ModulatedDeformConv``: ``weight``,
+    ``norm``.
+    It computes half precision in float32, as there a position of 200 pixels is only known to 1/8.
+    Runs on CPU and CUDA, forward and backward.
     """
 
     def __init__(
@@ -118,24 +120,26 @@ class DeformConv2d(nn.Module):
             (N, C_out, H_out, W_out) in the dtype of ``x``; for N = 0 an empty tensor of that shape.
         """
         if x.numel() == 0:
-            out = F.conv2d(
-                x, self.weight.to(x.dtype), None, self.stride, self.padding, self.dilation, self.groups
-            )
+            geometry = (self.stride, self.padding, self.dilation, self.groups)
+            out = F.conv2d(x, self.weight.to(x.dtype), None, *geometry)
         else:
             out = self._sample_and_convolve(x, offsets, modulation)
         return out if self.norm is None else self.norm(out)
 
-    def _sample_and_convolve(self, x: Tensor, offsets: Tensor, modulation: Optional[Tensor]) -> Tensor:
+    def _sample_and_convolve(
+        self, x: Tensor, offsets: Tensor, modulation: Optional[Tensor]
+    ) -> Tensor:
+        dtype = torch.promote_types(x.dtype, torch.float32)
         with torch.autocast(device_type=x.device.type, enabled=False):
             out = deform_conv2d(
-                x.float(),
-                offsets.float(),
-                self.weight.float(),
-                bias=None if self.bias is None else self.bias.float(),
+                x.to(dtype),
+                offsets.to(dtype),
+                self.weight.to(dtype),
+                bias=None if self.bias is None else self.bias.to(dtype),
                 stride=self.stride,
                 padding=self.padding,
                 dilation=self.dilation,
-                mask=None if modulation is None else modulation.float(),
+                mask=None if modulation is None else modulation.to(dtype),
             )
         return out.to(x.dtype)
 
@@ -149,12 +153,14 @@ class DeformConv2d(nn.Module):
 
 def _build_offset_conv(conv: DeformConv2d, offset_groups: int, modulated: bool) -> nn.Conv2d:
     """The convolution that predicts the offsets of ``conv`` from the same input; starts at zero."""
-    kernel_height, kernel_width = conv.kernel_size
+    num_channels = offset_channels(
+        kernel_area=conv.kernel_size[0] * conv.kernel_size[1],
+        offset_groups=offset_groups,
+        modulated=modulated,
+    )
     offset_conv = Conv2d(
         conv.weight.shape[1] * conv.groups,
-        offset_channels(
-            kernel_area=kernel_height * kernel_width, offset_groups=offset_groups, modulated=modulated
-        ),
+        num_channels,
         kernel_size=conv.kernel_size,
         stride=conv.stride,
         padding=conv.padding,
@@ -168,8 +174,8 @@ def _build_offset_conv(conv: DeformConv2d, offset_groups: int, modulated: bool) 
 class SelfOffsetDeformConv2d(DeformConv2d):
     """A deformable convolution that predicts its own offsets, to stand where a plain one stood.
 
-    For networks whose forward cannot be changed. Its offset convolution is ``conv_offset``, the name
-    that mmcv's ``ModulatedDeformConv2dPack`` gives it.
+    For networks whose forward cannot be changed. Its offset convolution is ``conv_offset``, the
+    name that mmcv's ``ModulatedDeformConv2dPack`` gives it.
     """
 
     @classmethod
@@ -190,8 +196,8 @@ class SelfOffsetDeformConv2d(DeformConv2d):
 class DeformBottleneckBlock(BottleneckBlock):
     """A bottleneck block whose 3x3 convolution is deformable.
 
-    Same parameter names as Detectron2's block of this name (``conv2_offset``, ``conv2``), so weights
-    trained with either load into the other.
+    Same parameter names as Detectron2's block of this name (``conv2_offset``, ``conv2``), so
+    weights trained with either load into the other.
     """
 
     def __init__(
@@ -222,8 +228,8 @@ class DeformBottleneckBlock(BottleneckBlock):
 def build_deform_resnet_backbone(cfg, input_shape: ShapeSpec) -> ResNet:
     """Detectron2's ResNet from the same keys, with torchvision's deformable convolutions.
 
-    Stage ``i`` of ``MODEL.RESNETS.DEFORM_ON_PER_STAGE`` (res2 .. res5) becomes deformable, modulated if
-    ``DEFORM_MODULATED``. With no stage chosen this is ``build_resnet_backbone``.
+    Stage ``i`` of ``MODEL.RESNETS.DEFORM_ON_PER_STAGE`` (res2 .. res5) becomes deformable,
+    modulated if ``DEFORM_MODULATED``. With no stage chosen this is ``build_resnet_backbone``.
 
     Raises:
         ValueError: if a stage of ResNet-18 or 34 is chosen, which have no bottleneck.

@@ -11,8 +11,9 @@ __all__ = ["InputNormalization"]
 class InputNormalization(nn.Module):
     """Per channel ``x[channels] * scale + shift``.
 
-    What the detector pads with, 0, is a constant other than the backbone's mean colour after this; give
-    the detector the backbone's own mean and std (then nothing of this is built) to pad with that.
+    What the detector pads with, 0, is a constant other than the backbone's mean colour after this;
+    give the detector the backbone's own mean and std (then nothing of this is built) to pad with
+    that.
     """
 
     def __init__(self, *, channels: Sequence[int], scale: Tensor, shift: Tensor):
@@ -34,7 +35,8 @@ class InputNormalization(nn.Module):
         """The map from one normalisation to the other; None where they agree to 1e-4 of a std.
 
         Args:
-            pixel_mean, pixel_std: the detector's, of pixels in 0 .. 255, in ``input_format``'s order.
+            pixel_mean, pixel_std: the detector's, of pixels in 0 .. 255, in ``input_format``'s
+                order.
             input_format: "RGB" or "BGR".
             rgb_mean, rgb_std: the backbone's, of pixels in 0 .. 1, in RGB.
 
@@ -43,8 +45,8 @@ class InputNormalization(nn.Module):
         """
         if input_format not in ("RGB", "BGR") or len(pixel_mean) != 3 or len(pixel_std) != 3:
             raise ValueError(
-                f"INPUT.FORMAT is {input_format!r} with MODEL.PIXEL_MEAN {list(pixel_mean)}; a pretrained"
-                " backbone sees 'RGB' or 'BGR'"
+                f"INPUT.FORMAT is {input_format!r} with MODEL.PIXEL_MEAN {list(pixel_mean)};"
+                " a pretrained backbone sees 'RGB' or 'BGR'"
             )
         channels = [0, 1, 2] if input_format == "RGB" else [2, 1, 0]
         scale = [pixel_std[c] / (255 * std) for c, std in zip(channels, rgb_std)]

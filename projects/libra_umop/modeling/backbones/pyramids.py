@@ -45,13 +45,13 @@ def _build_fpn(cfg, bottom_up: Backbone, top_block) -> FPN:
 
 @BACKBONE_REGISTRY.register()
 def build_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
-    """The pyramid P2..P6 of two-stage detectors, P6 by max pooling, over ``MODEL.FPN.BOTTOM_UP``."""
+    """P2..P6 of two-stage detectors, P6 by max pooling, over ``MODEL.FPN.BOTTOM_UP``."""
     return _build_fpn(cfg, _build_bottom_up(cfg, input_shape), LastLevelMaxPool())
 
 
 @BACKBONE_REGISTRY.register()
 def build_retinanet_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
-    """The pyramid P3..P7 of dense detectors, P6 and P7 by convolution, over ``MODEL.FPN.BOTTOM_UP``.
+    """P3..P7 of dense detectors, P6 and P7 by convolution, over ``MODEL.FPN.BOTTOM_UP``.
 
     Raises:
         ValueError: if ``MODEL.FPN.TOP_IN_FEATURE`` names no feature that P6 can be made from.
@@ -62,6 +62,8 @@ def build_retinanet_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
     in_channels["p5"] = out_channels
     name = cfg.MODEL.FPN.TOP_IN_FEATURE
     if name not in in_channels:
-        raise ValueError(f"MODEL.FPN.TOP_IN_FEATURE is {name!r}, should be one of {list(in_channels)}")
+        raise ValueError(
+            f"MODEL.FPN.TOP_IN_FEATURE is {name!r}, should be one of {list(in_channels)}"
+        )
     top_block_class = LastLevelP6P7 if cfg.MODEL.FPN.P7_RELU else LinearLastLevelP6P7
     return _build_fpn(cfg, bottom_up, top_block_class(in_channels[name], out_channels, name))

@@ -7,7 +7,7 @@ __all__ = ["pad_before_shift"]
 
 
 def pad_before_shift(net: nn.Module) -> None:
-    """Let every Swin block of ``net`` pad its map to whole windows before the cyclic shift, in place.
+    """Let the Swin blocks of ``net`` pad to whole windows before the cyclic shift, in place.
 
     timm shifts first and pads after. On a map that is not made of whole windows the rows that wrap
     around then lie before the padding, where the attention mask does not part them from their new

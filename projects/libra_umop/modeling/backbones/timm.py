@@ -1,26 +1,21 @@
 """Every ``features_only`` model of timm as a bottom-up network under the pyramids.
 
-Features are named as Detectron2's ResNet names them, by stride: res2 (4), res3 (8), res4 (16), res5 (32),
-so ``MODEL.FPN.IN_FEATURES`` reads the same for all backbones. timm is imported when a model is built.
+Features are named as Detectron2's ResNet names them, by stride: res2 (4), res3 (8), res4 (16), res5
+(32), so ``MODEL.FPN.IN_FEATURES`` reads the same for all backbones. timm is imported when a model
+is built.
 """
 
-import contextlib
-import difflib
-import itertools
-import logging
-import math
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
-import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.backbone import Backbone
-from detectron2.utils.file_io import PathManager
 from torch import Tensor, nn
 
 from .deformable import RESNET_STAGES, SelfOffsetDeformConv2d
 from .input_normalization import InputNormalization
 from .swin import pad_before_shift
+from .timm_models import create_timm_model, feature_name, indices_of, probe_timm_model
 
 __all__ = ["TimmBackbone", "build_timm_backbone"]
 
@@ -32,11 +27,13 @@ class TimmBackbone(Backbone):
 
     Args:
         net: what ``timm.create_model(..., features_only=True)`` returns.
-        freeze_at: as ``MODEL.BACKBONE.FREEZE_AT``: 1 freezes the stem, 2 also the stage of stride 4,
-            and so on; frozen modules stay in eval mode.
-        deform_on_per_stage: for res2 .. res5, whether the 3x3 convolutions become deformable.
-        out_norm: "LN" puts a layer norm over the channels on every output, as detectors on Swin have it;
-            "" none.
+        freeze_at: as ``MODEL.BACKBONE.FREEZE_AT``: 1 freezes the stem, 2 also the stage of stride
+            4, and so on; frozen modules stay in eval mode.
+        deform_on_per_stage: for res2 .. res5, whether the 3x3 convolutions become deformable,
+            modulated if ``deform_modulated``, with ``deform_num_groups`` sets of offsets.
+        norm: what batch norms become: "FrozenBN", "SyncBN", or "BN" and "" for what they are.
+        out_norm: "LN" puts a layer norm over the channels on every output, as detectors on Swin
+            have it; "" none.
         grad_checkpoint: recompute activations in the backward pass to save memory.
         input_normalization: from the detector's normalisation of the input to the network's own.
 
@@ -61,7 +58,7 @@ class TimmBackbone(Backbone):
         self.net = net
         self._channels_last = str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC")
         info = net.feature_info
-        self._out_features = [_feature_name(stride) for stride in info.reduction()]
+        self._out_features = [feature_name(stride) for stride in info.reduction()]
         self._out_feature_strides = dict(zip(self._out_features, info.reduction()))
         self._out_feature_channels = dict(zip(self._out_features, info.channels()))
         self.input_normalization = input_normalization or nn.Identity()
@@ -105,7 +102,8 @@ class TimmBackbone(Backbone):
         Raises:
             ValueError: if the features are not made by children in a row.
         """
-        made_by = {i["module"].replace(".", "_"): _feature_name(i["reduction"]) for i in self._info()}
+        info = self.net.feature_info.info
+        made_by = {i["module"].replace(".", "_"): feature_name(i["reduction"]) for i in info}
         stages: Dict[str, List[str]] = {"stem": []}
         pending: List[str] = []
         for child, _ in self.net.named_children():
@@ -118,13 +116,11 @@ class TimmBackbone(Backbone):
                 pending = []
         if not set(self._out_features) <= set(stages):
             raise ValueError(
-                f"the stages of {type(self.net).__name__} cannot be told apart, so none can be frozen or"
-                " made deformable: set MODEL.BACKBONE.FREEZE_AT 0 and DEFORM_ON_PER_STAGE all False"
+                f"the stages of {type(self.net).__name__} cannot be told apart, so none can be"
+                " frozen or made deformable: set MODEL.BACKBONE.FREEZE_AT 0 and"
+                " MODEL.RESNETS.DEFORM_ON_PER_STAGE all False"
             )
         return stages
-
-    def _info(self) -> List[Dict[str, Any]]:
-        return self.net.feature_info.info
 
     def _deform(self, stage: str, num_groups: int, modulated: bool) -> None:
         """Make all 3x3 convolutions of ``stage`` deformable, in place."""
@@ -140,25 +136,22 @@ class TimmBackbone(Backbone):
                     count += 1
         if not count:
             raise ValueError(
-                f"MODEL.RESNETS.DEFORM_ON_PER_STAGE chooses {stage}, which has no 3x3 convolution here"
+                f"MODEL.RESNETS.DEFORM_ON_PER_STAGE chooses {stage}, which has no 3x3 convolution"
             )
 
     def _freeze(self, freeze_at: int) -> Tuple[str, ...]:
-        """Freeze the stem and the first ``freeze_at - 1`` stages; returns the names of the children."""
+        """Freeze the stem and ``freeze_at - 1`` stages; returns the names of their children."""
         if freeze_at <= 0:
             return ()
         stages = self._stages()
-        names = [child for s in ("stem", *RESNET_STAGES)[:freeze_at] for child in stages.get(s, [])]
+        frozen = ("stem", *RESNET_STAGES)[:freeze_at]
+        names = [child for stage in frozen for child in stages.get(stage, [])]
         for name in names:
             module = self.net.get_submodule(name)
             for parameter in module.parameters():
                 parameter.requires_grad = False
             _convert_batch_norm(self.net, "FrozenBN", only=name)
         return tuple(names)
-
-
-def _feature_name(stride: int) -> str:
-    return f"res{int(math.log2(stride))}"
 
 
 def _build_out_norms(out_norm: str, channels: Dict[str, int]) -> nn.ModuleDict:
@@ -173,7 +166,7 @@ def _convert_batch_norm(net: nn.Module, norm: str, only: str = "") -> None:
 
     if norm not in NORMS:
         raise ValueError(
-            f"MODEL.RESNETS.NORM is {norm!r}, which timm's batch norms cannot become: one of {NORMS}"
+            f"MODEL.RESNETS.NORM is {norm!r}; timm's batch norms can become one of {NORMS}"
         )
     if norm in ("BN", ""):
         return
@@ -195,9 +188,9 @@ def build_timm_backbone(cfg, input_shape: ShapeSpec) -> TimmBackbone:
         ValueError: for an unknown name, a missing file, or a key that the model cannot follow.
     """
     keys = cfg.MODEL.TIMM
-    kwargs, info = _probe(keys, input_shape.channels)
-    kwargs["out_indices"] = tuple(keys.OUT_INDICES) or _indices_of(cfg.MODEL.FPN.IN_FEATURES, info)
-    net = _create(keys, kwargs, pretrained=not cfg.MODEL.WEIGHTS)
+    kwargs, info = probe_timm_model(keys, input_shape.channels)
+    kwargs["out_indices"] = tuple(keys.OUT_INDICES) or indices_of(cfg.MODEL.FPN.IN_FEATURES, info)
+    net = create_timm_model(keys, kwargs, pretrained=not cfg.MODEL.WEIGHTS)
     pad_before_shift(net)
     resnets = cfg.MODEL.RESNETS
     return TimmBackbone(
@@ -217,78 +210,3 @@ def build_timm_backbone(cfg, input_shape: ShapeSpec) -> TimmBackbone:
             rgb_std=net.pretrained_cfg["std"],
         ),
     )
-
-
-def _probe(keys, in_chans: int) -> Tuple[Dict[str, Any], List[Dict[str, Any]]]:
-    """Arguments that the model's constructor takes, and its features, found without memory.
-
-    Vision transformers with windows take any image size once told so; those arguments are tried in
-    turn, as no model of timm says which it takes. Same for the drop path rate.
-    """
-    timm = _import_timm()
-    if not timm.is_model(keys.NAME):
-        near = difflib.get_close_matches(keys.NAME, timm.list_models(), n=3)
-        raise ValueError(f"MODEL.TIMM.NAME is {keys.NAME!r}, which timm does not have; near: {near}")
-    sizes = ({"strict_img_size": False, "always_partition": True}, {"dynamic_img_size": True}, {})
-    drops = ({"drop_path_rate": keys.DROP_PATH}, {}) if keys.DROP_PATH == 0 else (
-        {"drop_path_rate": keys.DROP_PATH},
-    )
-    refusal = None
-    for size, drop in itertools.product(sizes, drops):
-        kwargs = {"in_chans": in_chans, **size, **drop, **keys.ARGS}
-        try:
-            with torch.device("meta"):
-                net = timm.create_model(keys.NAME, features_only=True, **kwargs)
-            return kwargs, net.feature_info.info
-        except TypeError as e:  # an unexpected keyword argument
-            refusal = e
-    raise ValueError(
-        f"MODEL.TIMM.NAME {keys.NAME}: DROP_PATH {keys.DROP_PATH} or ARGS {dict(keys.ARGS)} is refused:"
-        f" {refusal}"
-    )
-
-
-def _indices_of(names: Sequence[str], info: List[Dict[str, Any]]) -> Tuple[int, ...]:
-    """The last feature of each of the strides that ``names`` stand for."""
-    index_of = {_feature_name(i["reduction"]): index for index, i in enumerate(info)}
-    missing = [name for name in names if name not in index_of]
-    if missing:
-        raise ValueError(
-            f"MODEL.FPN.IN_FEATURES names {missing}, but the model has only {list(index_of)}"
-        )
-    return tuple(index_of[name] for name in names)
-
-
-def _create(keys, kwargs: Dict[str, Any], pretrained: bool) -> nn.Module:
-    timm = _import_timm()
-    wanted = bool(keys.PRETRAINED or keys.WEIGHTS)
-    if wanted and not pretrained:
-        logging.getLogger(__name__).info("MODEL.WEIGHTS is given: MODEL.TIMM's weights are not read")
-    if not (wanted and pretrained):
-        return timm.create_model(keys.NAME, features_only=True, **kwargs)
-    if keys.WEIGHTS:
-        with _named("MODEL.TIMM.WEIGHTS", keys.WEIGHTS, "a timm state dict of this model"):
-            path = PathManager.get_local_path(keys.WEIGHTS)
-            kwargs = {**kwargs, "pretrained_cfg_overlay": {"file": path}}
-            return timm.create_model(keys.NAME, pretrained=True, features_only=True, **kwargs)
-    hint = "reachable; else set MODEL.TIMM.WEIGHTS to a local file, or False to start from scratch"
-    with _named("MODEL.TIMM.PRETRAINED", keys.NAME, hint):
-        return timm.create_model(keys.NAME, pretrained=True, features_only=True, **kwargs)
-
-
-@contextlib.contextmanager
-def _named(key: str, value: str, wanted: str):
-    """Errors of reading weights, with the key that asked for them."""
-    try:
-        yield
-    except (OSError, RuntimeError) as e:
-        reason = str(e).strip().split("\n")[0] or type(e).__name__
-        raise ValueError(f"{key} is {value!r}, should be {wanted}: {reason}") from e
-
-
-def _import_timm():
-    try:
-        import timm
-    except ModuleNotFoundError as e:
-        raise ImportError("build_timm_backbone needs timm: pip install 'timm>=1.0,<2'") from e
-    return timm
