@@ -1,0 +1,210 @@
+"""--dataset and its relatives, as train_net.py uses them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from coco_files import document, write_dataset, write_images, write_json
+from detectron2.data import MetadataCatalog, build_detection_test_loader
+from detectron2.data import build_detection_train_loader
+from detectron2.engine import default_argument_parser
+from detectron2.evaluation import COCOEvaluator
+
+from libra_umop.data.arguments import add_dataset_args, configure_dataset
+from libra_umop.data.errors import DatasetError
+from libra_umop.data.mapper import OwnDatasetMapper
+from libra_umop.engine.config_io import load_config
+from libra_umop.engine.errors import ConfigError
+
+BASE = "MODEL: {META_ARCHITECTURE: GeneralizedRCNN}\nVERSION: 2\n"
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+
+
+def configured(tmp_path, *argv, config=None):
+    """The config after ``configure_dataset``, and its lines."""
+    parser = default_argument_parser()
+    add_dataset_args(parser)
+    if config is not None:
+        argv = ("--config-file", write_json(tmp_path / "config.yaml", config), *argv)
+    args = parser.parse_args([*argv, "OUTPUT_DIR", str(tmp_path / "output")])
+    cfg = load_config(args.config_file, args.opts)
+    return cfg, configure_dataset(cfg, args)
+
+
+def num_classes(cfg):
+    """Every NUM_CLASSES of a detector."""
+    groups = ("ROI_HEADS", "RETINANET", "ATSS", "FCOS")
+    return {cfg.MODEL[group].NUM_CLASSES for group in groups if group in cfg.MODEL}
+
+
+def test_one_argument_sets_datasets_classes_and_metadata(tmp_path):
+    cfg, lines = configured(tmp_path, "--dataset", write_dataset(tmp_path / "pets"))
+    assert cfg.DATASETS.TRAIN == ("pets_train",) and cfg.DATASETS.TEST == ("pets_val",)
+    assert num_classes(cfg) == {2} and cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 54
+    assert MetadataCatalog.get("pets_train").thing_classes == ["cat", "dog"]
+    text = "\n".join(lines)
+    assert "train.json: 3 images (0 without objects), 6 boxes, 0 crowd regions" in text
+    assert "2 classes: cat, dog" in text and "MODEL.RETINANET.NUM_CLASSES" in text
+    assert "batch 16 = 1 x 16, learning rate 0.001, 40000 iterations, warm-up 1000" in text
+
+
+def test_files_named_one_by_one_are_the_same(tmp_path):
+    root = Path(write_dataset(tmp_path / "pets"))
+    argv = []
+    for split in ("train", "val"):
+        argv += [f"--{split}-json", str(root / "annotations" / f"{split}.json")]
+        argv += [f"--{split}-images", str(root / "images" / split)]
+    cfg, _ = configured(tmp_path, *argv)
+    assert cfg.DATASETS.TRAIN == ("own_train",) and cfg.DATASETS.TEST == ("own_val",)
+    assert num_classes(cfg) == {2}
+
+
+def test_without_a_dataset_only_the_solver_is_looked_at(tmp_path):
+    cfg, lines = configured(tmp_path, "DATASETS.TRAIN", "('coco_2017_train',)")
+    assert cfg.DATASETS.TRAIN == ("coco_2017_train",) and num_classes(cfg) == {80}
+    assert len(lines) == 1
+
+
+def test_datasets_of_the_command_line_stay(tmp_path):
+    root = write_dataset(tmp_path / "pets", test=document())
+    cfg, _ = configured(tmp_path, "--dataset", root, "DATASETS.TEST", "('pets_test',)")
+    assert cfg.DATASETS.TEST == ("pets_test",) and cfg.DATASETS.TRAIN == ("pets_train",)
+
+
+def test_the_test_split_is_evaluated_if_there_is_no_validation_split(tmp_path):
+    root = Path(write_dataset(tmp_path / "pets", test=document()))
+    (root / "annotations" / "val.json").unlink()
+    assert configured(tmp_path, "--dataset", str(root))[0].DATASETS.TEST == ("pets_test",)
+    (root / "annotations" / "test.json").unlink()
+    assert configured(tmp_path, "--dataset", str(root))[0].DATASETS.TEST == ()
+
+
+def test_number_of_classes_on_the_command_line_may_not_contradict(tmp_path):
+    root = write_dataset(tmp_path / "pets")
+    with pytest.raises(
+        ConfigError, match="MODEL.ROI_HEADS.NUM_CLASSES is 5 in the command line, but .* 2 classes"
+    ):
+        configured(tmp_path, "--dataset", root, "MODEL.ROI_HEADS.NUM_CLASSES", "5")
+    cfg, _ = configured(tmp_path, "--dataset", root, "MODEL.ROI_HEADS.NUM_CLASSES", "2")
+    assert num_classes(cfg) == {2}
+
+
+def test_number_of_classes_in_the_config_file_may_not_contradict_but_gives_way_in_a_base(tmp_path):
+    root = write_dataset(tmp_path / "pets")
+    own = BASE + "_BASE_: base.yaml\n"
+    write_json(tmp_path / "base.yaml", BASE.replace("NN}", "NN, RETINANET: {NUM_CLASSES: 7}}"))
+    cfg, _ = configured(tmp_path, "--dataset", root, config=own)
+    assert cfg.MODEL.RETINANET.NUM_CLASSES == 2
+    own = own.replace("NN}", "NN, RETINANET: {NUM_CLASSES: 7}}")
+    with pytest.raises(
+        ConfigError, match="MODEL.RETINANET.NUM_CLASSES is 7 in .*config.yaml, but .* has 2 classes"
+    ):
+        configured(tmp_path, "--dataset", root, config=own)
+
+
+def test_epochs_count_the_images_that_are_trained_on(tmp_path):
+    content = document(6)
+    content["annotations"] = content["annotations"][:8]  # two images without objects
+    root = write_dataset(tmp_path / "pets", content)
+    argv = ("--dataset", root, "--epochs", "3", "SOLVER.IMS_PER_BATCH", "2")
+    cfg, lines = configured(tmp_path, *argv)
+    assert cfg.SOLVER.MAX_ITER == 6 and "3 epochs of 4 images: 6 iterations" in lines
+    cfg, lines = configured(tmp_path, *argv, "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "False")
+    assert cfg.SOLVER.MAX_ITER == 9 and "3 epochs of 6 images: 9 iterations" in lines
+
+
+def test_solver_scales_with_the_processes_of_the_arguments(tmp_path):
+    config = BASE + "SOLVER: {IMS_PER_BATCH: 16, BASE_LR: 0.02, REFERENCE_WORLD_SIZE: 8}\n"
+    cfg, lines = configured(tmp_path, "--num-gpus", "4", config=config)
+    assert cfg.SOLVER.IMS_PER_BATCH == 8 and cfg.SOLVER.BASE_LR == 0.01
+    assert cfg.SOLVER.MAX_ITER == 80000 and cfg.SOLVER.REFERENCE_WORLD_SIZE == 4
+    assert "learning rate x 0.5 and iterations x 2, as the batch is 8 instead of 16" in lines[0]
+    assert lines[1].startswith("batch 8 = 4 x 2, learning rate 0.01, 80000 iterations")
+
+
+@pytest.mark.parametrize(
+    "what, said",
+    [
+        ("missing", "image id 1, 1.png: there is no such image file"),
+        ("text", "image id 1, 1.png: is no image"),
+        ("size", "image id 1, 1.png: is 96 x 64 pixels, but 50 x 64 in the annotations"),
+    ],
+)
+def test_broken_images_are_found_before_anything_is_built(tmp_path, what, said):
+    content = document()
+    if what == "size":
+        content["images"][0]["width"] = 50
+        content["annotations"] = content["annotations"][2:]
+    root = write_dataset(tmp_path / "pets", content)
+    write_images(Path(root) / "images" / "train", document())
+    image = Path(root) / "images" / "train" / "1.png"
+    if what == "missing":
+        image.unlink()
+    elif what == "text":
+        image.write_text("no image")
+    with pytest.raises(DatasetError, match=said):
+        configured(tmp_path, "--dataset", root)
+
+
+def test_evaluation_does_not_need_the_training_images(tmp_path):
+    root = write_dataset(tmp_path / "pets")
+    (Path(root) / "images" / "train" / "1.png").unlink()
+    cfg, _ = configured(tmp_path, "--dataset", root, "--eval-only")
+    assert cfg.DATASETS.TEST == ("pets_val",)
+
+
+def test_a_set_without_any_object_is_refused_with_its_file_and_count(tmp_path):
+    content = document()
+    content["annotations"] = []
+    root = write_dataset(tmp_path / "pets", content)
+    with pytest.raises(DatasetError, match="train.json: none of its 2 images has an object"):
+        configured(tmp_path, "--dataset", root)
+
+
+def test_strict_reaches_the_reader(tmp_path):
+    content = document()
+    content["annotations"][0]["bbox"] = [0, 0, 0, 0]
+    root = write_dataset(tmp_path / "pets", content)
+    _, lines = configured(tmp_path, "--dataset", root)
+    assert any("1 dropped bbox_zero" in line for line in lines)
+    with pytest.raises(DatasetError, match="annotation id 10: bbox is"):
+        configured(tmp_path, "--dataset", root, "--strict")
+
+
+def test_two_datasets_and_keypoints_are_refused(tmp_path):
+    root = write_dataset(tmp_path / "pets")
+    with pytest.raises(DatasetError, match="name two datasets"):
+        configured(tmp_path, "--dataset", root, "--train-json", "a.json")
+    with pytest.raises(ConfigError, match="MODEL.KEYPOINT_ON"):
+        configured(tmp_path, "--dataset", root, "MODEL.KEYPOINT_ON", "True")
+
+
+@pytest.mark.parametrize("name, classes, empty", [("bccd", 3, 0), ("coco_tiny", 80, 1)])
+def test_real_sets_load_with_detectron2s_loaders(shared_data, tmp_path, name, classes, empty):
+    cfg, lines = configured(
+        tmp_path,
+        *("--dataset", str(shared_data / name), "--strict"),
+        *("SOLVER.IMS_PER_BATCH", "2", "DATALOADER.NUM_WORKERS", "0"),
+        *("INPUT.MIN_SIZE_TRAIN", "(64,)", "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "False"),
+    )
+    assert num_classes(cfg) == {classes} and f"({empty} without objects)" in lines[0]
+    loader = build_detection_train_loader(cfg, mapper=OwnDatasetMapper(cfg, True))
+    batch = next(iter(loader))
+    assert len(batch) == 2 and batch[0]["image"].shape[0] == 3
+    COCOEvaluator(cfg.DATASETS.TEST[0], distributed=False, output_dir=str(tmp_path))
+    loader = build_detection_test_loader(
+        cfg, cfg.DATASETS.TEST[0], mapper=OwnDatasetMapper(cfg, False)
+    )
+    assert "annotations" not in next(iter(loader))[0]
+
+
+def test_cleaned_truth_is_written_below_the_output_folder(tmp_path):
+    content = document()
+    del content["annotations"][0]["area"]
+    configured(tmp_path, "--dataset", write_dataset(tmp_path / "pets", val=content))
+    written = tmp_path / "output" / "annotations" / "pets_val.json"
+    assert len(json.loads(written.read_text())["annotations"]) == 4
