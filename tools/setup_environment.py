@@ -163,6 +163,9 @@ def main(argv: list[str] | None = None) -> int:
     except SetupError as error:
         print(f"setup_environment: error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        say("interrupted; the next call goes on from here")
+        return 130
     say("ready")
     return 0
 
