@@ -1,0 +1,76 @@
+"""Tiny checkpoints of every exported detector, as training writes them."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Callable
+
+import pytest
+import torch
+
+from shrink import shrink
+
+CLASS_NAMES = ["circle", "square", "star"]
+
+
+@pytest.fixture(scope="session")
+def tool(repo) -> Callable[[str], ModuleType]:
+    """A command-line tool as a module, by its name below tools/."""
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(f"tool_{name}", repo / "tools" / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def checkpoint(repo, tmp_path_factory) -> Callable[..., Path]:
+    """A checkpoint of a shrunken config, by the config's path; made once for each."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+
+    def make(config_file: str, *opts: str) -> Path:
+        path = folder / f"{'_'.join((Path(config_file).stem, *opts)).replace('/', '_')}.pth"
+        if not path.exists():
+            write_checkpoint(repo / config_file, opts, path)
+        return path
+
+    return make
+
+
+def write_checkpoint(config_file: Path, opts, path: Path) -> None:
+    """Random weights that detect: normalised features, spread scores, a refinement that acts."""
+    from detectron2.modeling import build_model
+
+    from libra_umop.engine.config_io import load_config, merge_opts
+
+    cfg = shrink(load_config(str(config_file)), image_size=96)
+    for head in ("ROI_HEADS", "RETINANET", "ATSS", "FCOS"):
+        cfg.MODEL[head].NUM_CLASSES = len(CLASS_NAMES)
+    cfg.MODEL.FPN.OUT_CHANNELS = 64  # group norm wants 2 of each of its 32 groups on a 1x1 level
+    merge_opts(cfg, opts)
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    _calibrate_norms(model, cfg)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("cls_score.weight", "objectness_logits.weight", "cls_logits.weight")):
+                parameter.normal_(std=0.3)
+            if name.endswith("refine.out.weight"):
+                parameter.normal_(std=0.1)
+    content = {"model": model.state_dict(), "config": cfg.dump(), "class_names": CLASS_NAMES}
+    torch.save(content, path)
+
+
+@torch.no_grad()
+def _calibrate_norms(model, cfg) -> None:
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # a plain average over the passes
+    model.backbone.train()
+    model.backbone(torch.randn(2, 3, 128, 128))
+    model.eval()
