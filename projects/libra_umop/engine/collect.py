@@ -47,7 +47,7 @@ class ImbalanceCollector(HookBase):
         *,
         output_dir: str,
         period: int = 20,
-        num_probed: int = 128,
+        num_probed: int = 64,
         hard_fraction: float = 0.1,
         refine_level: str = "p4",
         meta: Dict[str, Any],

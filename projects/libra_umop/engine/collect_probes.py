@@ -148,8 +148,7 @@ class DenseProbe(Probe):
         self.wrap(self.owner, "losses", self._listen)
 
     def _listen(self, result, *, anchors, gt_labels, pred_anchor_deltas, gt_boxes, **others) -> None:
-        logits = others.get("pred_logits", others.get("pred_objectness_logits"))
-        logits = [x if x.dim() == 3 else x[..., None] for x in logits]  # L x (N, R_l, K)
+        logits = others.get("pred_logits", others.get("pred_objectness_logits"))  # L x (N, R_l[, K])
         sizes = [x.shape[1] for x in logits]
         labels = torch.stack(list(gt_labels)) if not torch.is_tensor(gt_labels) else gt_labels
         self.anchor_sizes = torch.stack([a.area().float().sqrt().median() for a in anchors])
@@ -161,19 +160,21 @@ class DenseProbe(Probe):
             if self.head == "rpn":
                 mask, classes = labels_i == 1, torch.zeros_like(labels_i)
             else:
-                mask, classes = (labels_i >= 0) & (labels_i < logits[i].shape[2]), labels_i
+                mask, classes = (labels_i >= 0) & (labels_i < logits[i].shape[-1]), labels_i
             self._add_level(i, logits[i], mask, classes)
             self._add_errors(anchors[i].tensor, pred_anchor_deltas[i], boxes[i], mask)
 
     def _add_level(self, i, logits, mask, classes) -> None:
         """Counts, probabilities and classification gradient of level ``i``."""
-        own = logits[mask].gather(1, classes[mask].long()[:, None]).float()  # (P, 1)
+        chosen = logits.reshape(*mask.shape, -1)[mask]  # (P, K)
+        own = chosen.gather(1, classes[mask].long()[:, None]).float()  # (P, 1)
         self._level["anchors"].append(torch.tensor(mask.numel(), device=mask.device))
         self._level["positives"].append(mask.sum())
         self._level["p_sum"].append(own.sigmoid().sum())
         self._level["neg_log_p_sum"].append(F.softplus(-own).sum())
 
         def listen(gradient):
+            gradient = gradient.reshape(*mask.shape, -1)
             per_anchor = gradient.abs().sum(dim=2, dtype=torch.float32)  # (N, R_l)
             positives = per_anchor[mask].sum()
             self._level["gradient_positives"][i] = positives

@@ -1,0 +1,98 @@
+"""The data themselves: boxes by area, pyramid level and class."""
+
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+
+# COCO's limits of small and medium objects, side of the square box in px of the original image.
+SMALL, LARGE = 32.0, 96.0
+
+
+def read_coco(path: Path) -> Dict[str, Any]:
+    """A COCO JSON file.
+
+    Raises:
+        ValueError: it cannot be read or lacks images, annotations or categories.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as e:
+        raise ValueError(f"{path} is not a COCO JSON file: {e}") from None
+    missing = [k for k in ("images", "annotations", "categories") if k not in content]
+    if missing:
+        raise ValueError(f"{path} is not a COCO JSON file: it has no {', '.join(missing)}")
+    return content
+
+
+def measure_data(
+    coco: Dict[str, Any],
+    *,
+    levels: Optional[List[str]] = None,
+    anchor_sizes: Optional[List[float]] = None,
+    min_size: Optional[List[int]] = None,
+    max_size: int = 0,
+) -> Dict[str, Any]:
+    """Count boxes by area, class and level; crowd regions are left out.
+
+    Args:
+        coco: content of a COCO JSON file.
+        levels, anchor_sizes: pyramid levels and the box side in px each is made for. A box counts
+            for the level whose size is nearest in octaves, at the size that training sees it.
+        min_size, max_size: INPUT.MIN_SIZE_TRAIN (their mean is taken) and MAX_SIZE_TRAIN; without
+            them, and for 0, images are taken as they are.
+
+    Returns:
+        ``images``, ``boxes``, ``images_without_boxes``, ``sides`` (square root of each area, px
+        of the original), ``areas`` {"small", "medium", "large": count}, ``classes`` [{name,
+        count}] by count, ``boxes_per_image`` (mean), and ``levels`` [{name, size, count}] or None.
+    """
+    images = {image["id"]: image for image in coco["images"]}
+    boxes = [a for a in coco["annotations"] if not a.get("iscrowd") and a["image_id"] in images]
+    sides = np.sqrt([max(a["bbox"][2], 0) * max(a["bbox"][3], 0) for a in boxes])
+    scales = np.array([_scale(images[a["image_id"]], min_size, max_size) for a in boxes])
+    names = {c["id"]: c["name"] for c in coco["categories"]}
+    counts = {name: 0 for name in names.values()}
+    for a in boxes:
+        counts[names[a["category_id"]]] += 1
+    result: Dict[str, Any] = {
+        "images": len(images),
+        "boxes": len(boxes),
+        "images_without_boxes": len(set(images) - {a["image_id"] for a in boxes}),
+        "boxes_per_image": len(boxes) / max(len(images), 1),
+        "sides": sides.tolist(),
+        "areas": {
+            "small": int((sides < SMALL).sum()),
+            "medium": int(((sides >= SMALL) & (sides < LARGE)).sum()),
+            "large": int((sides >= LARGE).sum()),
+        },
+        "classes": [
+            {"name": name, "count": count}
+            for name, count in sorted(counts.items(), key=lambda item: -item[1])
+        ],
+        "levels": None,
+    }
+    if levels and anchor_sizes:
+        nearest = nearest_level(sides * scales if len(boxes) else sides, anchor_sizes)
+        per_level = np.bincount(nearest, minlength=len(levels))
+        result["levels"] = [
+            {"name": name, "size": size, "count": int(count)}
+            for name, size, count in zip(levels, anchor_sizes, per_level)
+        ]
+    return result
+
+
+def nearest_level(sides: np.ndarray, sizes: List[float]) -> np.ndarray:
+    """Index of the level whose size is nearest in octaves to each side, (B,), int64."""
+    octaves = np.log2(np.maximum(sides, 1.0))[:, None] - np.log2(np.asarray(sizes))[None]  # (B, L)
+    return np.abs(octaves).argmin(axis=1)
+
+
+def _scale(image: Dict[str, Any], min_size: Optional[List[int]], max_size: int) -> float:
+    """By how much training resizes an image, as Detectron2's ResizeShortestEdge."""
+    if not min_size or not np.mean(min_size) or not image.get("width") or not image.get("height"):
+        return 1.0
+    short, long = sorted((image["width"], image["height"]))
+    scale = float(np.mean(min_size)) / short
+    return min(scale, max_size / long) if max_size else scale

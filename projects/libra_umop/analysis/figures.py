@@ -1,0 +1,105 @@
+"""How every figure of the report looks, and what they share."""
+
+from typing import Any, Dict, List, Optional, Sequence
+
+import plotly.graph_objects as go
+
+# Okabe and Ito's colours, told apart with any colour vision; the n-th run has the n-th everywhere.
+RUN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+GREY, DARK, LIGHT, INK = "#8A929C", "#343B45", "#D5DAE0", "#1C2127"
+# Finest level to coarsest, dark to light, told apart in grey as well.
+LEVEL_COLOURS = ("#00204D", "#31446B", "#666970", "#958F78", "#CBBA69", "#E3D25B", "#FFEA46")
+FONT = "Inter, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+# What a reader may do with a figure; nothing of it reaches a network.
+PLOT_CONFIG = {
+    "displaylogo": False,
+    "responsive": True,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "sendDataToCloud"],
+}
+
+
+def run_colour(index: int) -> str:
+    """The colour of the run with this index, the same in every figure."""
+    return RUN_COLOURS[index % len(RUN_COLOURS)]
+
+
+def faint(colour: str, opacity: float) -> str:
+    """A #RRGGBB colour as rgba()."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity:g})"
+
+
+def level_colour(index: int, count: int) -> str:
+    """The colour of a pyramid level, by its place among ``count``."""
+    last = len(LEVEL_COLOURS) - 2  # the lightest is too light for a line on white
+    return LEVEL_COLOURS[round(index * last / max(count - 1, 1))]
+
+
+def style(figure: go.Figure, *, height: int = 320, legend: bool = True) -> go.Figure:
+    """Give ``figure`` the look of the page, in place.
+
+    Args:
+        figure: any plotly figure.
+        height: px.
+        legend: whether it needs one.
+    """
+    figure.update_layout(
+        template="none",
+        height=height,
+        margin={"l": 58, "r": 14, "t": 34 if legend else 26, "b": 46},
+        font={"family": FONT, "size": 13, "color": INK},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        showlegend=legend,
+        legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": 12}},
+        hoverlabel={"font": {"family": FONT, "size": 12}},
+        bargap=0.25,
+    )
+    axis = {
+        "gridcolor": "#E8EBEF",
+        "zeroline": False,
+        "linecolor": "#B6BDC6",
+        "ticks": "outside",
+        "ticklen": 4,
+        "tickcolor": "#B6BDC6",
+        "automargin": True,
+        "title_font_size": 12,
+        "title_standoff": 8,
+    }
+    figure.update_xaxes(**{**axis, "showgrid": False, "showline": True})
+    figure.update_yaxes(**axis)
+    figure.update_annotations(font_size=12)
+    return figure
+
+
+def to_div(figure: go.Figure, name: str) -> str:
+    """``figure`` as an HTML element with id ``name``; plotly.js comes with the page."""
+    return figure.to_html(
+        full_html=False, include_plotlyjs=False, div_id=name, config=PLOT_CONFIG, include_mathjax=False
+    )
+
+
+def line(
+    x: Sequence[Any], y: Sequence[Any], name: str, colour: str, **more: Any
+) -> go.Scatter:
+    """A line; ``more`` goes to plotly, ``dash``, ``width`` and ``shape`` to its line."""
+    look: Dict[str, Any] = {"color": colour, "width": more.pop("width", 2)}
+    for key in ("dash", "shape"):
+        if key in more:
+            look[key] = more.pop(key)
+    more.setdefault("mode", "lines")
+    return go.Scatter(x=list(x), y=list(y), name=name, line=look, **more)
+
+
+def thin(values: List[Any], number: int = 400) -> List[Any]:
+    """At most ``number`` of ``values``, evenly chosen, the last among them."""
+    if len(values) <= number:
+        return values
+    step = len(values) / number
+    return [values[min(int((i + 1) * step) - 1, len(values) - 1)] for i in range(number)]
+
+
+def log_floor(values: List[List[float]]) -> Optional[float]:
+    """Where zeros are drawn on a logarithmic axis: below the smallest that is not zero."""
+    positive = [v for row in values for v in row if v > 0]
+    return min(positive) / 3 if positive else None
