@@ -1,12 +1,11 @@
 """A picture to look at: images with their ground truth and with what a detector found."""
 
-from typing import Callable, Dict, List, Sequence
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
-from detectron2.data.catalog import Metadata
-from detectron2.structures import Instances
-from detectron2.utils.visualizer import ColorMode, Visualizer
+from detectron2.structures import BoxMode, Instances
+from detectron2.utils.visualizer import Visualizer
 
 # A qualitative palette that colour-blind readers can tell apart (Okabe and Ito, 2008), RGB 0..255.
 PALETTE = [
@@ -30,12 +29,12 @@ def contact_sheet(
     columns: int = 3,
     tile_px: int = 320,
 ) -> np.ndarray:
-    """Tiles of (ground truth | predictions), a pair for each image.
+    """Tiles of (ground truth | predictions with their scores), a pair for each image.
 
     Args:
         dataset_dicts: images in Detectron2's standard form.
         predict: BGR uint8 image (H, W, 3) -> Instances of that image.
-        class_names: of the classes 0, 1, ...
+        class_names: of the classes 0, 1, ..., for the legend.
         columns: pairs in a row.
         tile_px: width of one tile; the height of all is that of the tallest image at this width.
 
@@ -47,26 +46,60 @@ def contact_sheet(
     """
     if not dataset_dicts:
         raise ValueError("there is no image to show")
-    colors = [PALETTE[i % len(PALETTE)] for i in range(len(class_names))]
-    metadata = Metadata(name="sheet", thing_classes=list(class_names), thing_colors=colors)
     pairs = []
     for record in dataset_dicts:
         image = cv2.imread(record["file_name"])
         if image is None:
             raise ValueError(f"{record['file_name']}: cannot be read as an image")
         scale = tile_px / image.shape[1]
-        truth = _visualizer(image, metadata, scale).draw_dataset_dict(record)
-        found = _visualizer(image, metadata, scale).draw_instance_predictions(
-            predict(image).to("cpu")
-        )
-        tiles = [np.ascontiguousarray(t.get_image()[:, :, ::-1]) for t in (truth, found)]
-        pairs.append([_captioned(t, c) for t, c in zip(tiles, ("ground truth", "predictions"))])
-    return _grid(pairs, columns)
+        found = predict(image).to("cpu")
+        truth_tile = _draw(image, scale, *_annotated(record))
+        scores = [f"{score:.2f}" for score in found.scores.tolist()]
+        boxes, classes = found.pred_boxes.tensor.numpy(), found.pred_classes.tolist()
+        found_tile = _draw(image, scale, boxes, classes, scores)
+        pairs.append([_captioned(truth_tile, "ground truth"), _captioned(found_tile, "predictions")])
+    grid = _grid(pairs, columns)
+    return np.vstack([_legend(class_names, grid.shape[1]), grid])
 
 
-def _visualizer(image: np.ndarray, metadata: Metadata, scale: float) -> Visualizer:
-    # SEGMENTATION is the mode that takes thing_colors.
-    return Visualizer(image[:, :, ::-1], metadata, scale, instance_mode=ColorMode.SEGMENTATION)
+def _annotated(record: Dict) -> Tuple[np.ndarray, List[int]]:
+    """The boxes, XYXY pixels (N, 4), and classes of a dataset dict."""
+    annotations = record.get("annotations", [])
+    boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
+    return np.array(boxes, dtype=np.float32).reshape(-1, 4), [a["category_id"] for a in annotations]
+
+
+def _draw(
+    image: np.ndarray,
+    scale: float,
+    boxes: np.ndarray,
+    classes: Sequence[int],
+    labels: Optional[Sequence[str]] = None,
+) -> np.ndarray:
+    """A tile with boxes in their class's colour, the largest first, so that none hides another."""
+    visualizer = Visualizer(image[:, :, ::-1], scale=scale)
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    for i in np.argsort(-areas):
+        color = tuple(v / 255 for v in PALETTE[classes[i] % len(PALETTE)])
+        visualizer.draw_box(boxes[i], alpha=1.0, edge_color=color)
+        if labels:
+            corner = tuple(boxes[i, :2])
+            visualizer.draw_text(
+                labels[i], corner, font_size=4, color=color, horizontal_alignment="left"
+            )
+    return np.ascontiguousarray(visualizer.get_output().get_image()[:, :, ::-1])
+
+
+def _legend(class_names: Sequence[str], width: int) -> np.ndarray:
+    """A white strip that shows each class's colour beside its name, as far as they fit."""
+    strip = np.full((_CAPTION_PX + _GUTTER_PX, width, 3), 255, dtype=np.uint8)
+    x, font = 2 * _GUTTER_PX, cv2.FONT_HERSHEY_SIMPLEX
+    for i, name in enumerate(class_names):
+        color = PALETTE[i % len(PALETTE)][::-1]
+        cv2.rectangle(strip, (x, 8), (x + 16, 24), color, cv2.FILLED)
+        cv2.putText(strip, name, (x + 22, 22), font, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
+        x += 44 + cv2.getTextSize(name, font, 0.55, 1)[0][0]
+    return strip
 
 
 def _captioned(tile: np.ndarray, caption: str) -> np.ndarray:
