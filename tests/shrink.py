@@ -45,7 +45,7 @@ def _shrink_backbone(cfg: CfgNode) -> None:
         resnets.WIDTH_PER_GROUP = 8 // resnets.NUM_GROUPS
     if resnets.NORM == "FrozenBN":
         resnets.NORM = "BN"
-    cfg.MODEL.FPN.OUT_CHANNELS = 32
+    cfg.MODEL.FPN.OUT_CHANNELS = 64  # two for each group of a norm, as P7 may be one pixel
     timm = cfg.MODEL.TIMM
     timm.PRETRAINED, timm.WEIGHTS = False, ""
     args = SWIN_ARGS if timm.NAME.startswith("swin") else RES2NET_ARGS
