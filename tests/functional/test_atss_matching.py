@@ -32,8 +32,9 @@ def match_by_loop(anchors, num_anchors_per_level, gt_boxes, topk=9):
     for m, box in enumerate(gt_boxes.double().numpy()):
         candidates, start = [], 0
         for num in num_anchors_per_level:
-            distance = np.linalg.norm(centers[start : start + num] - (box[:2] + box[2:]) / 2, axis=1)
-            candidates += list(start + np.argsort(distance, kind="stable")[:topk])
+            offsets = centers[start : start + num] - (box[:2] + box[2:]) / 2
+            order = np.linalg.norm(offsets, axis=1).argsort(kind="stable")
+            candidates += list(start + order[:topk])
             start += num
         values = ious[m][candidates]
         threshold = values.mean() + (values.std(ddof=1) if len(values) > 1 else 0)

@@ -1,0 +1,100 @@
+"""Tiny dense detectors and inputs for tests: a pyramid of one convolution a level, 4 classes."""
+
+import torch
+from detectron2.config import get_cfg
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone, build_model
+from detectron2.structures import Boxes, Instances
+from torch import nn
+from torch.nn import functional as F
+
+from libra_umop.config import add_libra_umop_config
+
+NUM_CLASSES = 4
+CHANNELS = 64  # two for each of the 32 groups of GN, which refuses to normalise a single value
+LEVELS = ("p3", "p4", "p5", "p6", "p7")
+DETECTORS = ("LibraRetinaNet", "UMOPRetinaNet", "ATSS", "UMOPATSS", "FCOS", "UMOPFCOS")
+UMOP_DETECTORS = ("UMOPRetinaNet", "UMOPATSS", "UMOPFCOS")
+
+
+class TinyPyramid(Backbone):
+    """P3..P7: a convolution of stride 8, then one of stride 2 for each further level."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, CHANNELS, 8, stride=8)
+        self.down = nn.ModuleList(nn.Conv2d(CHANNELS, CHANNELS, 3, 2, 1) for _ in LEVELS[1:])
+
+    @property
+    def size_divisibility(self):
+        return 32
+
+    def forward(self, x):
+        features = [F.relu(self.stem(x))]
+        for conv in self.down:
+            features.append(F.relu(conv(features[-1])))
+        return dict(zip(LEVELS, features))
+
+    def output_shape(self):
+        return {f"p{i}": ShapeSpec(channels=CHANNELS, stride=2**i) for i in range(3, 8)}
+
+
+if "build_tiny_pyramid" not in BACKBONE_REGISTRY:
+
+    @BACKBONE_REGISTRY.register()
+    def build_tiny_pyramid(cfg, input_shape):
+        """The pyramid of these tests."""
+        return TinyPyramid()
+
+
+def tiny_cfg(name, *opts):
+    """A config of detector ``name``; ``opts`` are keys and values."""
+    cfg = get_cfg()
+    add_libra_umop_config(cfg)
+    cfg.MODEL.META_ARCHITECTURE = name
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.PIXEL_STD = [57.375, 57.120, 58.395]
+    cfg.MODEL.BACKBONE.NAME = "build_tiny_pyramid"
+    if name.endswith("ATSS"):
+        cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[64], [128], [256], [512], [1024]]
+        cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = [[1.0]]
+    else:
+        sizes = [[x, 1.26 * x, 1.59 * x] for x in (32, 64, 128, 256, 512)]
+        cfg.MODEL.ANCHOR_GENERATOR.SIZES = sizes
+    for node in (cfg.MODEL.RETINANET, cfg.MODEL.ATSS, cfg.MODEL.FCOS):
+        node.NUM_CLASSES = NUM_CLASSES
+        node.NUM_CONVS = 1
+    cfg.merge_from_list(list(opts))
+    return cfg
+
+
+def tiny_model(name, *opts, seed=0):
+    """A detector with the same weights for the same ``seed``, in training mode."""
+    torch.manual_seed(seed)
+    return build_model(tiny_cfg(name, *opts)).train()
+
+
+@torch.no_grad()
+def spread_scores(model):
+    """Let the head tell locations apart; at the start all its class scores are nearly equal."""
+    for module in (*model.head.cls_subnet, model.head.cls_score):
+        if isinstance(module, nn.Conv2d):
+            module.weight.normal_(std=0.1)
+
+
+def make_input(boxes, classes, size=(96, 128), seed=0):
+    """One input of a detector: noise, with the boxes (XYXY pixels) as ground truth."""
+    instances = Instances(size)
+    instances.gt_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+    instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand(3, *size, generator=generator) * 255
+    return {"image": image, "instances": instances, "height": size[0], "width": size[1]}
+
+
+def make_batch():
+    """Two images of different size, with small and with large objects."""
+    return [
+        make_input([[10, 10, 60, 50], [30, 40, 110, 92], [70, 5, 90, 30]], [1, 3, 0]),
+        make_input([[0, 0, 60, 62]], [2], size=(64, 64), seed=1),
+    ]

@@ -1,0 +1,198 @@
+"""What every dense detector promises: odd batches, logging, no waiting, half precision."""
+
+import copy
+
+import pytest
+import torch
+from dense_models import (
+    DETECTORS,
+    LEVELS,
+    UMOP_DETECTORS,
+    make_batch,
+    make_input,
+    spread_scores,
+    tiny_cfg,
+    tiny_model,
+)
+from detectron2.modeling import META_ARCH_REGISTRY, build_model
+from detectron2.modeling.meta_arch import RetinaNet
+from detectron2.modeling.meta_arch import fcos as d2_fcos
+from detectron2.utils.events import EventStorage
+from torch.utils._python_dispatch import TorchDispatchMode
+
+EMPTY = make_input([], [])
+
+
+def step(model, batch):
+    """One forward and backward pass: losses by name, and what was logged."""
+    model.zero_grad()
+    with EventStorage() as storage:
+        losses = model(batch)
+    sum(losses.values()).backward()
+    return losses, {name: value for name, (value, _) in storage.latest().items()}
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_any_batch_trains_with_the_same_losses(name):
+    batch = make_batch()
+    keys = set()
+    for inputs in (batch, batch[:1], [EMPTY], [EMPTY, EMPTY], [batch[0], EMPTY]):
+        model = tiny_model(name)
+        losses, _ = step(model, inputs)
+        keys.add(tuple(losses))
+        assert all(loss.isfinite() for loss in losses.values())
+        for parameter_name, parameter in model.named_parameters():
+            assert parameter.grad is not None, parameter_name
+            assert parameter.grad.isfinite().all(), parameter_name
+    assert len(keys) == 1
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_single_class_and_a_1x1_top_level_train_and_detect(name):
+    family = "ATSS" if "ATSS" in name else "FCOS" if "FCOS" in name else "RETINANET"
+    model = tiny_model(name, f"MODEL.{family}.NUM_CLASSES", 1)
+    inputs = [make_input([[4, 4, 60, 60]], [0], size=(64, 64))]
+    losses, _ = step(model, inputs)
+    assert all(loss.isfinite() for loss in losses.values())
+    model.eval()
+    model.test_score_thresh = 0.0
+    with torch.no_grad():
+        assert len(model(inputs)[0]["instances"]) > 0
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_levels_are_logged(name):
+    _, logged = step(tiny_model(name), make_batch())
+    for level in LEVELS:
+        for column in ("num_positives", "gamma", "alpha", "clipped", "loss_cls"):
+            assert f"umop/{level}/{column}" in logged
+    positives = [logged[f"umop/{level}/num_positives"] for level in LEVELS]
+    assert sum(positives) > 0
+    assert logged["num_pos_anchors"] == pytest.approx(sum(positives) / 2)
+    gammas = [logged[f"umop/{level}/gamma"] for level in LEVELS]
+    if name in UMOP_DETECTORS:
+        for gamma, count, level in zip(gammas, positives, LEVELS):
+            assert 1.5 <= gamma <= 2.5
+            # At the start p is 0.01 everywhere, so that gamma is clamped wherever it moves.
+            assert logged[f"umop/{level}/clipped"] == (count > 0)
+    else:
+        assert gammas == [2.0] * 5
+
+
+@pytest.mark.parametrize("name", UMOP_DETECTORS)
+def test_half_precision_trains_20_steps_near_fp32(name):
+    model = tiny_model(name)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    batch = make_batch()
+    for iteration in range(20):
+        exact, _ = step(copy.deepcopy(model), batch)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            losses, _ = step(model, batch)
+        optimizer.step()
+        total, expected = sum(losses.values()).item(), sum(exact.values()).item()
+        assert total == pytest.approx(expected, rel=0.02), iteration
+
+
+class CountWaits(TorchDispatchMode):
+    """Counts the operators that make the host wait for a GPU."""
+
+    WAITING = ("nonzero", "_local_scalar_dense", "masked_select", "is_nonzero", "equal", "unique")
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        indices = args[1] if name in ("index", "index_put", "index_put_") else []
+        by_mask = any(i is not None and i.dtype == torch.bool for i in indices)
+        if name in self.WAITING or by_mask:
+            self.calls.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def count_waits(model, batch, parent=None):
+    """Waits of (labelling, losses) of ``model``, or of these methods of class ``parent``."""
+    owner = parent or type(model)
+    features = list(model.backbone(model.preprocess_image(batch).tensor).values())
+    predictions = model.head(features)
+    dims = [model.num_classes, 4, 1][: len(predictions)]
+    logits, deltas, *rest = model._transpose_dense_predictions(predictions, dims)
+    anchors = model.anchor_generator(features)
+    with EventStorage():
+        with CountWaits() as labelling:
+            labels, boxes = owner.label_anchors(model, anchors, [x["instances"] for x in batch])
+        with CountWaits() as losses:
+            result = owner.losses(model, anchors, logits, labels, deltas, boxes, *rest)
+            sum(result.values()).backward()
+    return len(labelling.calls), len(losses.calls)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_losses_never_wait_for_the_device(name):
+    model = tiny_model(name)
+    labelling, losses = count_waits(model, make_batch())
+    assert losses == 0
+    if "ATSS" in name:
+        assert labelling == 0
+
+
+@pytest.mark.parametrize("name", [x for x in DETECTORS if "ATSS" not in x])
+def test_labelling_is_the_parents_and_waits_no_more_often(name):
+    parent = d2_fcos.FCOS if "FCOS" in name else RetinaNet
+    assert getattr(META_ARCH_REGISTRY.get(name), "label_anchors") is parent.label_anchors
+
+
+def test_parent_losses_do_wait():
+    """Shows that the counting counts."""
+    model = tiny_model("LibraRetinaNet")
+    del model.loss_normalizer  # the parent keeps a number of that name
+    assert count_waits(model, make_batch(), RetinaNet)[1] > 0
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_detections_lie_inside_the_image_and_are_the_same_one_by_one(name):
+    model = tiny_model(name).eval()
+    model.test_score_thresh = 0.0
+    spread_scores(model)
+    batch = [make_batch()[0], make_input([], [], seed=3)]
+    with torch.no_grad():
+        together = [x["instances"] for x in model(batch)]
+        alone = [model([x])[0]["instances"] for x in batch]
+    for a, b in zip(together, alone):
+        assert 0 < len(a) <= 100
+        torch.testing.assert_close(a.pred_boxes.tensor, b.pred_boxes.tensor, rtol=0, atol=1e-3)
+        boxes = a.pred_boxes.tensor
+        assert (boxes >= 0).all() and (boxes[:, 0::2] <= 128).all() and (boxes[:, 1::2] <= 96).all()
+
+
+@pytest.mark.parametrize("name", UMOP_DETECTORS)
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("FOCUS", "median", "MODEL.UMOP.FOCUS"),
+        ("LEVEL_REDUCTION", "max", "MODEL.UMOP.LEVEL_REDUCTION"),
+        ("DELTA", 2.0, "MODEL.UMOP.DELTA"),
+        ("W", 1.6, "MODEL.UMOP.W"),
+    ],
+)
+def test_values_out_of_range_name_their_key(name, key, value, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(tiny_cfg(name, f"MODEL.UMOP.{key}", value))
+
+
+@pytest.mark.parametrize("family", ["RetinaNet", "ATSS", "FCOS"])
+def test_none_pfl_and_lrp_are_one_key_apart(family):
+    name = "UMOP" + family
+    plain = {"RetinaNet": "LibraRetinaNet"}.get(family, family)
+    off = ("MODEL.UMOP.PROGRESSIVE_FOCUS", False, "MODEL.UMOP.LEVEL_WISE", False)
+    batch = make_batch()
+    expected, _ = step(tiny_model(plain), batch)
+    losses, _ = step(tiny_model(name, *off), batch)
+    assert {k: v.item() for k, v in losses.items()} == {k: v.item() for k, v in expected.items()}
+    values = {tuple(x.item() for x in losses.values())}
+    for progressive, level_wise in ((True, False), (False, True), (True, True)):
+        opts = ("MODEL.UMOP.PROGRESSIVE_FOCUS", progressive, "MODEL.UMOP.LEVEL_WISE", level_wise)
+        losses, _ = step(tiny_model(name, *opts), batch)
+        values.add(tuple(x.item() for x in losses.values()))
+    assert len(values) == 4

@@ -1,0 +1,112 @@
+"""UMOP's loss over levels: which gamma, alpha and normaliser each level gets."""
+
+import pytest
+import torch
+
+from libra_umop.functional.progressive_focal_loss import focal_loss_sum, progressive_focus
+from libra_umop.modeling.umop import LevelFocalLoss
+
+K = 3
+
+
+def make_levels():
+    """Logits and labels of 2 images on 3 levels; the last level has no positive."""
+    logits = [torch.randn(2, n, K) - 2 for n in (40, 20, 10)]
+    labels = torch.randint(-1, K + 1, (2, 70))
+    labels[:, 60:] = K
+    return logits, labels
+
+
+def compute(loss, logits, labels, normalizer=7.0):
+    totals = loss.sums(logits, labels)
+    return loss(logits, labels, totals, torch.tensor(normalizer), 1), totals
+
+
+def per_level(logits, labels):
+    parts = labels.split([x.shape[1] for x in logits], dim=1)
+    return [(x.flatten(0, 1), y.flatten()) for x, y in zip(logits, parts)]
+
+
+def test_off_it_is_the_focal_loss_over_the_normaliser():
+    logits, labels = make_levels()
+    result, totals = compute(LevelFocalLoss(gamma=1.5, alpha=0.3), logits, labels)
+    everything = torch.cat(logits, dim=1).flatten(0, 1)
+    expected = focal_loss_sum(everything, labels.flatten(), gamma=1.5, alpha=0.3) / 7
+    torch.testing.assert_close(result.loss, expected)
+    torch.testing.assert_close(result.level_losses.sum(), expected)
+    assert totals[:, 1].sum() == ((labels >= 0) & (labels < K)).sum()
+
+
+def test_progressive_focus_alone_has_one_gamma_for_all_levels():
+    logits, labels = make_levels()
+    result, _ = compute(LevelFocalLoss(progressive_focus=True), logits, labels)
+    everything = torch.cat(logits, dim=1).flatten(0, 1)
+    gamma, alpha = progressive_focus(everything, labels.flatten())
+    torch.testing.assert_close(result.gammas, gamma.expand(3))
+    expected = focal_loss_sum(everything, labels.flatten(), gamma=gamma, alpha=alpha) / 7
+    torch.testing.assert_close(result.loss, expected)
+
+
+@pytest.mark.parametrize("focus", ["mean_prob", "mean_log"])
+def test_level_wise_each_level_has_its_own_gamma_alpha_and_normaliser(focus):
+    logits, labels = make_levels()
+    loss = LevelFocalLoss(progressive_focus=True, level_wise=True, focus=focus)
+    result, totals = compute(loss, logits, labels)
+    expected = []
+    for i, (x, y) in enumerate(per_level(logits, labels)):
+        gamma, alpha = progressive_focus(x, y, focus=focus)
+        torch.testing.assert_close((result.gammas[i], result.alphas[i]), (gamma, alpha))
+        positives = max(((y >= 0) & (y < K)).sum().item(), 1)
+        expected.append(focal_loss_sum(x, y, gamma=gamma, alpha=alpha) / positives)
+    torch.testing.assert_close(result.loss, sum(expected) / 3)
+    torch.testing.assert_close(result.level_losses, torch.stack(expected))
+    assert totals[2, 1] == 0 and result.gammas[2] == 2.0 and result.clipped[2] == 0
+
+
+def test_level_reduction_sum_divides_by_the_positives_of_all_levels():
+    logits, labels = make_levels()
+    loss = LevelFocalLoss(progressive_focus=True, level_wise=True, level_reduction="sum")
+    result, _ = compute(loss, logits, labels)
+    expected = 0
+    for x, y in per_level(logits, labels):
+        gamma, alpha = progressive_focus(x, y)
+        expected = expected + focal_loss_sum(x, y, gamma=gamma, alpha=alpha) / 7
+    torch.testing.assert_close(result.loss, expected)
+
+
+def test_clipped_says_where_gamma_was_clamped():
+    logits, labels = make_levels()
+    labels[:, 40:60] = 0
+    logits[0].fill_(-9.0)
+    logits[1].fill_(-1.9)  # p = 0.13, -ln p = 2.04
+    labels[:, :40] = 1
+    loss = LevelFocalLoss(progressive_focus=True, level_wise=True)
+    assert compute(loss, logits, labels)[0].clipped.tolist() == [1, 0, 0]
+
+
+def test_mean_over_two_ranks_is_the_loss_of_the_joined_batch():
+    logits, labels = make_levels()
+    loss = LevelFocalLoss(progressive_focus=True, level_wise=True)
+    joined, totals = compute(loss, logits, labels)
+    halves = [
+        loss([x[i : i + 1] for x in logits], labels[i : i + 1], totals, torch.tensor(7.0), 2).loss
+        for i in range(2)
+    ]
+    torch.testing.assert_close(sum(halves) / 2, joined.loss)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"focus": "median"},
+        {"level_reduction": "max"},
+        {"gamma": -1.0},
+        {"progressive_focus": True, "delta": 2.0},
+        {"progressive_focus": True, "delta": -0.1},
+        {"progressive_focus": True, "w": 0.0},
+        {"progressive_focus": True, "w": 1.6},
+    ],
+)
+def test_numbers_out_of_range_are_refused(arguments):
+    with pytest.raises(ValueError, match="MODEL.UMOP|FOCAL_LOSS_GAMMA"):
+        LevelFocalLoss(**arguments)
