@@ -43,7 +43,7 @@ def _processor() -> str:
 
 
 def ratio(report: Dict[str, Any], name: str, label: str) -> Optional[float]:
-    """The figure ``name`` of a contender over that of the last one, the baseline; None if either lacks it."""
+    """A contender's figure ``name`` over the last one's, the baseline; None if either lacks it."""
     figures = report["figures"]
     baseline = figures[list(figures)[-1]].get(name)
     value = figures[label].get(name)
@@ -78,8 +78,8 @@ def _conditions(report: Dict[str, Any]) -> str:
     env, load = report["environment"], report["workload"]
     height, width = load["size"]
     return (
-        f"Batches of {load['batch_size']} at {height}x{width}, medians of {load['iterations']} rounds in "
-        f"turns, {env['device']}, torch {env['torch']}. `{report['command']}`"
+        f"Batches of {load['batch_size']} at {height}x{width}, medians of {load['iterations']} "
+        f"rounds in turns, {env['device']}, torch {env['torch']}. `{report['command']}`"
     )
 
 

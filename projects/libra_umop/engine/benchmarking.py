@@ -43,7 +43,7 @@ class Contender(NamedTuple):
     compiled: bool = False
 
     def load(self) -> CfgNode:
-        """Its config, with a learning rate so small that thousands of steps leave the weights alone."""
+        """Its config, with a learning rate so small that the weights stay what they are."""
         cfg = load_config(self.config_file, self.opts)
         cfg.MODEL.WEIGHTS = ""
         cfg.SOLVER.BASE_LR = 1e-9

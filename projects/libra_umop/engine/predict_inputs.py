@@ -22,8 +22,8 @@ class Input(NamedTuple):
 def find_inputs(patterns: Sequence[str]) -> Tuple[List[Input], List[Input], List[str]]:
     """Resolve files, folders and globs.
 
-    Of a folder come the images in it and below, sorted. A file that is named itself is taken whatever
-    its suffix. A file that is named twice is taken once.
+    Of a folder come the images in it and below, sorted. A file that is named itself is taken,
+    whatever its suffix. A file that is named twice is taken once.
 
     Args:
         patterns: paths of files and folders, and globs (``**`` goes down folders).
@@ -70,7 +70,7 @@ def read_bgr(path: Path) -> np.ndarray:
         (H, W, 3) uint8, BGR.
 
     Raises:
-        ValueError: the file is missing, empty, truncated or not an image; the message is the reason.
+        ValueError: the file is missing, empty, truncated or no image; the message is the reason.
     """
     try:
         with Image.open(path) as image:

@@ -20,14 +20,16 @@ CSV_COLUMNS = ("file_name", "class", "score", "x1", "y1", "x2", "y2")
 class CocoIds:
     """The ids that a COCO-result file gives to images and classes.
 
-    With an annotation file they are its own, so that pycocotools can score the result against it;
-    without one, images are numbered from 1 as they come and class ``i`` is category ``i + 1``.
+    With an annotation file they are its own, so that pycocotools can score the result against
+    it; without one, images are numbered from 1 as they come and class ``i`` is category
+    ``i + 1``.
     """
 
     def __init__(self, class_names: Sequence[str], annotation_file: Optional[Path] = None):
         """
         Raises:
-            DatasetError: the file cannot be read, or a class of the model is none of its categories.
+            DatasetError: the file cannot be read, or a class of the model is none of its
+                categories.
         """
         self._names = list(class_names)
         self._image_ids: Optional[Dict[str, int]] = None
@@ -76,9 +78,9 @@ class CocoIds:
 def coco_records(instances: Instances, name: str, ids: CocoIds) -> List[Dict[str, Any]]:
     """The detections of one image as COCO results.
 
-    Beside COCO's own keys (``bbox`` is XYWH pixels of the original image) each has ``file_name`` and
-    ``category_name``, which pycocotools passes over. An image that the annotation file lacks has the
-    ``image_id`` None.
+    Beside COCO's own keys (``bbox`` is XYWH pixels of the original image) each has ``file_name``
+    and ``category_name``, which pycocotools passes over. An image that the annotation file lacks
+    has the ``image_id`` None.
     """
     copied = Instances(  # the conversion shifts keypoints in place
         instances.image_size, **{k: v.to("cpu") for k, v in instances.get_fields().items()}

@@ -1,4 +1,4 @@
-"""One run of a predictor over files: reads, batches, detects, draws, collects, and names what it skips."""
+"""One run of a predictor over files: it reads, batches, detects, draws, and names what it skips."""
 
 import itertools
 import sys
@@ -24,7 +24,7 @@ class PredictionRun:
         records: COCO-result dicts of all detections so far.
         num_images: images and frames predicted on.
         skipped: names of the files that could not be read.
-        seconds: time in the predictor (resizing, model, post-processing), without reading and drawing.
+        seconds: time in the predictor (resizing, model, post-processing), not reading or drawing.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""From an image array to boxes: Detectron2's ``DefaultPredictor``, for batches and for what users feed it.
+"""From an image array to boxes: ``DefaultPredictor`` for batches, and for what users feed it.
 
-:class:`LibraPredictor` runs any Detectron2 config. For a uint8 BGR image it gives the very numbers of
-``DefaultPredictor``; beyond it, it checks its input, takes several images at a time, averages over
-augmented copies (``tta=True``), knows the class names, and loads nothing that could run code.
+:class:`LibraPredictor` runs any Detectron2 config. For a uint8 BGR image it gives the very numbers
+of ``DefaultPredictor``; beyond it, it checks its input, takes several images at a time, averages
+over augmented copies (``tta=True``), knows the class names, and loads nothing that could run code.
 """
 
 from typing import Any, Dict, List, Optional, Sequence
@@ -14,6 +14,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
 from detectron2.engine import DefaultPredictor
 from detectron2.structures import Instances
+from detectron2.utils.file_io import PathManager
 from detectron2.utils.visualizer import Visualizer
 
 from .checkpoint import LibraCheckpointer, read_run
@@ -43,7 +44,8 @@ class LibraPredictor(DefaultPredictor):
             cfg: a config; ``MODEL.WEIGHTS`` is loaded, empty for random weights.
             class_names: names of the classes 0, 1, ...; by default those of the first dataset of
                 ``DATASETS.TEST`` or ``DATASETS.TRAIN`` that is registered.
-            threshold: detections below this score are left out, in [0, 1]; None: what the config says.
+            threshold: detections below this score are left out, in [0, 1]; None: what the config
+                says.
             tta: average over the sizes and flips of ``TEST.AUG``.
 
         Raises:
@@ -76,7 +78,8 @@ class LibraPredictor(DefaultPredictor):
         device: str = "",
         **kwargs: Any,
     ) -> "LibraPredictor":
-        """The predictor of a checkpoint that this project's training wrote, or of any with its config.
+        """The predictor of a checkpoint that this project's training wrote, or of any with its
+        config.
 
         Args:
             weights: a checkpoint (a path, or a ``detectron2://`` or ``https://`` address).
@@ -86,9 +89,10 @@ class LibraPredictor(DefaultPredictor):
             kwargs: those of the class; ``class_names`` is by default what the checkpoint carries.
 
         Raises:
-            ConfigError: there is no such checkpoint, or neither it nor ``config_file`` has a config.
+            ConfigError: there is no such checkpoint, or neither it nor ``config_file`` has a
+                config.
         """
-        stored, names = read_run(weights)
+        stored, names = read_run(_local_path(weights))
         if not config_file and stored is None:
             raise ConfigError(
                 f"{weights}: carries no config; name the one it was trained with (--config-file)"
@@ -114,9 +118,9 @@ class LibraPredictor(DefaultPredictor):
     def predict_batch(self, images: Sequence[np.ndarray]) -> List[Dict[str, Any]]:
         """Detect in several images with one pass through the model.
 
-        Images of one size get what each would get alone. Smaller ones of a mixed batch are padded to
-        the largest, as in training, which moves their scores a little where a layer sees the whole
-        map (the non-local refinement of a balanced feature pyramid).
+        Images of one size get what each would get alone. Smaller ones of a mixed batch are padded
+        to the largest, as in training, which moves their scores a little where a layer sees the
+        whole map (the non-local refinement of a balanced feature pyramid).
 
         Args:
             images: BGR, (H, W, 3) uint8; sizes may differ. Grey and BGRA are accepted.
@@ -139,7 +143,7 @@ class LibraPredictor(DefaultPredictor):
         return [_above(output, self.threshold) for output in outputs]
 
     def draw(self, image: np.ndarray, instances: Instances) -> np.ndarray:
-        """A copy of ``image`` with the detections on it, by Detectron2's ``Visualizer``; BGR uint8."""
+        """A copy of ``image``, BGR uint8, with Detectron2's ``Visualizer``'s drawing of them."""
         visualizer = Visualizer(check_image(image)[:, :, ::-1], self.metadata)
         drawn = visualizer.draw_instance_predictions(instances.to("cpu"))
         return np.ascontiguousarray(drawn.get_image()[:, :, ::-1])
@@ -193,7 +197,7 @@ def check_image(image: Any) -> np.ndarray:
 
 
 class _CompleteCheckpointer(LibraCheckpointer):
-    """Refuses weights that leave a part of the model at its random start: it would predict noise."""
+    """Refuses weights that leave a part of the model at its random start, to predict noise."""
 
     def _load_model(self, checkpoint):
         incompatible = super()._load_model(checkpoint)
@@ -204,9 +208,20 @@ class _CompleteCheckpointer(LibraCheckpointer):
         wrong += [f"{name} is missing" for name in incompatible.missing_keys]
         if wrong:
             raise ConfigError(
-                f"the weights do not fit the config, {len(wrong)} tensors differ; the first: {wrong[0]}"
+                f"the weights do not fit the config, {len(wrong)} tensors differ; the first: "
+                f"{wrong[0]}"
             )
         return incompatible
+
+
+def _local_path(weights: str) -> str:
+    """Where a checkpoint is once an address has been fetched."""
+    if "://" not in weights:
+        return weights
+    try:
+        return PathManager.get_local_path(weights.split("?")[0])
+    except (OSError, RuntimeError, KeyError, ValueError, AssertionError) as e:
+        raise ConfigError(f"{weights}: cannot be fetched: {' '.join(str(e).split())}") from e
 
 
 def _build_tta(cfg: CfgNode, model: torch.nn.Module):
@@ -216,7 +231,7 @@ def _build_tta(cfg: CfgNode, model: torch.nn.Module):
 
 
 def _lower_score_thresholds(node: CfgNode, threshold: float) -> None:
-    """Let the model give all that ``threshold`` asks for; a higher one filters its output instead."""
+    """Let the model give all that ``threshold`` asks for; a higher one filters its output."""
     for key, value in node.items():
         if isinstance(value, CfgNode):
             _lower_score_thresholds(value, threshold)

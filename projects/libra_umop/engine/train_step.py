@@ -114,7 +114,7 @@ class TrainStep(SimpleTrainer):
         is_ddp = isinstance(self.model, DistributedDataParallel)
         with self.model.no_sync() if is_ddp and not is_last else contextlib.nullcontext():
             try:
-                with self._autocast():
+                with self._autocast(), self._jit():
                     loss_dict = self.model(data)
                     if isinstance(loss_dict, torch.Tensor):
                         loss_dict = {"total_loss": loss_dict}
@@ -131,6 +131,11 @@ class TrainStep(SimpleTrainer):
         if self.amp_dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device_type, dtype=self.amp_dtype)
+
+    def _jit(self):
+        # TorchScript (Detectron2's focal loss) runs its first calls unoptimized and the later ones
+        # with other rounding, so a resumed run would differ in the last bit. It fuses on CUDA only.
+        return torch.jit.optimized_execution(self.device_type != "cpu")
 
     def _clip_and_step(self) -> None:
         if self.clip_norm is not None:

@@ -1,8 +1,6 @@
 """Detectron2's DefaultTrainer, whose runs survive being stopped, on CPUs too and in any number."""
 
 import logging
-import math
-import os
 import weakref
 from collections import OrderedDict
 from typing import Any, Dict, List, Optional
@@ -23,6 +21,7 @@ from .checkpoint import LibraCheckpointer
 from .ema import WeightAverage
 from .errors import StopTraining
 from .hooks import BestSoFar, Evaluate, SaveCheckpoint
+from .normalizers import get_normalizers, set_normalizers
 from .optimizer import build_optimizer
 from .rng import get_rng_state, set_rng_state
 from .signals import StopOnSignal
@@ -151,14 +150,12 @@ class LibraTrainer(DefaultTrainer):
         state = super().state_dict()
         state["rng"] = comm.all_gather(get_rng_state())
         state["data"] = self.data_loader.state_dict()
-        state["normalizers"] = _normalizers(self.checkpointer.model)
+        state["normalizers"] = get_normalizers(self.checkpointer.model)
         return state
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        for name, value in state_dict.get("normalizers", {}).items():
-            module_name, _, attribute = name.rpartition(".")
-            setattr(self.checkpointer.model.get_submodule(module_name), attribute, value)
+        set_normalizers(self.checkpointer.model, state_dict.get("normalizers", {}))
         exact = "data" in state_dict and self.data_loader.load_state_dict(state_dict["data"])
         if exact and len(state_dict["rng"]) == comm.get_world_size():
             self._resumed_rng = state_dict["rng"][comm.get_rank()]
@@ -171,6 +168,7 @@ class LibraTrainer(DefaultTrainer):
     def _evaluate(self) -> Dict[str, Any]:
         self._last_eval_results = results = self.test(self.cfg, self.evaluated_model)
         if self.cfg.TEST.VAL_LOSS.ENABLED:
+            set_normalizers(self.evaluated_model, get_normalizers(self.checkpointer.model))
             results = {**results, "val": validation_losses(self.cfg, self.evaluated_model)}
         return results
 
@@ -214,12 +212,3 @@ def _wrap(model: nn.Module) -> nn.Module:
     devices = [comm.get_local_rank()] if on_cuda else None
     return create_ddp_model(model, broadcast_buffers=False, device_ids=devices)
 
-
-def _normalizers(model: nn.Module) -> Dict[str, float]:
-    """Running means that detectors of Detectron2 keep as plain numbers beside their buffers."""
-    return {
-        f"{module_name}.{name}": value
-        for module_name, module in model.named_modules()
-        for name, value in vars(module).items()
-        if name.endswith("normalizer") and isinstance(value, (int, float)) and math.isfinite(value)
-    }

@@ -14,6 +14,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from ..data.mapper import OwnDatasetMapper
+from ..engine.normalizers import preserved_normalizers
 from ..engine.rng import preserved_rng, seed_all_rng
 
 # Layers that behave otherwise in training: batch statistics, and whatever drops at random.
@@ -60,23 +61,15 @@ def _losses_without_learning(model: nn.Module) -> Iterator[None]:
     """Training mode but for stochastic layers; modes, buffers and running means come back."""
     modes = [module.training for module in model.modules()]
     buffers = copy.deepcopy(dict(model.named_buffers()))
-    numbers = [
-        (module, name, value)
-        for module in model.modules()
-        for name, value in vars(module).items()
-        if name.endswith("normalizer") and isinstance(value, (int, float))
-    ]
     model.train()
     for module in model.modules():
         if isinstance(module, _STOCHASTIC) or type(module).__name__ == "DropPath":
             module.eval()
     try:
-        with torch.no_grad():
-            yield
+        with preserved_normalizers(model), torch.no_grad(), torch.jit.optimized_execution(False):
+            yield  # TorchScript rounds otherwise once it has optimized
     finally:
         for module, mode in zip(model.modules(), modes):
             module.training = mode
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])
-        for module, name, value in numbers:
-            setattr(module, name, value)

@@ -1,0 +1,54 @@
+"""train_net.py with accidents: MISBEHAVE is "what@iteration@rank", comma separated.
+
+``what`` is KILL, TERM, USR1 or INT (the process sends itself that signal in the iteration), NAN (a
+weight becomes NaN before it) or RAISE (the forward pass fails in it).
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import train_net  # noqa: E402
+from libra_umop.engine.trainer import LibraTrainer  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+class Misbehave(HookBase):
+    def __init__(self, what, iteration, rank):
+        self.what, self.iteration, self.rank = what, int(iteration), int(rank)
+
+    def before_step(self):
+        if self.trainer.iter != self.iteration or comm.get_rank() != self.rank:
+            return
+        if self.what == "NAN":
+            next(self.trainer.model.parameters()).data.fill_(float("nan"))
+        elif self.what == "RAISE":
+            self.trainer.model.register_forward_pre_hook(self.fail)
+        else:
+            os.kill(os.getpid(), getattr(signal, f"SIG{self.what}"))
+
+    @staticmethod
+    def fail(module, args):
+        raise RuntimeError("an accident in the forward pass")
+
+
+build_hooks = LibraTrainer.build_hooks
+
+
+def build_hooks_and_accidents(self):
+    accidents = filter(None, os.environ.get("MISBEHAVE", "").split(","))
+    return build_hooks(self) + [Misbehave(*accident.split("@")) for accident in accidents]
+
+
+LibraTrainer.build_hooks = build_hooks_and_accidents
+
+if __name__ == "__main__":
+    sys.exit(train_net.run())

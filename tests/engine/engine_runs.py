@@ -1,0 +1,158 @@
+"""What the tests of whole runs share: a tiny dataset and config, and processes that misbehave."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import yaml
+
+HERE = Path(__file__).resolve().parent
+REPO = HERE.parents[1]
+DRIVER = HERE / "engine_driver.py"
+
+RETINANET = {
+    "MODEL": {
+        "META_ARCHITECTURE": "RetinaNet",
+        "DEVICE": "cpu",
+        "PIXEL_STD": [57.375, 57.12, 58.395],
+        "BACKBONE": {"NAME": "build_retinanet_resnet_fpn_backbone", "FREEZE_AT": 0},
+        "RESNETS": {
+            "DEPTH": 50,
+            "STEM_OUT_CHANNELS": 32,
+            "WIDTH_PER_GROUP": 32,
+            "RES2_OUT_CHANNELS": 32,
+            "NORM": "GN",
+            "OUT_FEATURES": ["res3", "res4", "res5"],
+        },
+        "FPN": {"IN_FEATURES": ["res3", "res4", "res5"], "OUT_CHANNELS": 32},
+        "ANCHOR_GENERATOR": {"SIZES": [[8], [16], [32], [64], [128]]},
+        "RETINANET": {"NUM_CONVS": 1},
+    },
+    "INPUT": {"MIN_SIZE_TRAIN": [48, 64], "MAX_SIZE_TRAIN": 96, "MIN_SIZE_TEST": 64},
+    "DATALOADER": {"NUM_WORKERS": 0, "FILTER_EMPTY_ANNOTATIONS": False},
+    "SOLVER": {
+        "IMS_PER_BATCH": 2,
+        "BASE_LR": 0.002,
+        "MAX_ITER": 6,
+        "STEPS": [4],
+        "WARMUP_ITERS": 2,
+        "CHECKPOINT_PERIOD": 2,
+    },
+    "SEED": 1,
+}
+
+LIBRA = {
+    **RETINANET,
+    "MODEL": {
+        **RETINANET["MODEL"],
+        "META_ARCHITECTURE": "GeneralizedRCNN",
+        "BACKBONE": {"NAME": "build_bfp_backbone", "FREEZE_AT": 0},
+        "RESNETS": {
+            **RETINANET["MODEL"]["RESNETS"],
+            "NORM": "BN",
+            "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
+        },
+        "FPN": {"IN_FEATURES": ["res2", "res3", "res4", "res5"], "OUT_CHANNELS": 32},
+        "RPN": {
+            "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
+            "PRE_NMS_TOPK_TRAIN": 100,
+            "PRE_NMS_TOPK_TEST": 100,
+            "POST_NMS_TOPK_TRAIN": 50,
+            "POST_NMS_TOPK_TEST": 50,
+        },
+        "ROI_HEADS": {
+            "NAME": "LibraROIHeads",
+            "IN_FEATURES": ["p2", "p3", "p4", "p5"],
+            "BATCH_SIZE_PER_IMAGE": 16,
+        },
+        "ROI_BOX_HEAD": {
+            "NAME": "FastRCNNConvFCHead",
+            "NUM_FC": 1,
+            "FC_DIM": 32,
+            "POOLER_RESOLUTION": 3,
+        },
+    },
+}
+
+
+def write_dataset(folder: Path, num_images: int = 7, num_val: int = 3) -> Path:
+    """COCO files of rectangles on noise: wide and tall images, and one without objects."""
+    rng = np.random.RandomState(0)
+    (folder / "images").mkdir(parents=True)
+    (folder / "annotations").mkdir()
+    for split, count in (("train", num_images), ("val", num_val)):
+        images, annotations = [], []
+        for i in range(count):
+            height, width = (64, 80) if i % 3 else (80, 64)
+            name = f"{split}_{i}.png"
+            picture = rng.randint(0, 60, (height, width, 3)).astype(np.uint8)
+            for _ in range(0 if i == 2 else rng.randint(1, 4)):
+                w, h = rng.randint(12, 40, 2)
+                x, y = rng.randint(0, width - w), rng.randint(0, height - h)
+                category = int(rng.randint(1, 3))
+                color = (250, 40, 40) if category == 1 else (40, 250, 40)
+                cv2.rectangle(picture, (x, y), (x + w, y + h), color, -1)
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": i,
+                        "category_id": category,
+                        "bbox": [int(x), int(y), int(w), int(h)],
+                        "area": int(w * h),
+                        "iscrowd": 0,
+                    }
+                )
+            cv2.imwrite(str(folder / "images" / name), picture)
+            images.append({"id": i, "file_name": name, "height": height, "width": width})
+        categories = [{"id": 1, "name": "red"}, {"id": 2, "name": "green"}]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (folder / "annotations" / f"{split}.json").write_text(json.dumps(content))
+    return folder
+
+
+def write_config(path: Path, config: dict) -> Path:
+    path.write_text(yaml.safe_dump({**config, "VERSION": 2}))
+    return path
+
+
+def run(args, *, misbehave: str = "", launcher=(), timeout: float = 150) -> subprocess.Popen:
+    """Run train_net.py to its end; see engine_driver.py for ``misbehave``."""
+    process = start(args, misbehave=misbehave, launcher=launcher)
+    try:
+        process.out, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.out, _ = process.communicate()
+        raise AssertionError(f"did not end in {timeout} s:\n{process.out[-3000:]}")
+    return process
+
+
+def start(args, *, misbehave: str = "", launcher=()) -> subprocess.Popen:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "MISBEHAVE": misbehave}
+    env.pop("CUDA_VISIBLE_DEVICES", None)
+    return subprocess.Popen(
+        [sys.executable, *launcher, str(DRIVER), *map(str, args)],
+        cwd=REPO,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def weights(path: Path, key: str = "model") -> dict:
+    return torch.load(path, weights_only=True)[key]
+
+
+def differences(a: dict, b: dict) -> dict:
+    """Names of tensors -> largest absolute difference, where there is one."""
+    assert a.keys() == b.keys()
+    diffs = {k: (a[k].double() - b[k].double()).abs().max().item() for k in a}
+    return {k: d for k, d in diffs.items() if d != 0}
