@@ -1,4 +1,4 @@
-"""An exported ONNX detector without Detectron2 or PyTorch: numpy, pillow and onnxruntime are enough.
+"""An exported ONNX detector without Detectron2 or PyTorch: numpy, pillow, onnxruntime do.
 
 python examples/onnx_inference.py detector.onnx photo.jpg
 """

@@ -48,17 +48,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--versus", metavar="CONFIG", help="the baseline of the ratios")
     parser.add_argument("--compile", action="store_true", help="also under torch.compile")
-    parser.add_argument("--size", type=size, default=(320, 544), metavar="HxW", help="default 320x544")
+    parser.add_argument(
+        "--size", type=size, default=(320, 544), metavar="HxW", help="default 320x544"
+    )
     parser.add_argument("--batch-size", type=int, default=1, help="default %(default)s")
-    parser.add_argument("--iterations", type=int, default=10, help="timed rounds; default %(default)s")
-    parser.add_argument("--warmup", type=int, default=2, help="rounds before; default %(default)s")
+    parser.add_argument("--iterations", type=int, default=10, help="timed rounds; default 10")
+    parser.add_argument("--warmup", type=int, default=2, help="rounds before; default 2")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
     parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
-    parser.add_argument("--threads", type=int, help="of PyTorch on the CPU; default: its own choice")
-    parser.add_argument("--device", default="", help="cpu or cuda; default: a GPU if there is one")
+    parser.add_argument("--threads", type=int, help="of PyTorch on the CPU")
+    parser.add_argument("--device", default="", help="cpu or cuda; default: a GPU if any")
     parser.add_argument("--json", type=Path, help="file for all figures, with every single time")
     parser.add_argument("--markdown", action="store_true", help="print a table for BENCHMARKS.md")
-    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="for all configs")
+    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="for all")
     add_dataset_args(parser)
     return parser
 
@@ -110,7 +112,9 @@ def main(argv=None) -> int:
         "command": shlex.join(["tools/benchmark.py", *(sys.argv[1:] if argv is None else argv)]),
         "environment": environment(),
         "workload": {
-            "size": args.size, "batch_size": args.batch_size, "iterations": args.iterations
+            "size": args.size,
+            "batch_size": args.batch_size,
+            "iterations": args.iterations,
         },
         "figures": measure(args, contenders),
     }

@@ -24,7 +24,7 @@ SUFFIXES = {"torchscript": ".ts", "onnx": ".onnx"}
 def size(text: str) -> Tuple[int, int]:
     """HxW, for argparse."""
     height, separator, width = text.partition("x")
-    if not separator or not height.isdecimal() or not width.isdecimal() or not int(height) * int(width):
+    if not (separator and height.isdecimal() and width.isdecimal() and int(height) * int(width)):
         raise argparse.ArgumentTypeError(f"{text} is not HEIGHTxWIDTH in pixels, as in 800x1333")
     return int(height), int(width)
 
@@ -36,16 +36,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--weights", required=True, help="checkpoint, a path or an address")
     parser.add_argument("--config-file", default="", help="default: what the checkpoint carries")
     parser.add_argument("--format", required=True, choices=FORMATS)
-    parser.add_argument("--output", type=Path, help="default: beside the weights, with .ts or .onnx")
+    parser.add_argument("--output", type=Path, help="default: the weights' name with .ts or .onnx")
     parser.add_argument(
         "--sizes",
         type=size,
         nargs="+",
         metavar="HxW",
-        help="of the images that it is traced (the first) and compared at; default: two, landscape and "
-        "portrait, with the config's test size as shorter side",
+        help="of the images that it is traced (the first) and compared at; default: two, landscape "
+        "and portrait, with the config's test size as shorter side",
     )
-    parser.add_argument("--opset", type=int, default=DEFAULT_OPSET, help="of ONNX; default %(default)s")
+    parser.add_argument(
+        "--opset", type=int, default=DEFAULT_OPSET, help="of ONNX; default %(default)s"
+    )
     parser.add_argument(
         "--opts", nargs="+", default=[], metavar="KEY VALUE", help="config keys to change"
     )

@@ -1,6 +1,7 @@
 """The losses and the matching go through torch.compile in one graph, and give the same numbers.
 
-Whether a graph is whole is decided before a backend sees it, so none that needs a C++ compiler is used.
+Whether a graph is whole is decided before a backend sees it, so none that needs a C++ compiler is
+used.
 """
 
 import pytest

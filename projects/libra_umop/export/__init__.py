@@ -1,1 +1,1 @@
-"""Shipping a trained detector: TorchScript and ONNX files that give the boxes of the model itself."""
+"""Shipping a trained detector: TorchScript and ONNX files that give the model's own boxes."""

@@ -37,8 +37,8 @@ def export_detector(
 
     The file takes one image of any size; see :class:`DetectorGraph` for inputs and outputs. On
     images of all ``sizes`` its boxes have to be within 0.1 px and its scores within 1e-3 of the
-    model's. If the model detects nothing on them at its score threshold, a copy with a threshold that
-    some detections clear is compared in its place, as agreeing on nothing proves nothing.
+    model's. If the model detects nothing on them at its score threshold, a copy with a threshold
+    that some detections clear is compared in its place, as agreeing on nothing proves nothing.
 
     Args:
         predictor: on the CPU, without test-time augmentation.
@@ -80,8 +80,8 @@ def metadata_of(predictor: LibraPredictor) -> Dict[str, Any]:
 
     ``class_names`` (list), ``input_format`` (channel order, "BGR" or "RGB"), ``min_size`` and
     ``max_size`` (pixels: scale the photo so that its shorter side is ``min_size``, or its longer
-    ``max_size`` if it would exceed that; ``min_size`` 0: do not scale), ``size_divisibility`` (the graph pads to it by itself),
-    ``detections_per_image``, ``meta_architecture``.
+    ``max_size`` if it would exceed that; ``min_size`` 0: do not scale), ``size_divisibility`` (the
+    graph pads to it by itself), ``detections_per_image``, ``meta_architecture``.
     """
     cfg = predictor.cfg
     return {

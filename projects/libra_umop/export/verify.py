@@ -46,10 +46,11 @@ def compare(
 ) -> Agreement:
     """Match two sets of detections one to one.
 
-    A pair has the same class, boxes within ``box_tolerance_px`` in every coordinate and scores within
-    ``score_tolerance``. Their order is free, as equal scores have none. A detection whose score is
-    within the tolerance of the threshold, or of the lowest kept one where ``max_detections`` cut a
-    set off, may have fallen to either side, and is not counted as unmatched.
+    A pair has the same class, boxes within ``box_tolerance_px`` in every coordinate and scores
+    within ``score_tolerance``. Their order is free, as equal scores have none. A detection whose
+    score is within the tolerance of the threshold, or of the lowest kept one where
+    ``max_detections`` cut a set off, may have fallen to either side, and is not counted as
+    unmatched.
 
     Args:
         reference, other: boxes (R, 4) XYXY pixels, scores (R,), classes (R,).
@@ -111,7 +112,7 @@ def sample_image(size: Tuple[int, int], seed: int = 0) -> Tensor:
 def verify(
     reference: Detector, other: Detector, images: Sequence[Tensor], **kwargs: Any
 ) -> List[Agreement]:
-    """Compare two detectors on every image, each (3, H, W); ``kwargs`` are those of :func:`compare`."""
+    """Compare two detectors on every image, (3, H, W); ``kwargs`` go to :func:`compare`."""
     return [
         compare(reference(image), other(image), size=tuple(image.shape[-2:]), **kwargs)
         for image in images
