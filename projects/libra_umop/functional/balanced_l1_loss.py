@@ -3,7 +3,6 @@
 import math
 
 import torch
-import torch.nn.functional as F
 
 FORMULAS = ("exact", "reference")
 # exp(gamma / alpha) has to stay a number that float32 can hold.
@@ -67,26 +66,29 @@ def balanced_l1_loss(
 
 def _exact(x: torch.Tensor, alpha: float, gamma: float, beta: float) -> torch.Tensor:
     b = math.expm1(gamma / alpha)
-    # Continuous at beta: an outlier is the loss at beta plus a straight line. The clamp keeps b * x
-    # finite in half precision, where an unselected inf would make the gradient NaN.
-    y = x.clamp(max=beta) / beta
+    y = _inliers(x, beta) / beta
     inlier = alpha / b * (b * y + 1) * torch.log(b * y + 1) - alpha * y
-    return beta * inlier + gamma * F.relu(x - beta)  # no slope at beta, where the clamp has one
+    return torch.where(x < beta, beta * inlier, gamma * x + beta * (gamma / b - alpha))
 
 
 def _reference(x: torch.Tensor, alpha: float, gamma: float, beta: float) -> torch.Tensor:
     b = math.expm1(gamma / alpha)
-    y = x.clamp(max=beta)
+    y = _inliers(x, beta)
     inlier = alpha / b * (b * y + 1) * torch.log(b * y / beta + 1) - alpha * y
-    # Not continuous at beta, so this one needs the selection.
     return torch.where(x < beta, inlier, gamma * x + gamma / b - alpha * beta)
+
+
+def _inliers(x: torch.Tensor, beta: float) -> torch.Tensor:
+    """x with its outliers at 0: b times one of them can be inf in half precision, and an inf that
+    is not selected makes the gradient NaN."""
+    return torch.where(x < beta, x, 0.0)
 
 
 def _check_arguments(alpha: float, gamma: float, beta: float, formula: str) -> None:
     for name, value in (("alpha", alpha), ("gamma", gamma), ("beta", beta)):
         if not 0 < value < math.inf:
             raise ValueError(f"{name} is {value}, but has to be a positive number")
-    if gamma > _MAX_RATIO * alpha:
-        raise ValueError(f"gamma is {gamma}, but has to be at most {_MAX_RATIO:g} * alpha ({alpha})")
+    if gamma / alpha > _MAX_RATIO:
+        raise ValueError(f"gamma / alpha is {gamma} / {alpha}, but has to be <= {_MAX_RATIO:g}")
     if formula not in FORMULAS:
         raise ValueError(f"formula is {formula!r}, not one of {FORMULAS}")

@@ -58,70 +58,55 @@ class NonLocalRefinement(nn.Module):
     """
 
     def __init__(self, channels: int):
-        """
-        Args:
-            channels: C, of the input, the embeddings and the output.
-        """
         super().__init__()
         self.theta = nn.Conv2d(channels, channels, 1)
         self.phi = nn.Conv2d(channels, channels, 1)
         self.g = nn.Conv2d(channels, channels, 1)
-        self.out = nn.Conv2d(channels, channels, 1)
+        self.out = _start_at_zero(nn.Conv2d(channels, channels, 1))
         for conv in (self.theta, self.phi, self.g):
             nn.init.normal_(conv.weight, std=0.01)
-            nn.init.zeros_(conv.bias)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+            nn.init.zeros_(conv.get_parameter("bias"))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """
-        Args:
-            x: (N, C, H, W).
-
-        Returns:
-            The refined features, same shape and dtype.
-        """
-        # Unscaled products of 256 channels leave float16's range, and bfloat16's three digits
-        # are too few for them; this is 2 % of a detector's arithmetic, so it runs in full.
+        """Features (N, C, H, W) to refined ones of the same shape and dtype."""
+        # Unscaled products of 256 channels leave float16's range, and bfloat16's three digits are
+        # too few for their softmax. At stride 16 full precision costs little, so autocast is off.
         with torch.autocast(device_type=x.device.type, enabled=False):
             embedded = x.to(self.theta.weight.dtype).contiguous(memory_format=torch.channels_last)
-            attended = self._attend(
-                _to_sequence(self.theta(embedded)),
-                _to_sequence(self.phi(embedded)),
-                _to_sequence(self.g(embedded)),
+            theta, phi, g = (
+                _to_sequence(conv(embedded)) for conv in (self.theta, self.phi, self.g)
             )
-            attended = attended.transpose(1, 2).unflatten(2, x.shape[-2:])  # (N, C, H, W)
-            return x + self.out(attended.to(embedded.dtype)).to(x.dtype)
-
-    @staticmethod
-    def _attend(theta: torch.Tensor, phi: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
-        """softmax(theta phi^T) g for (N, HW, C) each; the fused kernel never holds (HW)^2."""
-        dtype = torch.promote_types(theta.dtype, torch.float32)  # a half-precision model's too
-        theta, phi, g = (t.to(dtype).unsqueeze(1) for t in (theta, phi, g))  # one head
-        return F.scaled_dot_product_attention(theta, phi, g, scale=1.0).squeeze(1)
+            # The fused kernel never holds the (HW, HW) matrix.
+            attended = F.scaled_dot_product_attention(theta, phi, g, scale=1.0)  # (N, 1, HW, C)
+            attended = attended.transpose(2, 3).reshape(x.shape).to(embedded.dtype)
+            return x + self.out(attended).to(x.dtype)
 
 
 def _to_sequence(x: torch.Tensor) -> torch.Tensor:
-    """(N, C, H, W) to (N, HW, C). Fused kernels want C contiguous: free if x is channels-last."""
-    return x.permute(0, 2, 3, 1).flatten(1, 2).contiguous()
+    """(N, C, H, W) to one attention head, (N, 1, HW, C), in float32 or float64.
+
+    Fused kernels want C contiguous, which is free if x is channels-last.
+    """
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return x.permute(0, 2, 3, 1).flatten(1, 2).unsqueeze(1).to(dtype).contiguous()
 
 
 class ConvRefinement(nn.Module):
     """x + out(x), ``out`` a 3x3 convolution that starts at zero: the paper's plain alternative."""
 
     def __init__(self, channels: int):
-        """
-        Args:
-            channels: C, of the input and the output.
-        """
         super().__init__()
-        self.out = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.out = _start_at_zero(nn.Conv2d(channels, channels, 3, padding=1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) to the same."""
+        """Features (N, C, H, W) to refined ones of the same shape and dtype."""
         return x + self.out(x)
+
+
+def _start_at_zero(conv: nn.Conv2d) -> nn.Conv2d:
+    for parameter in conv.parameters():
+        nn.init.zeros_(parameter)
+    return conv
 
 
 class BalancedFeaturePyramid(nn.Module):

@@ -76,8 +76,7 @@ def sample_iou_balanced_negatives(
     # First the floor's own share, then the bins, and the rest of the floor behind every bin.
     behind = len(ious) * num_bins
     turn = torch.where(is_floor, torch.where(rank < num_floor, -1, behind), turn)
-    # Equal turns stay in their shuffled order, which is what makes them uniform.
-    return shuffled_idxs[turn.argsort(stable=True)[:num_samples]]
+    return shuffled_idxs[_first(turn, num_samples, generator)]
 
 
 def sample_instance_balanced_positives(
@@ -107,7 +106,7 @@ def sample_instance_balanced_positives(
     device = matched_idxs.device
     shuffled_idxs = torch.randperm(len(matched_idxs), generator=generator, device=device)
     turn = _rank_in_group(matched_idxs[shuffled_idxs])
-    return shuffled_idxs[turn.argsort(stable=True)[:num_samples]]
+    return shuffled_idxs[_first(turn, num_samples, generator)]
 
 
 def _rank_in_group(groups: torch.Tensor) -> torch.Tensor:
@@ -116,6 +115,17 @@ def _rank_in_group(groups: torch.Tensor) -> torch.Tensor:
     first = torch.searchsorted(sorted_groups, sorted_groups)
     position = torch.arange(len(groups), device=groups.device)
     return torch.empty_like(position).scatter_(0, order, position - first)
+
+
+def _first(
+    turns: torch.Tensor, num_samples: int, generator: Optional[torch.Generator]
+) -> torch.Tensor:
+    """Indices of the ``num_samples`` whose turn comes first, equal turns in random order.
+
+    That order is drawn anew: where a candidate stands in its pile tells how large the pile is.
+    """
+    order = torch.randperm(len(turns), generator=generator, device=turns.device)
+    return (turns * len(turns) + order).argsort()[:num_samples]
 
 
 def _check_vector(values: torch.Tensor, name: str, num_samples: int) -> None:

@@ -32,7 +32,9 @@ class BFP(Backbone):
         self._levels = sorted(self._shapes, key=lambda name: self._shapes[name].stride)
         channels = {shape.channels for shape in self._shapes.values()}
         if refine_level not in self._levels:
-            raise ValueError(f"MODEL.BFP.REFINE_LEVEL is {refine_level!r}, not one of {self._levels}")
+            raise ValueError(
+                f"MODEL.BFP.REFINE_LEVEL is {refine_level!r}, not one of {self._levels}"
+            )
         if len(channels) != 1:
             raise ValueError(f"BFP needs levels of one width, not of {sorted(channels)} channels")
         self.pyramid = pyramid
@@ -76,7 +78,7 @@ def build_bfp_backbone(cfg, input_shape: ShapeSpec) -> BFP:
     """
     name = cfg.MODEL.BFP.PYRAMID
     if name == "build_bfp_backbone":
-        raise ValueError("MODEL.BFP.PYRAMID is 'build_bfp_backbone' itself, but has to be a pyramid")
+        raise ValueError(f"MODEL.BFP.PYRAMID is {name!r} itself, but has to name a pyramid")
     return BFP(
         pyramid=BACKBONE_REGISTRY.get(name)(cfg, input_shape),
         refine_level=cfg.MODEL.BFP.REFINE_LEVEL,

@@ -90,7 +90,9 @@ class BalancedSampling:
             match_quality = pairwise_iou(targets_i.gt_boxes, proposals_i.proposal_boxes)
             matched_idxs, matched_labels = self.proposal_matcher(match_quality)
             fg_idxs, bg_idxs = self._sample(match_quality, matched_idxs, matched_labels)
-            sampled.append(self._with_targets(proposals_i, targets_i, matched_idxs, fg_idxs, bg_idxs))
+            sampled.append(
+                self._with_targets(proposals_i, targets_i, matched_idxs, fg_idxs, bg_idxs)
+            )
             num_fg += len(fg_idxs)
             num_bg += len(bg_idxs)
 
