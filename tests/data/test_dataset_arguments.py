@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 from coco_files import document, write_dataset, write_images, write_json
-from detectron2.data import MetadataCatalog, build_detection_test_loader
-from detectron2.data import build_detection_train_loader
+from detectron2.data import (
+    MetadataCatalog,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
 from detectron2.engine import default_argument_parser
 from detectron2.evaluation import COCOEvaluator
 

@@ -1,4 +1,4 @@
-"""Every way in which people's COCO files are broken: refused with one line, or repaired and named."""
+"""The ways in which people's COCO files are broken: refused in one line, or repaired and named."""
 
 import copy
 import json

@@ -50,7 +50,8 @@ def test_real_sets_are_registered_as_detectron2_would(shared_data, tmp_path, nam
             for annotation in record["annotations"]:
                 annotation.pop("segmentation", None)
         assert ours == theirs
-        metadata, reference = MetadataCatalog.get(catalog_name), MetadataCatalog.get("coco_reference")
+        metadata = MetadataCatalog.get(catalog_name)
+        reference = MetadataCatalog.get("coco_reference")
         assert metadata.thing_classes == reference.thing_classes
         assert (
             metadata.thing_dataset_id_to_contiguous_id

@@ -94,8 +94,10 @@ def named_splits(args: Any) -> Dict[str, Split]:
     if args.dataset is None:
         return splits_from_files(files[:2], files[2:])
     if any(files):
-        raise DatasetError("--dataset and --train-json, --train-images, --val-json, --val-images"
-                           " name two datasets; give one")
+        raise DatasetError(
+            "--dataset and --train-json, --train-images, --val-json, --val-images name two"
+            " datasets; give one"
+        )
     return find_splits(args.dataset)
 
 

@@ -137,8 +137,9 @@ def _image_defects(
     annotated = (image["width"], image["height"])
     defects = []
     if annotated not in (header.size, header.shown_size):
-        sizes = "{} x {} pixels, but {} x {} in the annotations".format(*header.shown_size, *annotated)
-        defects.append(Defect("image_missized", f"is {sizes}", **where))
+        message = "is {} x {} pixels, but {} x {} in the annotations"
+        message = message.format(*header.shown_size, *annotated)
+        defects.append(Defect("image_missized", message, **where))
     elif header.orientation != 1:
         how = "shown" if annotated == header.shown_size else "stored"
         message = f"has EXIF orientation {header.orientation}; used as {how}, like its annotations"

@@ -91,11 +91,14 @@ def splits_from_files(
             continue
         if json_file is None or image_root is None:
             missing = "json" if json_file is None else "images"
-            raise DatasetError(f"--{name}-json and --{name}-images go together: --{name}-{missing}"
-                               " is missing")
+            raise DatasetError(
+                f"--{name}-json and --{name}-images go together: --{name}-{missing} is missing"
+            )
         if not os.path.isdir(image_root):
             raise DatasetError(f"{image_root}: --{name}-images is not a folder")
         splits[name] = Split(name, json_file, (image_root,))
     if splits and "train" not in splits:
-        raise DatasetError("--val-json needs --train-json and --train-images, which name the classes")
+        raise DatasetError(
+            "--val-json needs --train-json and --train-images, by which the classes are known"
+        )
     return splits

@@ -72,7 +72,8 @@ class OwnDatasetMapper(DatasetMapper):
         except utils.SizeMismatchError as e:
             height, width = image.shape[:2]
             raise DatasetError(
-                f"{path}: is {width} x {height} pixels, but {size[0]} x {size[1]} in the annotations"
+                f"{path}: is {width} x {height} pixels, but {size[0]} x {size[1]} in the"
+                " annotations"
             ) from e
         return image
 

@@ -44,10 +44,10 @@ def load_coco(
     data = parse_coco(document, json_file, image_roots, masks=masks, annotated=annotated)
     refuse(json_file, data.errors + (data.repaired if strict else []))
     if annotated and not data.objects:
+        total, crowds = data.num_annotations_in_file, len(data.annotations)
         raise DatasetError(
             f"{json_file}: none of its {len(data.images)} images has an object to learn from: of"
-            f" {data.num_annotations_in_file} annotations, {len(data.annotations)} are crowd regions"
-            f" and {data.num_annotations_in_file - len(data.annotations)} are unusable"
+            f" {total} annotations, {crowds} are crowd regions and {total - crowds} are unusable"
         )
     return data
 

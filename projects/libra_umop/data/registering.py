@@ -141,8 +141,8 @@ def register(dataset: OwnDataset, folder: str) -> Dict[str, str]:
     for key, data in dataset.splits.items():
         name = _free_name(f"{dataset.name}_{key}")
         json_file = data.json_file
-        same_categories = [c["id"] for c in data.categories] == [c["id"] for c in dataset.categories]
-        if not (data.exact and same_categories):
+        ids, class_ids = ([c["id"] for c in some.categories] for some in (data, dataset))
+        if not (data.exact and ids == class_ids):
             json_file = os.path.join(folder, f"{name}.json")
             write_coco(data, dataset.categories, json_file)
         contiguous = {c["id"]: i for i, c in enumerate(dataset.categories)}
