@@ -13,7 +13,7 @@ import sys
 
 from libra_umop.data.arguments import add_dataset_location_args, named_splits
 from libra_umop.data.check_report import as_json, as_text
-from libra_umop.data.checking import check_dataset
+from libra_umop.data.checking import check_dataset, progress_bar
 from libra_umop.data.errors import DatasetError
 from libra_umop.data.statistics import ResizedTo
 from libra_umop.engine.config_io import load_config
@@ -42,13 +42,6 @@ def argument_parser() -> argparse.ArgumentParser:
         "--max-listed", type=int, default=10, metavar="N", help="defects listed of each kind (10)"
     )
     return parser
-
-
-def progress_bar(items, total: int, desc: str):
-    """A bar on stderr, where that is a terminal."""
-    from tqdm import tqdm
-
-    return tqdm(items, total=total, desc=desc, unit="image", disable=None)
 
 
 @exit_code_of

@@ -157,6 +157,7 @@ def test_image_of_more_than_16_bits_is_refused(tmp_path, dtype, said):
             read(path)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_broken_exif_data_is_ignored(tmp_path, pixels):
     path = str(tmp_path / "a.jpg")
     Image.fromarray(pixels).save(path, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")

@@ -12,7 +12,7 @@ from detectron2.utils.file_io import PathManager
 from ..config import add_libra_umop_config
 from ..engine.config_io import merge_file
 from ..engine.errors import ConfigError
-from .checking import check_headers
+from .checking import check_headers, progress_bar
 from .errors import ERROR, DatasetError
 from .layout import Split, dataset_name, find_splits, splits_from_files
 from .parsing import refuse
@@ -81,7 +81,9 @@ def configure_dataset(cfg: CfgNode, args: Any) -> List[str]:
     lines += scale_solver(cfg, processes, reference=_config_file_alone(args), given=given)
     if args.epochs is not None:
         dicts = get_detection_dataset_dicts(
-            cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+            cfg.DATASETS.TRAIN,
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            check_consistency=False,  # it is logged once only, and that should be by the loader
         )
         lines += set_epochs(cfg, args.epochs, len(dicts), given)
     lines.append(describe_solver(cfg, processes))
@@ -110,7 +112,8 @@ def _use_dataset(cfg: CfgNode, args: Any, splits: Dict[str, Split], given: Set[s
     if is_first_of_machine():
         used = ("val",) if args.eval_only else ("train", "val")
         for data in [dataset.splits[key] for key in used if key in dataset.splits]:
-            refuse(data.json_file, [d for d in check_headers(data) if d.severity == ERROR])
+            defects = check_headers(data, progress_bar)
+            refuse(data.json_file, [d for d in defects if d.severity == ERROR])
     names = register(dataset, os.path.join(cfg.OUTPUT_DIR, "annotations"))
     if "DATASETS.TRAIN" not in given:
         cfg.DATASETS.TRAIN = (names["train"],)

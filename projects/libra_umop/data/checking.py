@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple, Union
 
+from tqdm import tqdm
+
 from .coco import CocoData, read_json
 from .errors import CLIPPED, DROPPED, ERROR, KEPT, NOTE, DatasetError, Defect, short
 from .images import DecodedImage, ImageHeader, decode, for_each_file, read_header
@@ -18,6 +20,11 @@ CLEAN, DEFECTS, UNUSABLE = 0, 1, 2
 def no_progress(items: Iterable, total: int, desc: str) -> Iterable:
     """A progress bar that shows nothing; same call as tqdm's."""
     return items
+
+
+def progress_bar(items: Iterable, total: int, desc: str) -> Iterable:
+    """tqdm's bar on stderr, if that is a terminal and it takes more than a moment."""
+    return tqdm(items, total=total, desc=desc, unit="image", disable=None, delay=2)
 
 
 @dataclass

@@ -5,6 +5,7 @@ Format: https://cocodataset.org/#format-data; boxes are ``[x, y, width, height]`
 
 import json
 import os
+import uuid
 from dataclasses import dataclass, field
 from typing import Any, Dict, List
 
@@ -105,7 +106,7 @@ def write_coco(data: CocoData, categories: List[Dict[str, Any]], path: str) -> N
         "annotations": [{**a, "id": a["id"] or max(unused_id, 1)} for a in data.annotations],
     }
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    temporary = f"{path}.{os.getpid()}"
+    temporary = f"{path}.{uuid.uuid4().hex}"
     with open(temporary, "w") as f:
         json.dump(document, f)
     os.replace(temporary, path)

@@ -129,11 +129,12 @@ def describe_solver(cfg: CfgNode, num_processes: int) -> str:
             f"SOLVER.IMS_PER_BATCH {batch} cannot be shared by {num_processes} processes;"
             f" should be a multiple of {num_processes}"
         )
+    evaluated = f"every {cfg.TEST.EVAL_PERIOD}" if cfg.TEST.EVAL_PERIOD else "at the end"
     return (
         f"batch {batch} = {num_processes} x {batch // num_processes}, learning rate"
         f" {cfg.SOLVER.BASE_LR:g}, {cfg.SOLVER.MAX_ITER} iterations, warm-up"
-        f" {cfg.SOLVER.WARMUP_ITERS}, steps {tuple(cfg.SOLVER.STEPS)}, evaluation every"
-        f" {cfg.TEST.EVAL_PERIOD or 'run'}, checkpoint every {cfg.SOLVER.CHECKPOINT_PERIOD}"
+        f" {cfg.SOLVER.WARMUP_ITERS}, steps {tuple(cfg.SOLVER.STEPS)}, checkpoint every"
+        f" {cfg.SOLVER.CHECKPOINT_PERIOD}, evaluation {evaluated}"
     )
 
 
