@@ -14,7 +14,8 @@ FONT = "Inter, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 PLOT_CONFIG = {
     "displaylogo": False,
     "responsive": True,
-    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "sendDataToCloud"],
+    "modeBarButtons": [["toImage", "resetScale2d"]],
+    "toImageButtonOptions": {"scale": 2},
 }
 
 
@@ -53,6 +54,7 @@ def style(figure: go.Figure, *, height: int = 320, legend: bool = True) -> go.Fi
         showlegend=legend,
         legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": 12}},
         hoverlabel={"font": {"family": FONT, "size": 12}},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": LIGHT, "activecolor": DARK},
         bargap=0.25,
     )
     axis = {

@@ -82,6 +82,7 @@ def paper_line(figure: go.Figure, y: float, text: str) -> None:
     figure.add_hline(
         y=y, line={"dash": "dot", "color": GREY, "width": 1.5}, annotation_text=text,
         annotation_position="top left", annotation_font={"size": 11, "color": DARK},
+        annotation_bgcolor="rgba(255,255,255,.85)",
     )
 
 
@@ -138,7 +139,8 @@ def gradient_shares(measured: Measured) -> Optional[go.Figure]:
     rows: List[Tuple[str, Dict[str, Any], str]] = []
     for i, m in enumerate(measured):
         for head, entry in m["objective"].items():
-            label = f"{m['name']}<br>{head.replace('roi_heads', 'ROI heads').replace('_', ' ')}"
+            label = head.replace("roi_heads", "ROI heads").replace("_", " ").replace("rpn", "RPN")
+            label = f"{m['name']}, {label}" if len(measured) > 1 else label
             rows.append((label, entry, run_colour(i)))
     if not rows:
         return None
@@ -148,15 +150,20 @@ def gradient_shares(measured: Measured) -> Optional[go.Figure]:
         ("inliers", "of the coordinates", [LIGHT] * len(rows)),
         ("gradient_inliers", "of the gradient", [colour for _, _, colour in rows]),
     ):
-        y = [100 * entry[key] for _, entry, _ in rows]
+        share = [100 * entry[key] for _, entry, _ in rows]
         figure.add_bar(
-            x=labels, y=y, name=f"inliers' share {name}", marker_color=colours,
-            text=[f"{v:.0f} %" for v in y], textposition="outside", cliponaxis=False,
-            hovertemplate="%{y:.1f} %",
+            y=labels, x=share, orientation="h", name=f"inliers {name}", marker_color=colours,
+            text=[f"{v:.0f} %" for v in share], textposition="outside", cliponaxis=False,
+            hovertemplate="%{x:.1f} %",
         )
-    style(figure)
-    paper_line(figure, 30, "paper, smooth L1: 30 % of the gradient")
-    figure.update_yaxes(ticksuffix=" %", range=[0, 112])
+    style(figure, height=max(300, 110 + 46 * len(rows)))
+    figure.add_vline(
+        30, line={"dash": "dot", "color": GREY, "width": 1.5}, annotation_position="bottom right",
+        annotation_text="paper, smooth L1: 30 % of the gradient", annotation_font_size=11,
+        annotation_bgcolor="rgba(255,255,255,.85)",
+    )
+    figure.update_xaxes(ticksuffix=" %", range=[0, 112])
+    figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
     return figure
 
 

@@ -164,7 +164,7 @@ def find_feature(m: Dict[str, Any]) -> List[Finding]:
         )
     elif size != "small":
         switch = [["MODEL.BACKBONE.NAME", "build_bfp_backbone"]]
-        switch += [["MODEL.BFP.PYRAMID", "(the backbone you have now)"]]
+        switch += [["MODEL.BFP.PYRAMID", m["settings"]["backbone"] or "build_resnet_fpn_backbone"]]
         text += " BFP gives every level what all of them know."
     return [Finding("feature", size, m["name"], text, switch, {"levels": levels, "share": share})]
 

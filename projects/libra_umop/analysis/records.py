@@ -57,11 +57,12 @@ def empty_settings() -> Dict[str, Any]:
     """Settings of a run of which nothing is known.
 
     Returns:
-        ``sampler`` ("random", "iou_balanced", "ohem" or None), ``bfp`` (bool), ``box_losses``
+        ``sampler`` ("random", "iou_balanced", "ohem" or None), ``backbone`` (its registered name),
+        ``bfp`` (bool), ``box_losses``
         {head: {"type", "beta", "alpha", "gamma"}} and ``focus`` {"gamma", "alpha", "delta", "w",
         "progressive", "level_wise", "formula"}; None where it does not apply.
     """
-    return {"sampler": None, "bfp": False, "box_losses": {}, "focus": None}
+    return {"sampler": None, "backbone": None, "bfp": False, "box_losses": {}, "focus": None}
 
 
 def shorten(value: Any, digits: int = 5) -> Any:

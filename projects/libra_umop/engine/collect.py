@@ -170,6 +170,7 @@ def run_settings(cfg) -> Dict[str, Any]:
     """The sampler, losses and focus that a config asks for, as in
     :func:`libra_umop.analysis.records.empty_settings`."""
     settings = records.empty_settings()
+    settings["backbone"] = cfg.MODEL.BACKBONE.NAME
     settings["bfp"] = "bfp" in cfg.MODEL.BACKBONE.NAME
     detector = cfg.MODEL.META_ARCHITECTURE
     if "RCNN" in detector:

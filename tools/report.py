@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""Show what is out of balance in one or more runs, as text, JSON and one HTML page.
+
+    tools/report.py output/plain output/libra --output report.html
+    tools/report.py --dataset path/to/bccd --config-file CONFIG --iterations 50
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from libra_umop.engine.errors import exit_code_of
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="*", metavar="OUTPUT_DIR",
+                        help="runs; the others are compared with the first")
+    parser.add_argument("--names", nargs="+", metavar="NAME", help="what to call the runs")
+    parser.add_argument("--output", type=Path, metavar="FILE",
+                        help="the page; JSON and text are written beside it (report.html in the"
+                        " OUTPUT_DIR of a single run, else here)")
+    parser.add_argument("--min-score", type=float, default=0.5, metavar="P",
+                        help="detections from here on count in the confusion matrix and on images"
+                        " (%(default)s)")
+    data = parser.add_argument_group(
+        "data", "where runs were evaluated, if they do not say; with --config-file, train on"
+    )
+    data.add_argument("--dataset", metavar="DIR", help="as in train_net.py")
+    collect = parser.add_argument_group("collect without a full run")
+    collect.add_argument("--config-file", metavar="FILE", help="config to measure on --dataset")
+    collect.add_argument("--iterations", type=int, default=50, metavar="N",
+                         help="training steps, each of them measured (%(default)s)")
+    collect.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE",
+                         help="config keys, last on the line, as in train_net.py: OUTPUT_DIR,"
+                         " MODEL.WEIGHTS ...")
+    return parser
+
+
+def collect_run(args: argparse.Namespace) -> str:
+    """Measure ``--config-file`` on ``--dataset``; returns its OUTPUT_DIR."""
+    import torch
+    from detectron2.engine import default_argument_parser
+    from detectron2.utils.env import seed_all_rng
+    from detectron2.utils.logger import setup_logger
+
+    from libra_umop.data.arguments import add_dataset_args, configure_dataset
+    from libra_umop.engine.collect_run import collect
+    from libra_umop.engine.config_io import load_config
+
+    setup_logger(name="fvcore")
+    setup_logger()
+    parser = default_argument_parser()
+    add_dataset_args(parser)
+    given = ["--config-file", args.config_file]
+    given += ["--dataset", args.dataset] if args.dataset else []
+    train_args = parser.parse_args(given + args.opts)
+    cfg = load_config(args.config_file, args.opts)
+    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    print("\n".join(configure_dataset(cfg, train_args)))
+    cfg.freeze()
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED)
+    return collect(cfg, args.iterations)
+
+
+def lend_dataset(runs, dataset: str) -> None:
+    """Tell the runs that do not know it themselves where their images and annotations are."""
+    from libra_umop.data.layout import find_splits
+
+    splits = find_splits(dataset)
+    test = splits.get("val") or splits.get("test")
+    for run in runs:
+        if run.ground_truth is None and test is not None:
+            run.ground_truth, run.image_root = Path(test.json_file), image_root(test)
+        if run.train_set is None:
+            run.train_set = Path(splits["train"].json_file)
+
+
+def image_root(split) -> Path:
+    """The one of a split's possible image folders that has its first image."""
+    from libra_umop.analysis.data import read_coco
+
+    images = read_coco(split.json_file)["images"]
+    roots = [Path(root) for root in split.image_roots]
+    return next((r for r in roots if images and (r / images[0]["file_name"]).is_file()), roots[0])
+
+
+@exit_code_of
+def main(argv=None) -> int:
+    args = argument_parser().parse_args(argv)
+    folders = list(args.runs)
+    if not folders and not args.config_file:
+        argument_parser().print_help()
+        return 2
+    try:
+        from libra_umop.analysis.report import Report
+    except ModuleNotFoundError as error:
+        print(f"{error}; install the extra: pip install 'libra-umop[plots]'", file=sys.stderr)
+        return 2
+    from libra_umop.analysis.run import load_runs
+
+    if args.config_file:
+        folders.append(collect_run(args))
+    try:
+        runs = load_runs(folders, args.names)
+        if args.dataset:
+            lend_dataset(runs, args.dataset)
+        report = Report(runs, min_score=args.min_score)
+    except (ValueError, ModuleNotFoundError) as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 2
+    output = args.output or Path(folders[0] if len(folders) == 1 else ".") / "report.html"
+    files = report.write(output)
+    print(report.text())
+    print(f"\nThe report is {files[0].resolve()}; its numbers are in {files[1]}, its text in {files[2]}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
