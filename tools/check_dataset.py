@@ -27,7 +27,7 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     add_dataset_location_args(parser)
     parser.add_argument(
-        "--quick", action="store_true", help="read only the headers of images, decode none"
+        "--quick", action="store_true", help="read only the headers and ends of images"
     )
     parser.add_argument("--masks", action="store_true", help="check segmentations too")
     parser.add_argument(

@@ -143,9 +143,17 @@ def test_broken_image_is_named(tmp_path, pixels, name, how):
         with pytest.raises(DatasetError, match=f"^{path}: ") as e:
             read(str(path))
         assert "\n" not in str(e.value)
-    if how != "truncated":
+    if how != "truncated" or name.endswith(("jpg", "png")):
         with pytest.raises(DatasetError, match=f"^{path}: "):
             read_header(str(path))
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_whole_image_with_something_behind_its_end_is_whole(tmp_path, pixels, name):
+    path = tmp_path / name
+    Image.fromarray(pixels).save(path)
+    path.write_bytes(path.read_bytes() + b"a camera's own data")
+    assert read_header(str(path)).size == (30, 20)
 
 
 @pytest.mark.parametrize("dtype, said", [(np.float32, "floating-point"), (np.int32, "32-bit")])

@@ -74,8 +74,8 @@ def check_dataset(
 
     Args:
         splits: from :mod:`libra_umop.data.layout`.
-        decode_images: also decode every image and compare them between the splits; without it only
-            their headers are read.
+        decode_images: decode every image and compare them between the splits; without it only
+            their headers are read, and the ends of JPEG and PNG files.
         masks: also check "segmentation".
         progress: tqdm, or of its call ``progress(iterable, total=..., desc=...)``.
     """
@@ -102,8 +102,8 @@ def check_dataset(
 def check_headers(
     data: CocoData, progress: Callable[..., Iterable] = no_progress
 ) -> List[Defect]:
-    """The images of a split that are missing, no images or of another size than annotated; what can
-    be told without decoding them."""
+    """The images of a split that are missing, no images, cut off (JPEG and PNG) or of another size
+    than annotated: what can be told without decoding all of them."""
     visited = _visit(data, read_header, progress, os.path.basename(data.json_file))
     return [defect for image, found in visited for defect in _image_defects(image, found)]
 

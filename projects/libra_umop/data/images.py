@@ -8,7 +8,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
-from typing import Any, Callable, Iterator, Optional, Sequence, Tuple
+from typing import Any, BinaryIO, Callable, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 from detectron2.data.detection_utils import convert_PIL_to_numpy
@@ -71,13 +71,17 @@ class DecodedImage:
 
 
 def read_header(path: str) -> ImageHeader:
-    """Size, orientation and mode of an image file, without decoding it.
+    """Size, orientation and mode of an image file, which is only decoded if it is a JPEG or PNG file
+    without its end.
 
     Raises:
-        DatasetError: naming the file and why it is no image.
+        DatasetError: naming the file and why it is no image, or not a whole one.
     """
     with _named(path), PathManager.open(path, "rb") as f, Image.open(f) as image:
-        return ImageHeader(image.size, _orientation(image), image.mode)
+        header = ImageHeader(image.size, _orientation(image), image.mode)
+        if _may_be_cut_off(f, image.format):
+            image.load()
+        return header
 
 
 def read_image(
@@ -170,6 +174,14 @@ def _reason(path: str, error: Exception) -> str:
         return "is no image that Pillow knows"
     text = " ".join(str(error).split()) or type(error).__name__
     return f"cannot be read as an image: {text}"
+
+
+def _may_be_cut_off(f: BinaryIO, format: str) -> bool:
+    """Whether a file lacks the end that its format has. It may still be whole: some cameras write
+    more behind it."""
+    end = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}.get(format, b"")
+    f.seek(-len(end), os.SEEK_END)
+    return f.read() != end
 
 
 def _orientation(image: Image.Image) -> int:
