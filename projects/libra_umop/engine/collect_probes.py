@@ -122,7 +122,7 @@ class BoxErrors:
 
     def section(self) -> Optional[Dict[str, List[float]]]:
         """As in the records; None without positives or without gradient."""
-        if not torch.is_tensor(self.count) or not torch.is_tensor(self.gradient):
+        if not torch.is_tensor(self.gradient) or not self.count.sum():
             return None
         return {"count": self.count.tolist(), "gradient": normalised(self.gradient).tolist()}
 
