@@ -115,9 +115,9 @@ def test_epochs_count_the_images_that_are_trained_on(tmp_path):
     root = write_dataset(tmp_path / "pets", content)
     argv = ("--dataset", root, "--epochs", "3", "SOLVER.IMS_PER_BATCH", "2")
     cfg, lines = configured(tmp_path, *argv)
-    assert cfg.SOLVER.MAX_ITER == 6 and "3 epochs of 4 images: 6 iterations" in lines
+    assert cfg.SOLVER.MAX_ITER == 6 and "--epochs 3 of 4 images: 6 iterations" in lines
     cfg, lines = configured(tmp_path, *argv, "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "False")
-    assert cfg.SOLVER.MAX_ITER == 9 and "3 epochs of 6 images: 9 iterations" in lines
+    assert cfg.SOLVER.MAX_ITER == 9 and "--epochs 3 of 6 images: 9 iterations" in lines
 
 
 def test_solver_scales_with_the_processes_of_the_arguments(tmp_path):

@@ -114,7 +114,7 @@ def set_epochs(
         cfg.SOLVER.CHECKPOINT_PERIOD = once_an_epoch
     if "TEST.EVAL_PERIOD" not in given and len(cfg.DATASETS.TEST):
         cfg.TEST.EVAL_PERIOD = once_an_epoch
-    return [f"{epochs:g} epochs of {num_images} images: {cfg.SOLVER.MAX_ITER} iterations"]
+    return [f"--epochs {epochs:g} of {num_images} images: {cfg.SOLVER.MAX_ITER} iterations"]
 
 
 def describe_solver(cfg: CfgNode, num_processes: int) -> str:
