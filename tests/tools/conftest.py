@@ -56,12 +56,7 @@ def write_checkpoint(config_file: Path, opts, path: Path) -> None:
     torch.manual_seed(0)
     model = build_model(cfg)
     _calibrate_norms(model, cfg)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith(("cls_score.weight", "objectness_logits.weight", "cls_logits.weight")):
-                parameter.normal_(std=0.3)
-            if name.endswith("refine.out.weight"):
-                parameter.normal_(std=0.1)
+    _spread_outputs(model)
     content = {"model": model.state_dict(), "config": cfg.dump(), "class_names": CLASS_NAMES}
     torch.save(content, path)
 
@@ -74,3 +69,29 @@ def _calibrate_norms(model, cfg) -> None:
     model.backbone.train()
     model.backbone(torch.randn(2, 3, 128, 128))
     model.eval()
+
+
+@torch.no_grad()
+def _spread_outputs(model) -> None:
+    """Class logits of deviation 2 and box deltas of 0.2, by what the layers give on noise."""
+    deviations = {}
+
+    def note(module, inputs, output):
+        deviations[module] = max(float(output.std()), deviations.get(module, 0.0))
+
+    targets = {"cls_score": 2, "cls_logits": 2, "objectness_logits": 2, "bbox_pred": 0.2}
+    layers = {m: targets.get(n.split(".")[-1]) for n, m in model.named_modules()}
+    hooks = []
+    for name, module in model.named_modules():
+        if name.endswith("refine.out"):
+            torch.nn.init.normal_(module.weight, std=0.1)
+        if "subnet" in name and isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+        if layers[module]:
+            hooks.append(module.register_forward_hook(note))
+    model([{"image": 255 * torch.rand(3, 128, 128)}])
+    for hook in hooks:
+        hook.remove()
+    for module, deviation in deviations.items():
+        module.weight.mul_(layers[module] / deviation)
+        module.bias.zero_()
