@@ -5,7 +5,7 @@
 
 All models share their weights as far as they go. Their steps (forward, backward, optimizer)
 alternate, so that a machine that gets slower or busier does so for all; the figure is the ratio of
-the medians to the plain one. Where other programs run, the shortest steps and the CPU time say more.
+the medians. Where other programs run too, the shortest steps and the CPU time say more.
 """
 
 import argparse
@@ -108,8 +108,8 @@ def main() -> None:
     assert all(torch.isfinite(p).all() for m in models for p in m.parameters())
 
     print(
-        f"torch {torch.__version__}, {args.device}, {args.threads} threads, {args.iters} steps each "
-        f"of {args.images} images {args.size}, {regions[0]:.0f} + {regions[1]:.0f} regions an image"
+        f"torch {torch.__version__}, {args.device}, {args.threads} threads, {args.iters} steps of "
+        f"{args.images} x {args.size}, {regions[0]:.0f} + {regions[1]:.0f} regions an image"
     )
     print(f"{'config':34s} {'median s':>9s} {'ratio':>7s} {'min s':>9s} {'ratio':>7s}", end="")
     print(f" {'cpu s':>9s} {'ratio':>7s}")

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from libra_umop.functional.iou_balanced_sampling import (
     sample_instance_balanced_positives,
     sample_iou_balanced_negatives,
 )
+from sync_counter import SyncCounter
 
 # 0.999 quantiles of the chi-square distribution with these degrees of freedom.
 CHI_SQUARE = {2: 13.82, 3: 16.27, 59: 98.32}
@@ -182,27 +182,6 @@ def test_same_generator_state_gives_the_same_draw_and_leaves_torch_alone():
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), state)
-
-
-class SyncCounter(TorchDispatchMode):
-    """Counts the operators that make the host wait for a GPU: their result's size, or a number."""
-
-    WAITING = ("nonzero", "_local_scalar_dense", "masked_select", "unique", "bincount", "equal")
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket.__name__
-        by_mask = name.startswith("index") and any(
-            getattr(i, "dtype", None) in (torch.bool, torch.uint8)
-            for arg in args
-            if isinstance(arg, (list, tuple))
-            for i in arg
-        )
-        self.count += by_mask or any(name.startswith(w) for w in self.WAITING)
-        return func(*args, **(kwargs or {}))
 
 
 def test_samplers_never_wait_for_the_device():
