@@ -24,7 +24,8 @@ ENV PATH=/opt/venv/bin:${PATH} \
     # Without an entry in /etc/passwd (an arbitrary user id) torch asks here for a name.
     USER=trainer
 
-WORKDIR /opt/libra-umop
+# No hyphen: pip takes a folder called name-version for a release and would cache what it builds.
+WORKDIR /opt/libra_umop
 
 # Dependencies, in layers that outlive every change of the sources. PIP_INDEX_URL and the like are
 # build arguments so that they leave no trace; the secret is a certificate bundle for PIP_CERT.

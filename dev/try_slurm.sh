@@ -14,15 +14,15 @@ cd "$(dirname "$0")/.."
 
 export PYTHON=${PYTHON:-python}
 export PATH=$PATH:${SYSTEM_PATH-/usr/sbin:/sbin}
-ITERATIONS=70
+ITERATIONS=60
 FIRST_STOP=19                             # metrics.json is written every 20 iterations
 SECOND_STOP=39
 PORT=${PORT:-17000}                       # and the two after it
-WAIT_SECONDS=${WAIT_SECONDS:-300}         # for each step of the trial
+WAIT_SECONDS=${WAIT_SECONDS:-600}         # for each step of the trial
 daemons=()
 
 say() { echo "== $*"; }
-run() { echo "\$ $*"; "$@"; }
+run() { echo "\$ $*" | sed "s#${work:-/none}#.#g"; "$@"; }
 fail() { echo "FAILED: $*" >&2; exit 1; }
 cannot() { echo "skipped: $*" >&2; exit 3; }
 
@@ -46,12 +46,15 @@ cleanup() {
 keep=$([[ ${1:-} == --keep ]] && echo yes || true)
 trap cleanup EXIT
 
-# wait_for WHAT COMMAND...: until COMMAND succeeds, at most WAIT_SECONDS.
+# wait_for WHAT COMMAND...: until COMMAND succeeds, at most WAIT_SECONDS or until the job has failed.
 wait_for() {
     local what=$1 until=$((SECONDS + WAIT_SECONDS))
     shift
     until "$@" >/dev/null 2>&1; do
-        ((SECONDS < until)) || { tail -n 30 "$work"/*.log >&2; fail "no $what in $WAIT_SECONDS s"; }
+        if ((SECONDS >= until)) || { [[ $job ]] && is_in_state "$job" FAILED; }; then
+            tail -n 30 "$work"/*.log >&2
+            fail "no $what"
+        fi
         sleep 0.5
     done
 }
@@ -113,12 +116,24 @@ submit() {
     run sbatch --parsable --job-name "$name" --output "$work/%x.log" deploy/slurm/train.sbatch \
         --config-file configs/quick/libra_faster_rcnn_R_18_FPN_shapes.yaml --dataset "$work/shapes" \
         OUTPUT_DIR "$work/runs/$name" SOLVER.MAX_ITER "$ITERATIONS" SOLVER.STEPS "()" \
-        SOLVER.IMS_PER_BATCH 2 SOLVER.CHECKPOINT_PERIOD 1000 TEST.EVAL_PERIOD 0 \
+        SOLVER.BASE_LR 0.001 SOLVER.IMS_PER_BATCH 2 SOLVER.CHECKPOINT_PERIOD 1000 TEST.EVAL_PERIOD 0 \
         DATALOADER.NUM_WORKERS 0 SEED 1 "$@" | tee "$work/submitted"
     job=$(tail -n 1 "$work/submitted")
 }
 
-show_log() { grep -h -E "train.sbatch:|elastic_launch:|[Rr]esum|iter: |[Cc]heckpoint" "$work/$1.log" | sed "s#$work#WORK#g"; }
+show_log() {
+    local lines='train.sbatch:|elastic_launch:|Resumed|SIG[A-Z1]+: stopped|iter: |Saving.*model_(final|[0-9])'
+    grep -h -E "$lines" "$work/$1.log" | sed -E "s#$work#.#g; s/\x1b\[[0-9;]*m//g; s/eta: [0-9:]+ +//; s/  loss_cls.*//"
+}
+
+# "rank R on NODE" of each training process of a run, from its environment.
+ranks() {
+    local pid
+    for pid in $(pgrep -f "train_net.py .*$work/runs/$1 "); do
+        tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | sed -n 's/^RANK=/rank /p; s/^SLURMD_NODENAME=/on /p' \
+            | sort --reverse | xargs
+    done | grep rank | sort --unique
+}
 start_cluster
 run srun --nodes 2 --ntasks 2 --label printenv SLURMD_NODENAME
 "$PYTHON" tools/make_shapes.py --output "$work/shapes" --num-train 24 --num-val 4 --size 96
@@ -131,6 +146,8 @@ show_log calm
 say "a job that is stopped twice"
 submit stopped
 wait_for "iteration $FIRST_STOP" reached stopped "$FIRST_STOP"
+ranks stopped | tee "$work/ranks"
+[[ $(<"$work/ranks") == $'rank 0 on n1\nrank 1 on n2' ]] || fail "not one rank on each node"
 say "the signal that Slurm sends before a time limit: to the batch script"
 run scancel --batch --signal=USR1 "$job"
 wait_for "first restart" has_restarted "$job" 1
@@ -148,8 +165,8 @@ run scancel "$job"
 wait_for "end of job $job" is_in_state "$job" CANCELLED
 sleep 15
 is_in_state "$job" CANCELLED || fail "a cancelled job came back: $(state "$job")"
-
 [[ -s $work/runs/cancelled/last_checkpoint ]] || fail "the cancelled job left no checkpoint"
+show_log cancelled
 
 say "comparing the job that was stopped with the one that was not"
 for name in calm stopped; do
