@@ -19,7 +19,8 @@ from fvcore.nn import sigmoid_focal_loss_jit
 from torch.nn import functional as F
 
 from libra_umop.functional.atss_matching import atss_match
-from libra_umop.functional.progressive_focal_loss import focal_loss_sum, progressive_focus
+from libra_umop.functional.focal_loss import focal_loss_sum
+from libra_umop.functional.progressive_focal_loss import progressive_focus
 
 STRIDES = (8, 16, 32, 64, 128)
 

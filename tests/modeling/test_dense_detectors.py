@@ -111,14 +111,19 @@ class CountWaits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def count_waits(model, batch, parent=None):
-    """Waits of (labelling, losses) of ``model``, or of these methods of class ``parent``."""
-    owner = parent or type(model)
+def predict(model, batch):
+    """Anchors and transposed predictions of a batch."""
     features = list(model.backbone(model.preprocess_image(batch).tensor).values())
     predictions = model.head(features)
     dims = [model.num_classes, 4, 1][: len(predictions)]
-    logits, deltas, *rest = model._transpose_dense_predictions(predictions, dims)
-    anchors = model.anchor_generator(features)
+    predictions = model._transpose_dense_predictions(predictions, dims)
+    return model.anchor_generator(features), predictions
+
+
+def count_waits(model, batch, parent=None):
+    """Waits of (labelling, losses) of ``model``, or of these methods of class ``parent``."""
+    owner = parent or type(model)
+    anchors, (logits, deltas, *rest) = predict(model, batch)
     with EventStorage():
         with CountWaits() as labelling:
             labels, boxes = owner.label_anchors(model, anchors, [x["instances"] for x in batch])
@@ -135,6 +140,26 @@ def test_losses_never_wait_for_the_device(name):
     assert losses == 0
     if "ATSS" in name:
         assert labelling == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("name", DETECTORS)
+def test_losses_pass_cudas_own_check_for_waiting(name):
+    model = tiny_model(name).cuda()
+    anchors, (logits, deltas, *rest) = predict(model, make_batch())
+    instances = [x["instances"].to("cuda") for x in make_batch()]
+    labels, boxes = model.label_anchors(anchors, instances)
+    with EventStorage() as storage:
+        for _ in range(2):  # the second writes what the first left pending
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                if "ATSS" in name:
+                    model.label_anchors(anchors, instances)
+                result = model.losses(anchors, logits, labels, deltas, boxes, *rest)
+                sum(result.values()).backward(retain_graph=True)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+    assert "umop/p3/gamma" in storage.latest()
 
 
 @pytest.mark.parametrize("name", [x for x in DETECTORS if "ATSS" not in x])

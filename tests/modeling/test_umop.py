@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from libra_umop.functional.progressive_focal_loss import focal_loss_sum, progressive_focus
+from libra_umop.functional.focal_loss import focal_loss_sum
+from libra_umop.functional.progressive_focal_loss import progressive_focus
 from libra_umop.modeling.umop import LevelFocalLoss
 
 K = 3

@@ -9,13 +9,9 @@ from typing import Dict, List, NamedTuple, Tuple
 import torch
 from torch import Tensor
 
+from ..functional.focal_loss import focal_loss_sum
 from ..functional.hard_negative_mining import hard_negative_bce_sum
-from ..functional.progressive_focal_loss import (
-    FOCUS_TYPES,
-    focal_loss_sum,
-    focus_from_sums,
-    focus_sums,
-)
+from ..functional.progressive_focal_loss import FOCUS_TYPES, focus_from_sums, focus_sums
 
 __all__ = ["HardNegativeLoss", "LevelFocalLoss", "LevelLoss", "level_scalars", "umop_arguments"]
 
