@@ -49,6 +49,9 @@ def as_text(checked: CheckedDataset, resized_to: ResizedTo, max_listed: int = 10
     """A summary of each split, then at most ``max_listed`` defects of each kind."""
     report = as_json(checked, resized_to)
     lines = []
+    if resized_to.min_size > 0:
+        shorter, longer = resized_to.min_size, resized_to.max_size
+        lines += [f"levels are for images resized to {shorter}, at most {longer}, pixels", ""]
     for name, split in report["splits"].items():
         lines += _split_lines(name, split) + [""]
     lines += _class_lines(report) + [""]
