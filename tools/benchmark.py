@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import torch
+from detectron2.engine import default_argument_parser
 
 from libra_umop.data.arguments import add_dataset_args, configure_dataset
 from libra_umop.engine.benchmark_report import environment, markdown, write_json
@@ -99,6 +100,13 @@ def measure(args: argparse.Namespace, contenders: List[Contender]) -> Dict[str, 
     return figures
 
 
+def as_for_training(args: argparse.Namespace, contender: Contender) -> argparse.Namespace:
+    """The arguments with which training would load the data of a contender."""
+    values = vars(default_argument_parser().parse_args([]))
+    values.update(vars(args), config_file=contender.config_file, opts=list(contender.opts))
+    return argparse.Namespace(**values)
+
+
 @exit_code_of
 def main(argv=None) -> int:
     """Run the tool; returns its exit code."""
@@ -121,7 +129,7 @@ def main(argv=None) -> int:
     if args.dataset or args.train_json:
         for contender in contenders:
             cfg = contender.load()
-            configure_dataset(cfg, args)
+            configure_dataset(cfg, as_for_training(args, contender))
             report["figures"][contender.label]["loading"] = loading_speed(cfg, args.iterations)
     if args.json:
         write_json(report, args.json)

@@ -1,9 +1,9 @@
 """ONNX forms of what a balanced feature pyramid does to a map whose size is not known in advance.
 
 PyTorch's exporter writes adaptive max pooling for constant sizes only, and nearest interpolation
-with a formula that picks another pixel at one in thirty pairs of sizes. Here both are written as gathers by indices
-that are computed from the sizes inside the graph, so that one file serves every image size and
-picks the very pixels that PyTorch picks.
+with a formula that picks another pixel at one in thirty pairs of sizes. Here both are written as
+gathers by indices that are computed from the sizes inside the graph, so that one file serves every
+image size and picks the very pixels that PyTorch picks.
 
 A value of the graph being built is called ``v_*``; ``g`` is the graph.
 """
