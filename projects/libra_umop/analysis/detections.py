@@ -123,8 +123,9 @@ def choose_images(runs: List[Dict[Any, Dict[str, Any]]], number: int = 3) -> Dic
     ids = [k for k in sorted(shared, key=str) if runs[0][k]["truth"]]
     mean = {k: float(np.mean([run[k]["f1"] for run in runs])) for k in ids}
     size = {k: len(runs[0][k]["truth"]) for k in ids}
-    worst = sorted(ids, key=lambda k: (mean[k], -size[k]))[:number]
-    best = sorted((k for k in ids if k not in worst), key=lambda k: (-mean[k], -size[k]))[:number]
+    worst = sorted((k for k in ids if mean[k] < 1), key=lambda k: (mean[k], -size[k]))[:number]
+    good = [k for k in ids if mean[k] > 0 and k not in worst]
+    best = sorted(good, key=lambda k: (-mean[k], -size[k]))[:number]
     chosen = {"worst": worst, "best": best, "different": []}
     if len(runs) > 1:
         gap = {k: max(abs(run[k]["f1"] - runs[0][k]["f1"]) for run in runs[1:]) for k in ids}

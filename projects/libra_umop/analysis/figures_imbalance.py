@@ -44,8 +44,8 @@ def sample_histograms(measured: Measured) -> Optional[go.Figure]:
             figure.add_trace(trace, 1, column)
     style(figure, height=340)
     figure.update_yaxes(type="log", dtick=1, ticksuffix=" %")
-    figure.update_yaxes(title="of the negatives, per 0.025", col=1)
-    figure.update_xaxes(title="IoU with the nearest object", range=[0, 0.5])
+    figure.update_yaxes(title_text="of the negatives, per 0.025", col=1)
+    figure.update_xaxes(title_text="IoU with the nearest object", range=[0, 0.5])
     return lift_legend(figure, len(shown) > 1)
 
 
@@ -71,9 +71,9 @@ def sample_shares(measured: Measured) -> Optional[go.Figure]:
             hovertemplate="%{x}: %{y:.1f} %",
         )
     style(figure, height=340)
-    paper_line(figure, 30, "paper: random 30 %")
-    paper_line(figure, 60, "paper: hard 60 %")
-    figure.update_yaxes(title="negatives above IoU 0.05", ticksuffix=" %", range=[0, 108])
+    paper_line(figure, 30, "paper:<br>random 30 %")
+    paper_line(figure, 60, "paper:<br>hard 60 %")
+    figure.update_yaxes(title_text="negatives above IoU 0.05", ticksuffix=" %", range=[0, 108])
     return figure
 
 
@@ -81,9 +81,10 @@ def paper_line(figure: go.Figure, y: float, text: str) -> None:
     """A dashed line at a published number."""
     figure.add_hline(
         y=y, line={"dash": "dot", "color": GREY, "width": 1.5}, annotation_text=text,
-        annotation_position="top left", annotation_font={"size": 11, "color": DARK},
-        annotation_bgcolor="rgba(255,255,255,.85)",
+        annotation_position="right", annotation_font={"size": 11, "color": DARK},
     )
+    widest = max(len(part) for part in text.split("<br>"))
+    figure.update_layout(margin_r=max(figure.layout.margin.r or 0, 16 + 6 * widest))
 
 
 def feature_shares(measured: Measured) -> Optional[go.Figure]:
@@ -100,8 +101,8 @@ def feature_shares(measured: Measured) -> Optional[go.Figure]:
         )
     style(figure)
     equal = 100 / len(shown[0][1]["feature"]["levels"])
-    paper_line(figure, equal, f"equal parts: {equal:.0f} %")
-    figure.update_yaxes(title="part of the integrated feature", ticksuffix=" %")
+    paper_line(figure, equal, f"equal parts:<br>{equal:.0f} %")
+    figure.update_yaxes(title_text="part of the integrated feature", ticksuffix=" %")
     return figure
 
 
@@ -124,7 +125,7 @@ def feature_norms(measured: Measured) -> Optional[go.Figure]:
                 hovertemplate="%{x}: %{y:.3g}, %{customdata}",
             )
     style(figure)
-    figure.update_yaxes(title="root mean square", rangemode="tozero")
+    figure.update_yaxes(title_text="root mean square", rangemode="tozero")
     return figure
 
 
@@ -158,10 +159,10 @@ def gradient_shares(measured: Measured) -> Optional[go.Figure]:
         )
     style(figure, height=max(300, 110 + 46 * len(rows)))
     figure.add_vline(
-        30, line={"dash": "dot", "color": GREY, "width": 1.5}, annotation_position="bottom right",
-        annotation_text="paper, smooth L1: 30 % of the gradient", annotation_font_size=11,
-        annotation_bgcolor="rgba(255,255,255,.85)",
+        30, line={"dash": "dot", "color": GREY, "width": 1.5}, annotation_position="top",
+        annotation_text="paper: 30 % of the gradient (smooth L1)", annotation_font_size=11,
     )
+    figure.update_layout(margin_t=58, legend_y=1.08)
     figure.update_xaxes(ticksuffix=" %", range=[0, 112])
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
     return figure
@@ -189,7 +190,7 @@ def loss_curves(measured: Measured) -> Optional[go.Figure]:
             trace = line(x.round(5), y.round(5), name, colour, dash=dash, legendgroup=name)
             figure.add_trace(trace.update(showlegend=column == 1), 1, column)
     style(figure)
-    figure.update_xaxes(title="error of a coordinate, |x|")
+    figure.update_xaxes(title_text="error of a coordinate, |x|")
     return lift_legend(figure, True)
 
 
@@ -213,8 +214,8 @@ def error_histogram(measured: Measured) -> Optional[go.Figure]:
                          row=1, col=column)
     style(figure)
     figure.update_yaxes(ticksuffix=" %", range=[0, 103])
-    figure.update_yaxes(title="share below |x|", col=1)
-    figure.update_xaxes(title="error of a coordinate, |x|")
+    figure.update_yaxes(title_text="share below |x|", col=1)
+    figure.update_xaxes(title_text="error of a coordinate, |x|")
     return lift_legend(figure, len(shown) > 1)
 
 
@@ -230,8 +231,8 @@ def inliers_over_time(measured: Measured) -> Optional[go.Figure]:
     if not figure.data:
         return None
     style(figure)
-    figure.update_yaxes(title="inliers' share of the gradient", ticksuffix=" %", range=[0, 103])
-    figure.update_xaxes(title="iteration")
+    figure.update_yaxes(title_text="inliers' share of the gradient", ticksuffix=" %", range=[0, 103])
+    figure.update_xaxes(title_text="iteration")
     return figure
 
 
@@ -256,7 +257,7 @@ def level_positives(measured: Measured, head: str) -> Optional[go.Figure]:
     figure.update_layout(boxmode="group", boxgap=0.3)
     decades = [10.0**k for k in range(-6, 3) if 10.0**k > 140 * floor]
     figure.update_yaxes(
-        type="log", title="positives of all anchors", range=[np.log10(80 * floor), None],
+        type="log", title_text="positives of all anchors", range=[np.log10(80 * floor), None],
         tickvals=[100 * floor, *decades], ticktext=["none", *(f"{v:g} %" for v in decades)],
     )
     return figure
@@ -286,9 +287,9 @@ def focus_over_time(measured: Measured) -> Optional[go.Figure]:
             y = entry["focus"]["gamma"] + limit * entry["focus"]["delta"]
             figure.add_hline(y, line={"dash": "dot", "color": GREY, "width": 1}, row=1, col=column)
     style(figure, height=420)
-    figure.update_xaxes(title="iteration", row=2)
-    figure.update_yaxes(title="gamma of the level", row=1, col=1)
-    figure.update_yaxes(title="alpha of the level", row=2, col=1)
+    figure.update_xaxes(title_text="iteration", row=2)
+    figure.update_yaxes(title_text="gamma of the level", row=1, col=1)
+    figure.update_yaxes(title_text="alpha of the level", row=2, col=1)
     return lift_legend(figure, len(shown) > 1)
 
 
@@ -306,7 +307,7 @@ def clipped_shares(measured: Measured) -> Optional[go.Figure]:
     if not figure.data:
         return None
     style(figure)
-    figure.update_yaxes(title="gamma at a limit", ticksuffix=" %", range=[0, 103])
+    figure.update_yaxes(title_text="gamma at a limit", ticksuffix=" %", range=[0, 103])
     return figure
 
 
@@ -332,5 +333,5 @@ def level_gradients(measured: Measured, head: str) -> Optional[go.Figure]:
     style(figure)
     figure.update_layout(barmode="stack")
     figure.update_yaxes(ticksuffix=" %")
-    figure.update_yaxes(title="of the classification gradient", col=1)
+    figure.update_yaxes(title_text="of the classification gradient", col=1)
     return lift_legend(figure, len(shown) > 1)

@@ -35,9 +35,9 @@ def box_sides(data: Dict[str, Any]) -> go.Figure:
         figure.add_vline(np.log2(limit), line={"dash": "dot", "color": DARK, "width": 1},
                          annotation_text=f"{limit:.0f} px", annotation_font_size=11)
     ticks = list(range(int(edges[-1]) + 1))
-    figure.update_xaxes(title="side of a box, px (square root of its area)", tickvals=ticks,
+    figure.update_xaxes(title_text="side of a box, px (square root of its area)", tickvals=ticks,
                         ticktext=[str(2**t) for t in ticks])
-    figure.update_yaxes(title="boxes")
+    figure.update_yaxes(title_text="boxes")
     return figure
 
 
@@ -71,7 +71,7 @@ def _horizontal_bars(names: List[str], counts: List[int], colours: List[str]) ->
         )
     )
     style(figure, height=max(280, 70 + 22 * len(names)), legend=False)
-    figure.update_xaxes(title="boxes", range=[0, max([*counts, 1]) * 1.3])
+    figure.update_xaxes(title_text="boxes", range=[0, max([*counts, 1]) * 1.3])
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
     return figure
 
@@ -97,7 +97,7 @@ def losses(runs: List[Run]) -> Optional[go.Figure]:
             strong = line(thin(x), thin(smooth(y)), run.name, colour, legendgroup=run.name)
             figure.add_trace(strong.update(showlegend=k == 0), **place)
     style(figure, height=90 + 210 * rows)
-    figure.update_xaxes(title="iteration", row=rows)
+    figure.update_xaxes(title_text="iteration", row=rows)
     return lift_legend(figure, True)
 
 
@@ -111,8 +111,8 @@ def ap_curves(runs: List[Run]) -> Optional[go.Figure]:
     if not figure.data:
         return None
     style(figure)
-    figure.update_xaxes(title="iteration")
-    figure.update_yaxes(title="box AP", rangemode="tozero")
+    figure.update_xaxes(title_text="iteration")
+    figure.update_yaxes(title_text="box AP", rangemode="tozero")
     return figure
 
 
@@ -132,7 +132,7 @@ def ap_by_size(runs: List[Run]) -> Optional[go.Figure]:
             textposition="outside", cliponaxis=False, textfont_size=11, hovertemplate="%{x}: %{y:.2f}",
         )
     style(figure)
-    figure.update_yaxes(title="percent", rangemode="tozero")
+    figure.update_yaxes(title_text="percent", rangemode="tozero")
     return figure
 
 
@@ -159,9 +159,9 @@ def precision_recall(measured: Measured) -> Optional[go.Figure]:
             figure.add_trace(trace, k // columns + 1, k % columns + 1)
     style(figure, height=100 + 220 * rows)
     figure.update_xaxes(range=[0, 1.02])
-    figure.update_xaxes(title="recall", row=rows)
+    figure.update_xaxes(title_text="recall", row=rows)
     figure.update_yaxes(range=[0, 1.02])
-    figure.update_yaxes(title="precision", col=1)
+    figure.update_yaxes(title_text="precision", col=1)
     return lift_legend(figure, True)
 
 
@@ -197,7 +197,7 @@ def confusions(measured: Measured) -> Optional[go.Figure]:
         )
         figure.add_trace(heat, 1, column)
     style(figure, height=max(300, 150 + 26 * len(keep)), legend=False)
-    figure.update_xaxes(title="found as", showline=False, ticks="")
+    figure.update_xaxes(title_text="found as", showline=False, ticks="")
     figure.update_yaxes(autorange="reversed", ticks="", showgrid=False)
-    figure.update_yaxes(title="true class", col=1)
+    figure.update_yaxes(title_text="true class", col=1)
     return figure

@@ -55,7 +55,7 @@ align-items:flex-start;gap:5px}
 .findings .who{display:inline-flex;align-items:center;gap:6px;font-size:13px;color:var(--soft);
 margin-bottom:1px}
 .findings .who .dot{width:10px;height:10px;border-radius:3px}
-.findings p{margin:0;max-width:88ch}
+.findings p{margin:0;max-width:100ch}
 .switch{margin-top:6px!important;font-size:13.5px;color:var(--soft)}
 .caveat{margin:14px 2px 0;font-size:13.5px;color:var(--soft);max-width:105ch}
 .grid{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:16px;margin-top:14px}

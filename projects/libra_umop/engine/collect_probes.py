@@ -54,7 +54,8 @@ class Probe:
 
         def wrapper(*args, **kwargs):
             result = original(*args, **kwargs)
-            self.guard(lambda: listen(result, **signature.bind(*args, **kwargs).arguments))
+            if torch.is_grad_enabled():  # neither evaluation, nor PreciseBN, nor OHEM's ranking
+                self.guard(lambda: listen(result, **signature.bind(*args, **kwargs).arguments))
             return result
 
         had = name in vars(owner)
@@ -65,7 +66,7 @@ class Probe:
         """Call ``listen(module, args, output)`` after each forward pass of ``module`` in training."""
 
         def after_forward(module, args, output):
-            if module.training:
+            if module.training and torch.is_grad_enabled():
                 self.guard(lambda: listen(module, args, output))
 
         self._undo.append(module.register_forward_hook(after_forward).remove)
@@ -152,6 +153,7 @@ class DenseProbe(Probe):
         sizes = [x.shape[1] for x in logits]
         labels = torch.stack(list(gt_labels)) if not torch.is_tensor(gt_labels) else gt_labels
         self.anchor_sizes = torch.stack([a.area().float().sqrt().median() for a in anchors])
+        self._errors = BoxErrors()  # of a batch computed in parts, the last part counts
         self._level = {k: [] for k in ("anchors", "positives", "p_sum", "neg_log_p_sum")}
         for name in ("gradient_positives", "gradient_negatives"):
             self._level[name] = [x.new_zeros((), dtype=torch.float32) for x in logits]
@@ -186,8 +188,9 @@ class DenseProbe(Probe):
         """Box errors of one level: anchors (R_l, 4), deltas and boxes (N, R_l, 4), mask (N, R_l)."""
         anchors = anchors.expand(len(mask), -1, -1)[mask]  # (P, 4)
         targets = self.owner.box2box_transform.get_deltas(anchors, boxes[mask])
-        bins = self._errors.add(deltas[mask] - targets)
-        self.on_gradient(deltas, lambda g: self._errors.add_gradient(bins, g[mask]))
+        errors = self._errors
+        bins = errors.add(deltas[mask] - targets)
+        self.on_gradient(deltas, lambda g: errors.add_gradient(bins, g[mask]))
 
     def sections(self) -> Dict[str, Any]:
         if not self._level:

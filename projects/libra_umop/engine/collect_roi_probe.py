@@ -47,8 +47,6 @@ class ROIHeadsProbe(Probe):
         head = f"roi_heads_stage{stage}" if self.is_cascade else "roi_heads"
 
         def listen(result, *, predictions, proposals):
-            if not predictions[1].requires_grad:
-                return  # ranked without gradient, as OHEM does: not what is learnt from
             self._add_errors(head, predictor, predictions[1], proposals)
             if stage == 0:
                 self._add_picked(predictor, predictions[0], proposals)
