@@ -36,13 +36,17 @@ _CONTAINERS = {("collections", "OrderedDict"), ("collections", "defaultdict")} |
 }
 
 
+class _Refused(pickle.UnpicklingError):
+    """The pickle asks for something that is neither an array nor a container."""
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     """Builds arrays and containers; any other global of the pickle ends it."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _ARRAY_PARTS | _CONTAINERS:
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        raise _Refused(f"it asks for {module}.{name}")
 
 
 def safe_pickle_load(path: str) -> Any:
@@ -58,9 +62,9 @@ def safe_pickle_load(path: str) -> Any:
         data = f.read()
     try:
         return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
-    except pickle.UnpicklingError as e:
+    except _Refused as e:
         raise ConfigError(f"{path}: refused: {e}; {_ALLOWED}") from e
-    except (EOFError, ValueError, IndexError, KeyError, AttributeError, TypeError) as e:
+    except (pickle.UnpicklingError, EOFError, ValueError, LookupError, TypeError) as e:
         raise ConfigError(f"{path}: is not a whole pickle file ({_one_line(e)})") from e
 
 

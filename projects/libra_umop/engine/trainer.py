@@ -19,7 +19,7 @@ from ..evaluation.coco import build_coco_evaluator
 from ..evaluation.losses import validation_losses
 from .checkpoint import LibraCheckpointer
 from .ema import WeightAverage
-from .errors import StopTraining
+from .errors import ConfigError, StopTraining
 from .hooks import BestSoFar, Evaluate, SaveCheckpoint
 from .normalizers import get_normalizers, set_normalizers
 from .optimizer import build_optimizer
@@ -171,6 +171,14 @@ class LibraTrainer(DefaultTrainer):
             set_normalizers(self.evaluated_model, get_normalizers(self.checkpointer.model))
             results = {**results, "val": validation_losses(self.cfg, self.evaluated_model)}
         return results
+
+    @classmethod
+    def build_model(cls, cfg):
+        """Detectron2's; a value that a component refuses is an error that the user can mend."""
+        try:
+            return super().build_model(cfg)
+        except ValueError as e:
+            raise ConfigError(str(e)) from e
 
     @classmethod
     def build_evaluator(cls, cfg, dataset_name):

@@ -1,0 +1,138 @@
+"""Configs: nothing in them runs, and what is wrong is named with what would be right."""
+
+import os
+
+import pytest
+from libra_umop.engine.config_io import load_config
+from libra_umop.engine.errors import ConfigError
+
+EXPLOIT = "MODEL:\n  WEIGHTS: !!python/object/apply:os.system ['touch {flag}']\n"
+
+
+def refused(config_file="", opts=()) -> str:
+    with pytest.raises(ConfigError) as info:
+        load_config(str(config_file), opts)
+    assert "\n" not in str(info.value)
+    return str(info.value)
+
+
+@pytest.mark.parametrize("through_base", [False, True])
+def test_python_in_yaml_is_refused_and_not_run(through_base, tmp_path):
+    flag, bad, good = tmp_path / "flag", tmp_path / "bad.yaml", tmp_path / "good.yaml"
+    bad.write_text(EXPLOIT.format(flag=flag))
+    good.write_text("_BASE_: bad.yaml\nSEED: 3\n")
+    message = refused(good if through_base else bad)
+    assert f"{bad}, line 2" in message and "os.system" in message
+    assert not flag.exists()
+
+
+def test_detectron2_runs_the_same_yaml(tmp_path):
+    """So that the test above means something."""
+    from detectron2.config import get_cfg
+
+    flag, bad = tmp_path / "flag", tmp_path / "bad.yaml"
+    bad.write_text(EXPLOIT.format(flag=flag))
+    with pytest.raises(Exception):
+        get_cfg().merge_from_file(str(bad))
+    assert flag.exists()
+
+
+def test_bases_merge_from_the_outermost_in_and_opts_last(tmp_path):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "a.yaml").write_text("SEED: 1\nSOLVER:\n  BASE_LR: 1\n  MOMENTUM: 0.5\n")
+    (tmp_path / "b.yaml").write_text("_BASE_: base/a.yaml\nSEED: 2\nSOLVER:\n  GAMMA: 0.5\n")
+    (tmp_path / "c.yaml").write_text("_BASE_: ['b.yaml']\nSOLVER:\n  STEPS: (5, 6)\n")
+    cfg = load_config(str(tmp_path / "c.yaml"), ["SOLVER.MOMENTUM", "0"])
+    assert (cfg.SEED, cfg.SOLVER.BASE_LR, cfg.SOLVER.GAMMA) == (2, 1.0, 0.5)
+    assert (cfg.SOLVER.MOMENTUM, cfg.SOLVER.STEPS) == (0.0, (5, 6))
+
+
+def test_every_config_of_the_project_is_plain_yaml_and_passes_the_checks(repo):
+    files = sorted((repo / "configs").rglob("*.yaml"))
+    assert len(files) > 20
+    for path in files:
+        load_config(str(path))
+
+
+def test_file_that_is_not_there_is_named(tmp_path):
+    assert "nix.yaml: cannot be read" in refused(tmp_path / "nix.yaml")
+    (tmp_path / "a.yaml").write_text("_BASE_: nix.yaml\n")
+    assert f"_BASE_ of {tmp_path / 'a.yaml'}" in refused(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("MODEL: [", "is not YAML"),
+        ("- 1\n- 2\n", "holds a list, should hold KEY: value"),
+        ("_BASE_: x.yaml\n", "is a _BASE_ of itself"),
+        ("VERSION: 1\n", "VERSION is 1, should be 2"),
+        ("MODEL: 3\n", "MODEL is 3, should be a group of keys"),
+        ("MODEL:\n  RETINANT:\n    NUM_CLASSES: 3\n", "did you mean MODEL.RETINANET?"),
+        ("SOLVER:\n  BASE_LEARNING_RATE: 1\n", "did you mean SOLVER.BASE_LR"),
+        ("MODEL:\n  BFP:\n    REFINE_LVL: p4\n", "did you mean MODEL.BFP.REFINE_LEVEL?"),
+        ("MODEL:\n  SMOOTH_L1_BETA: 1\n", "SMOOTH_L1_BETA?"),
+        ("SOLVER:\n  MAX_ITER: many\n", "SOLVER.MAX_ITER is 'many' (str), should be int like"),
+        ("SOLVER:\n  BASE_LR: .nan\n", "SOLVER.BASE_LR is nan, should be a finite number > 0"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named_with_what_would_be_right(text, told, tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    message = refused(path)
+    assert str(path) in message and told in message
+
+
+@pytest.mark.parametrize(
+    "key, value, told",
+    [
+        ("SOLVER.IMS_PER_BATCH", "-4", "should be at least 1"),
+        ("SOLVER.IMS_PER_BATCH", "0", "should be at least 1"),
+        ("SOLVER.BASE_LR", "nan", "should be a finite number > 0"),
+        ("SOLVER.BASE_LR", "inf", "should be a finite number > 0"),
+        ("SOLVER.BASE_LR", "-0.1", "should be a finite number > 0"),
+        ("SOLVER.MOMENTUM", "1.5", "should be in [0, 1)"),
+        ("SOLVER.GAMMA", "0", "should be in (0, 1]"),
+        ("SOLVER.STEPS", "(100, 50)", "should be increasing"),
+        ("SOLVER.STEPS", "(99999,)", "(0, SOLVER.MAX_ITER) = (0, 40000)"),
+        ("SOLVER.CHECKPOINT_PERIOD", "0", "should be at least 1"),
+        ("SOLVER.EMA.DECAY", "1.0", "should be in [0, 1)"),
+        ("SOLVER.GRADIENT_ACCUMULATION", "0", "should be at least 1"),
+        ("SOLVER.AMP.DTYPE", "bf16", "did you mean bfloat16?"),
+        ("SOLVER.LR_SCHEDULER_NAME", "CosineLR", "did you mean WarmupCosineLR?"),
+        ("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "fullmodel", "did you mean full_model?"),
+        ("INPUT.MIN_SIZE_TRAIN", "(0,)", "should be sizes in pixels"),
+        ("MODEL.PIXEL_STD", "[0, 1, 1]", "should be finite numbers, each > 0"),
+        ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "1.5", "should be in [0, 1]"),
+        ("MODEL.ROI_HEADS.NMS_THRESH_TEST", "-1", "should be in [0, 1]"),
+        ("MODEL.RETINANET.IOU_THRESHOLDS", "[0.5, 0.4]", "should be increasing"),
+        ("MODEL.RETINANET.PRIOR_PROB", "0", "should be in (0, 1)"),
+        ("MODEL.ROI_HEADS.NUM_CLASSES", "0", "should be at least 1"),
+        ("MODEL.BALANCED_L1.ALPHA", "0", "should be a finite number > 0"),
+        ("MODEL.META_ARCHITECTURE", "UMOP_ATSS", "did you mean UMOPATSS?"),
+        ("MODEL.BACKBONE.NAME", "build_resnet_fpn_bakbone", "mean build_resnet_fpn_backbone?"),
+        ("MODEL.ROI_HEADS.NAME", "LibraRoiHeads", "did you mean LibraROIHeads?"),
+        ("MODEL.ROI_HEADS.NEGATIVE_SAMPLER", "iou_balance", "did you mean iou_balanced?"),
+        ("MODEL.DEVICE", "gpu", "should be cpu, cuda or cuda:N"),
+        ("TEST.BEST_CHECKPOINT.MODE", "maximum", "did you mean max?"),
+        ("DATALOADER.SAMPLER_TRAIN", "TrainSampler", "did you mean TrainingSampler?"),
+        ("SOLVR.BASE_LR", "1", "no key is named SOLVR; did you mean SOLVER?"),
+    ],
+)
+def test_values_out_of_range_and_misspelt_names_are_refused(key, value, told):
+    message = refused(opts=[key, value])
+    assert told in message
+    assert key.split(".")[0] in message
+
+
+def test_option_without_value_is_named():
+    assert "'SEED' has no value" in refused(opts=["SEED"])
+
+
+@pytest.mark.parametrize("config", ["", "COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"])
+def test_what_detectron2_ships_passes(config):
+    from detectron2 import model_zoo
+
+    path = model_zoo.get_config_file(config) if config else ""
+    cfg = load_config(path)
+    assert cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN" and os.path.isfile(path or __file__)
