@@ -6,6 +6,7 @@ without the file's name.
 
 import hashlib
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from typing import Any, BinaryIO, Callable, Iterator, Optional, Sequence, Tuple
@@ -147,20 +148,16 @@ def for_each_file(function: Callable[[str], Any], paths: Sequence[str]) -> Itera
         yield from pool.imap(result_or_error, paths, chunksize=4)
 
 
-class _named:
-    """Context in which whatever goes wrong becomes a DatasetError with the name of the file. Broken
-    files make Pillow raise OSError, SyntaxError, ValueError, struct.error, EOFError and others."""
-
-    def __init__(self, path: str):
-        self.path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if error is None or not isinstance(error, Exception) or isinstance(error, DatasetError):
-            return
-        raise DatasetError(f"{self.path}: {_reason(self.path, error)}") from error
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Make whatever goes wrong a DatasetError with the name of the file: broken files make Pillow
+    raise OSError, SyntaxError, ValueError, struct.error, EOFError and others."""
+    try:
+        yield
+    except DatasetError:
+        raise
+    except Exception as e:
+        raise DatasetError(f"{path}: {_reason(path, e)}") from e
 
 
 def _reason(path: str, error: Exception) -> str:
