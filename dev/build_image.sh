@@ -8,7 +8,7 @@
 # --debootstrap    make the base from Debian's packages: needs no registry, but root and debootstrap
 # --ca-bundle FILE certificates that pip is to trust while building (a company's proxy)
 # --no-try         do not run the image afterwards
-# pip's PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_TRUSTED_HOST and the *_PROXY variables are handed on to
+# PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_TRUSTED_HOST and the *_PROXY variables are handed on to
 # the build where they are set, and leave no trace in the image.
 #
 # buildah needs neither a daemon nor user namespaces (chroot isolation, vfs storage), so that this
@@ -100,7 +100,8 @@ say "built in $((SECONDS - started)) s"
 check=$(cat <<'EOF'
 set -eu
 config=configs/quick/libra_faster_rcnn_R_18_FPN_shapes.yaml
-echo "user $(id -u), $(python --version), $(python -c 'import torch; print("torch", torch.__version__)')"
+echo "user $(id -u), $(python --version)"
+python -c 'import torch; print("torch", torch.__version__)'
 test "$(id -u)" != 0
 for tool in cc gcc g++ clang ld make; do
     if command -v "$tool"; then echo "a compiler is in the image" >&2; exit 1; fi

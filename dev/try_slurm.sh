@@ -6,8 +6,8 @@
 #   dev/try_slurm.sh [--keep]        --keep leaves the work folder for a look
 #
 # Needs Slurm and munge (Debian: apt-get install slurm-wlm munge) and an active environment that can
-# run train_net.py (or PYTHON=/path/to/python). Installs nothing, needs no GPU and no root. Exit code
-# 0: all was as promised; 1: something was not; 3: cannot be tried here, with the reason.
+# run train_net.py (or PYTHON=/path/to/python). Installs nothing, needs no GPU and no root. Exit
+# code 0: all was as promised; 1: something was not; 3: cannot be tried here, with the reason.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,8 +26,9 @@ run() { echo "\$ $*" | sed "s#${work:-/none}#.#g"; "$@"; }
 fail() { echo "FAILED: $*" >&2; exit 1; }
 cannot() { echo "skipped: $*" >&2; exit 3; }
 
-for tool in munged mungekey slurmctld slurmd sbatch scontrol scancel squeue sinfo; do
-    command -v "$tool" >/dev/null || cannot "$tool is not installed (apt-get install slurm-wlm munge)"
+packages="apt-get install slurm-wlm munge"
+for tool in munged mungekey munge slurmctld slurmd sbatch srun scontrol scancel sinfo; do
+    command -v "$tool" >/dev/null || cannot "$tool is not installed ($packages)"
 done
 "$PYTHON" -c "import detectron2, libra_umop" 2>/dev/null \
     || cannot "$PYTHON cannot import detectron2 and libra_umop (make setup, or set PYTHON)"
@@ -46,7 +47,7 @@ cleanup() {
 keep=$([[ ${1:-} == --keep ]] && echo yes || true)
 trap cleanup EXIT
 
-# wait_for WHAT COMMAND...: until COMMAND succeeds, at most WAIT_SECONDS or until the job has failed.
+# wait_for WHAT COMMAND...: until COMMAND succeeds, at most WAIT_SECONDS, or the job has failed.
 wait_for() {
     local what=$1 until=$((SECONDS + WAIT_SECONDS))
     shift
@@ -85,7 +86,8 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 MpiDefault=none
 ReturnToService=2
-NodeName=n[1-2] NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=[$((PORT + 1))-$((PORT + 2))] CPUs=1
+NodeName=n[1-2] NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 CPUs=1 \\
+    Port=[$((PORT + 1))-$((PORT + 2))]
 PartitionName=try Nodes=n[1-2] Default=YES MaxTime=INFINITE State=UP
 EOF
     mungekey --create --keyfile "$work/munge.key"
@@ -104,35 +106,43 @@ EOF
 }
 
 # The iteration that a run has reached: the last line of its metrics.json.
-iteration() { tail -n 1 "$work/runs/$1/metrics.json" 2>/dev/null | grep -o '"iteration": [0-9]*' | grep -o '[0-9]*$'; }
-reached() { (($(iteration "$1" || echo -1) >= $2)); }
+iteration() {
+    tail -n 1 "$work/runs/$1/metrics.json" 2>/dev/null | sed -n 's/.*"iteration": \([0-9]*\).*/\1/p'
+}
+reached() {
+    local now
+    now=$(iteration "$1")
+    ((${now:--1} >= $2))
+}
 state() { scontrol show job "$1" --oneliner | sed -n 's/.*JobState=\([A-Z]*\).*/\1/p'; }
 is_in_state() { [[ $(state "$1") == "$2" ]]; }
 has_restarted() { scontrol show job "$1" --oneliner | grep -q "JobState=RUNNING.*Restarts=$2 "; }
 
 submit() {
     local name=$1
-    shift
     run sbatch --parsable --job-name "$name" --output "$work/%x.log" deploy/slurm/train.sbatch \
-        --config-file configs/quick/libra_faster_rcnn_R_18_FPN_shapes.yaml --dataset "$work/shapes" \
-        OUTPUT_DIR "$work/runs/$name" SOLVER.MAX_ITER "$ITERATIONS" SOLVER.STEPS "()" \
-        SOLVER.BASE_LR 0.001 SOLVER.IMS_PER_BATCH 2 SOLVER.CHECKPOINT_PERIOD 1000 TEST.EVAL_PERIOD 0 \
-        DATALOADER.NUM_WORKERS 0 SEED 1 "$@" | tee "$work/submitted"
+        --config-file configs/quick/libra_faster_rcnn_R_18_FPN_shapes.yaml \
+        --dataset "$work/shapes" OUTPUT_DIR "$work/runs/$name" \
+        SOLVER.MAX_ITER "$ITERATIONS" SOLVER.STEPS "()" SOLVER.BASE_LR 0.001 \
+        SOLVER.IMS_PER_BATCH 2 SOLVER.CHECKPOINT_PERIOD 1000 TEST.EVAL_PERIOD 0 \
+        DATALOADER.NUM_WORKERS 1 SEED 1 | tee "$work/submitted"
     job=$(tail -n 1 "$work/submitted")
 }
 
 show_log() {
-    local lines='train.sbatch:|elastic_launch:|Resumed|SIG[A-Z1]+: stopped|iter: |Saving.*model_(final|[0-9])'
-    grep -h -E "$lines" "$work/$1.log" | sed -E "s#$work#.#g; s/\x1b\[[0-9;]*m//g; s/eta: [0-9:]+ +//; s/  loss_cls.*//"
+    local lines='train.sbatch:|elastic_launch:|Resumed|SIG[A-Z1]+: stopped|iter: '
+    lines+='|Saving.*model_(final|[0-9])'
+    grep -h -E "$lines" "$work/$1.log" \
+        | sed -E "s#$work#.#g; s/\x1b\[[0-9;]*m//g; s/eta: [0-9:]+ +//; s/  loss_cls.*//"
 }
 
 # "rank R on NODE" of each training process of a run, from its environment.
 ranks() {
     local pid
     for pid in $(pgrep -f "train_net.py .*$work/runs/$1 "); do
-        tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | sed -n 's/^RANK=/rank /p; s/^SLURMD_NODENAME=/on /p' \
-            | sort --reverse | xargs
-    done | grep rank | sort --unique
+        tr '\0' '\n' <"/proc/$pid/environ" \
+            | sed -n 's/^RANK=/rank /p; s/^SLURMD_NODENAME=/on /p' | sort --reverse | xargs
+    done | grep rank | sort --unique || true
 }
 start_cluster
 run srun --nodes 2 --ntasks 2 --label printenv SLURMD_NODENAME
@@ -159,7 +169,7 @@ wait_for "end of job $job" is_in_state "$job" COMPLETED
 show_log stopped
 
 say "a job that its user cancels"
-submit cancelled DATALOADER.NUM_WORKERS 1
+submit cancelled
 wait_for "iteration $FIRST_STOP" reached cancelled "$FIRST_STOP"
 run scancel "$job"
 wait_for "end of job $job" is_in_state "$job" CANCELLED
@@ -170,7 +180,8 @@ show_log cancelled
 
 say "comparing the job that was stopped with the one that was not"
 for name in calm stopped; do
-    (($(iteration "$name") == ITERATIONS - 1)) || fail "$name ended at iteration $(iteration "$name")"
+    last=$(iteration "$name")
+    ((last == ITERATIONS - 1)) || fail "$name ended at iteration $last"
 done
 "$PYTHON" - "$work"/runs/{calm,stopped}/model_final.pth <<'EOF' || fail "the weights differ"
 import sys
