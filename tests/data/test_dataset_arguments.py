@@ -153,6 +153,14 @@ def test_broken_images_are_found_before_anything_is_built(tmp_path, what, said):
         configured(tmp_path, "--dataset", root)
 
 
+def test_images_of_the_set_that_is_evaluated_are_looked_at(tmp_path):
+    root = write_dataset(tmp_path / "pets", test=document())
+    (Path(root) / "images" / "test" / "2.png").unlink()
+    configured(tmp_path, "--dataset", root)
+    with pytest.raises(DatasetError, match="test.json: image id 2, 2.png: there is no such image"):
+        configured(tmp_path, "--dataset", root, "DATASETS.TEST", "('pets_test',)")
+
+
 def test_evaluation_does_not_need_the_training_images(tmp_path):
     root = write_dataset(tmp_path / "pets")
     (Path(root) / "images" / "train" / "1.png").unlink()

@@ -109,17 +109,17 @@ def _use_dataset(cfg: CfgNode, args: Any, splits: Dict[str, Split], given: Set[s
     name = dataset_name(args.dataset) if args.dataset else "own"
     dataset = load_dataset(name, splits, strict=args.strict, masks=cfg.MODEL.MASK_ON)
     lines = dataset.lines + set_num_classes(cfg, dataset, args.config_file, given)
-    if is_first_of_machine():
-        used = ("val",) if args.eval_only else ("train", "val")
-        for data in [dataset.splits[key] for key in used if key in dataset.splits]:
-            defects = check_headers(data, progress_bar)
-            refuse(data.json_file, [d for d in defects if d.severity == ERROR])
     names = register(dataset, os.path.join(cfg.OUTPUT_DIR, "annotations"))
     if "DATASETS.TRAIN" not in given:
         cfg.DATASETS.TRAIN = (names["train"],)
     if "DATASETS.TEST" not in given:
         evaluated = names.get("val") or names.get("test")
         cfg.DATASETS.TEST = (evaluated,) if evaluated else ()
+    used = {*cfg.DATASETS.TEST, *(() if args.eval_only else cfg.DATASETS.TRAIN)}
+    if is_first_of_machine():
+        for data in [dataset.splits[key] for key, name in names.items() if name in used]:
+            defects = check_headers(data, progress_bar)
+            refuse(data.json_file, [d for d in defects if d.severity == ERROR])
     return lines
 
 

@@ -72,7 +72,7 @@ class DecodedImage:
 
 
 def read_header(path: str) -> ImageHeader:
-    """Size, orientation and mode of an image file, which is only decoded if it is a JPEG or PNG file
+    """Size, orientation and mode of an image file. It is only decoded if it is a JPEG or PNG file
     without its end.
 
     Raises:
