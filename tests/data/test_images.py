@@ -156,6 +156,24 @@ def test_whole_image_with_something_behind_its_end_is_whole(tmp_path, pixels, na
     assert read_header(str(path)).size == (30, 20)
 
 
+@pytest.mark.filterwarnings("ignore")  # Pillow's about the damage
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tiff", "a.webp", "a.gif"])
+def test_image_with_random_damage_is_read_or_named(tmp_path, pixels, name):
+    path = tmp_path / name
+    Image.fromarray(pixels).save(path)
+    sound, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(40):
+        damaged = bytearray(sound)
+        for place in rng.integers(0, len(sound), 4):
+            damaged[place] = rng.integers(0, 256)
+        path.write_bytes(damaged)
+        for read in (read_header, read_image, decode):
+            try:
+                read(str(path))
+            except DatasetError as e:
+                assert str(e).startswith(f"{path}: ") and "\n" not in str(e)
+
+
 @pytest.mark.parametrize("dtype, said", [(np.float32, "floating-point"), (np.int32, "32-bit")])
 def test_image_of_more_than_16_bits_is_refused(tmp_path, dtype, said):
     path = str(tmp_path / "a.tiff")
