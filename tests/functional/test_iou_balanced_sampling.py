@@ -198,6 +198,20 @@ def test_samplers_never_wait_for_the_device():
     assert counter.count == 2
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+def test_samplers_run_on_a_gpu_without_waiting_for_it():
+    ious, matched_idxs = ious_with(300, 300, 3).cuda(), torch.randint(0, 7, (300,)).cuda()
+    generator = torch.Generator("cuda")
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        negatives = sample_iou_balanced_negatives(ious, 100, generator=generator)
+        positives = sample_instance_balanced_positives(matched_idxs, 100, generator=generator)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert count_in_bins(ious, negatives) == [48, 49, 3]
+    assert positives.device == matched_idxs.device and len(positives.unique()) == 100
+
+
 @pytest.mark.parametrize(
     "kwargs, word",
     [

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from detectron2.modeling.roi_heads import StandardROIHeads
+from detectron2.modeling.sampling import subsample_labels
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from tiny_rcnn import a_batch, a_target, proposals_with_ious, tiny_config, tiny_model
@@ -151,6 +152,17 @@ def test_waits_for_the_device_no_more_often_than_its_parent():
         counts.append(counter.count)
     parent, ours = counts
     assert 0 < ours < parent
+
+
+def test_sampling_waits_for_the_device_as_often_as_subsample_labels():
+    head = a_head()
+    match_quality = torch.rand(4, 300)
+    matched_idxs, matched_labels = head.proposal_matcher(match_quality)
+    with SyncCounter() as ours:
+        head._sample(match_quality, matched_idxs, matched_labels)
+    with SyncCounter() as detectron2s:
+        subsample_labels(matched_labels, 32, 0.25, 0)
+    assert ours.count == detectron2s.count == 2
 
 
 @pytest.mark.parametrize(
