@@ -1,11 +1,12 @@
 """What ANALYSIS.ENABLED costs: training steps that are measured against those that are not.
 
     python benchmarks/bm_collector.py --size 320x544 --images 2
-    python benchmarks/bm_collector.py --config-file configs/COCO-Detection/umop_atss_R_50_FPN_1x.yaml
+    python benchmarks/bm_collector.py --config-file
+    configs/COCO-Detection/umop_atss_R_50_FPN_1x.yaml
 
 Steps of one model with the collector and without it alternate, so that a machine that gets busier
-does so for both. One step in ANALYSIS.PERIOD is measured in a training; the overhead of the training
-is that of a measured step over the period.
+does so for both. One step in ANALYSIS.PERIOD is measured in a training; the overhead of the
+training is that of a measured step over the period.
 """
 
 import argparse

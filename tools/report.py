@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Show what is out of balance in one or more runs, as text, JSON and one HTML page.
 
-    tools/report.py output/plain output/libra --output report.html
-    tools/report.py --dataset path/to/bccd --config-file CONFIG --iterations 50
+tools/report.py output/plain output/libra --output report.html
+tools/report.py --dataset path/to/bccd --config-file CONFIG --iterations 50
 """
 
 import argparse
@@ -16,54 +16,45 @@ def argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", nargs="*", metavar="OUTPUT_DIR",
-                        help="runs; the others are compared with the first")
+    parser.add_argument(
+        "runs", nargs="*", metavar="OUTPUT_DIR", help="runs; the others are compared with the first"
+    )
     parser.add_argument("--names", nargs="+", metavar="NAME", help="what to call the runs")
-    parser.add_argument("--output", type=Path, metavar="FILE",
-                        help="the page; JSON and text are written beside it (report.html in the"
-                        " OUTPUT_DIR of a single run, else here)")
-    parser.add_argument("--min-score", type=float, default=0.5, metavar="P",
-                        help="detections from here on count in the confusion matrix and on images"
-                        " (%(default)s)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the page; JSON and text are written beside it (report.html in the"
+        " OUTPUT_DIR of a single run, else here)",
+    )
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        default=0.5,
+        metavar="P",
+        help="detections from here on count in the confusion matrix and on images" " (%(default)s)",
+    )
     data = parser.add_argument_group(
         "data", "where runs were evaluated, if they do not say; with --config-file, train on"
     )
     data.add_argument("--dataset", metavar="DIR", help="as in train_net.py")
     collect = parser.add_argument_group("collect without a full run")
     collect.add_argument("--config-file", metavar="FILE", help="config to measure on --dataset")
-    collect.add_argument("--iterations", type=int, default=50, metavar="N",
-                         help="training steps, each of them measured (%(default)s)")
-    collect.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE",
-                         help="config keys, last on the line, as in train_net.py: OUTPUT_DIR,"
-                         " MODEL.WEIGHTS ...")
+    collect.add_argument(
+        "--iterations",
+        type=int,
+        default=50,
+        metavar="N",
+        help="training steps, each of them measured (%(default)s)",
+    )
+    collect.add_argument(
+        "--opts",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="KEY VALUE",
+        help="config keys, last on the line, as in train_net.py: OUTPUT_DIR," " MODEL.WEIGHTS ...",
+    )
     return parser
-
-
-def collect_run(args: argparse.Namespace) -> str:
-    """Measure ``--config-file`` on ``--dataset``; returns its OUTPUT_DIR."""
-    import torch
-    from detectron2.engine import default_argument_parser
-    from detectron2.utils.env import seed_all_rng
-    from detectron2.utils.logger import setup_logger
-
-    from libra_umop.data.arguments import add_dataset_args, configure_dataset
-    from libra_umop.engine.collect_run import collect
-    from libra_umop.engine.config_io import load_config
-
-    setup_logger(name="fvcore")
-    setup_logger()
-    parser = default_argument_parser()
-    add_dataset_args(parser)
-    given = ["--config-file", args.config_file]
-    given += ["--dataset", args.dataset] if args.dataset else []
-    train_args = parser.parse_args(given + args.opts)
-    cfg = load_config(args.config_file, args.opts)
-    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
-        cfg.MODEL.DEVICE = "cpu"
-    print("\n".join(configure_dataset(cfg, train_args)))
-    cfg.freeze()
-    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED)
-    return collect(cfg, args.iterations)
 
 
 def lend_dataset(runs, dataset: str) -> None:
@@ -103,7 +94,11 @@ def main(argv=None) -> int:
     from libra_umop.analysis.run import load_runs
 
     if args.config_file:
-        folders.append(collect_run(args))
+        from libra_umop.engine.collect_run import collect, configured
+
+        folders.append(
+            collect(configured(args.config_file, args.dataset, args.opts), args.iterations)
+        )
     try:
         runs = load_runs(folders, args.names)
         if args.dataset:
@@ -115,7 +110,10 @@ def main(argv=None) -> int:
     output = args.output or Path(folders[0] if len(folders) == 1 else ".") / "report.html"
     files = report.write(output)
     print(report.text())
-    print(f"\nThe report is {files[0].resolve()}; its numbers are in {files[1]}, its text in {files[2]}")
+    print(
+        f"\nThe report is {files[0].resolve()};"
+        f" its numbers are in {files[1]}, its text in {files[2]}"
+    )
     return 0
 
 

@@ -14,8 +14,14 @@ def coco(*boxes):
     annotations = []
     for i, (image, category, x, y, side, *crowd) in enumerate(boxes, start=1):
         annotations.append(
-            {"id": i, "image_id": image, "category_id": category, "bbox": [x, y, side, side],
-             "area": side * side, "iscrowd": crowd[0] if crowd else 0}
+            {
+                "id": i,
+                "image_id": image,
+                "category_id": category,
+                "bbox": [x, y, side, side],
+                "area": side * side,
+                "iscrowd": crowd[0] if crowd else 0,
+            }
         )
     images = [{"id": i, "file_name": f"{i}.jpg", "width": 100, "height": 100} for i in (1, 2)]
     categories = [{"id": CAT, "name": "cat"}, {"id": DOG, "name": "dog"}]
@@ -30,8 +36,11 @@ TRUTH = coco((1, CAT, 0, 0, 20), (1, DOG, 50, 50, 30), (2, CAT, 10, 10, 40))
 
 
 def test_perfect_detections():
-    perfect = [found(1, CAT, 0, 0, 20, 0.9), found(1, DOG, 50, 50, 30, 0.8),
-               found(2, CAT, 10, 10, 40, 0.7)]
+    perfect = [
+        found(1, CAT, 0, 0, 20, 0.9),
+        found(1, DOG, 50, 50, 30, 0.8),
+        found(2, CAT, 10, 10, 40, 0.7),
+    ]
     measured = measure_detections(TRUTH, perfect)
     assert [c["name"] for c in measured["curves"]] == ["cat", "dog"]
     assert all(c["auc"] == pytest.approx(1) for c in measured["curves"])
@@ -76,7 +85,19 @@ def test_images_to_show_are_worst_best_and_most_different():
     def image(f1, boxes=1):
         return {"f1": f1, "truth": [{}] * boxes}
 
-    a = {1: image(0.1), 2: image(0.9), 3: image(0.5), 4: image(0.9, boxes=7), 5: image(0.0, boxes=0)}
-    b = {1: image(0.1), 2: image(0.9), 3: image(0.7), 4: image(0.9, boxes=7), 5: image(0.0, boxes=0)}
+    a = {
+        1: image(0.1),
+        2: image(0.9),
+        3: image(0.5),
+        4: image(0.9, boxes=7),
+        5: image(0.0, boxes=0),
+    }
+    b = {
+        1: image(0.1),
+        2: image(0.9),
+        3: image(0.7),
+        4: image(0.9, boxes=7),
+        5: image(0.0, boxes=0),
+    }
     assert choose_images([a, b], 1) == {"worst": [1], "best": [4], "different": [3]}
     assert choose_images([a], 1)["different"] == []

@@ -4,23 +4,43 @@ import json
 
 import pytest
 
-from libra_umop.analysis import findings as f
+from libra_umop.analysis import find_imbalance, findings
+from libra_umop.analysis.finding import percent
 from libra_umop.analysis.run import load_runs
 
-SETTINGS = {"sampler": None, "backbone": "build_resnet_fpn_backbone", "bfp": False,
-            "box_losses": {}, "focus": {"progressive": False}}
+SETTINGS = {
+    "sampler": None,
+    "backbone": "build_resnet_fpn_backbone",
+    "bfp": False,
+    "box_losses": {},
+    "focus": {"progressive": False},
+}
 
 
 def measured(**parts):
-    base = {"name": "run", "detector": "RetinaNet", "settings": SETTINGS, "sample": None,
-            "feature": None, "objective": {}, "level": {}, "data": None}
+    base = {
+        "name": "run",
+        "detector": "RetinaNet",
+        "settings": SETTINGS,
+        "sample": None,
+        "feature": None,
+        "objective": {},
+        "level": {},
+        "data": None,
+    }
     return {**base, **parts}
 
 
 def level(rates, clipped=0.9):
     names = [f"p{i}" for i in range(3, 3 + len(rates))]
-    return {"dense": {"levels": names, "rate": rates, "clipped_all": clipped,
-                      "focus": {"gamma": 2.0, "delta": 0.5}}}
+    return {
+        "dense": {
+            "levels": names,
+            "rate": rates,
+            "clipped_all": clipped,
+            "focus": {"gamma": 2.0, "delta": 0.5},
+        }
+    }
 
 
 def sample(random, picked, hard):
@@ -29,7 +49,7 @@ def sample(random, picked, hard):
 
 
 def test_starved_level_points_to_umop():
-    (found,) = f.find_level(measured(level=level([0.014, 0.01, 0.005, 0.001, 0.0002])))
+    (found,) = find_imbalance.find_level(measured(level=level([0.014, 0.01, 0.005, 0.001, 0.0002])))
     assert "Level P7 has 0.02 % positives among its anchors against 1.4 % at P3" in found.text
     assert "90 % of the measurements" in found.text
     assert found.size == "large"
@@ -37,30 +57,32 @@ def test_starved_level_points_to_umop():
 
 
 def test_even_levels_need_no_switch():
-    (found,) = f.find_level(measured(level=level([0.01, 0.012])))
+    (found,) = find_imbalance.find_level(measured(level=level([0.01, 0.012])))
     assert found.size == "small" and not found.switch and "UMOP" not in found.text
 
 
 def test_a_run_with_umop_is_not_told_to_use_it():
     settings = {**SETTINGS, "focus": {"progressive": True}}
-    (found,) = f.find_level(measured(level=level([0.01, 0.0001]), settings=settings))
+    (found,) = find_imbalance.find_level(measured(level=level([0.01, 0.0001]), settings=settings))
     assert not found.switch and "UMOP gives each level" in found.text
 
 
 def test_the_switch_keeps_the_family_of_the_detector():
-    (found,) = f.find_level(measured(level=level([0.01, 0.0001]), detector="ATSS"))
+    (found,) = find_imbalance.find_level(measured(level=level([0.01, 0.0001]), detector="ATSS"))
     assert found.switch == [["MODEL.META_ARCHITECTURE", "UMOPATSS"]]
 
 
 def test_the_rpn_is_not_sent_to_umop():
     entry = {"rpn": level([0.01, 0.0001])["dense"]}
-    (found,) = f.find_level(measured(level=entry))
+    (found,) = find_imbalance.find_level(measured(level=entry))
     assert not found.switch and "no such switch" in found.text
 
 
 def test_hard_negatives_that_random_sampling_misses_point_to_balanced_sampling():
     settings = {**SETTINGS, "sampler": "random"}
-    (found,) = f.find_sample(measured(sample=sample(0.28, 0.28, 0.62), settings=settings))
+    (found,) = find_imbalance.find_sample(
+        measured(sample=sample(0.28, 0.28, 0.62), settings=settings)
+    )
     assert found.text.startswith("62 % of the hardest negatives overlap")
     assert "28 % of random picks" in found.text and found.size == "large"
     assert ["MODEL.ROI_HEADS.NEGATIVE_SAMPLER", "iou_balanced"] in found.switch
@@ -68,52 +90,68 @@ def test_hard_negatives_that_random_sampling_misses_point_to_balanced_sampling()
 
 def test_random_sampling_that_is_good_enough_is_left_alone():
     settings = {**SETTINGS, "sampler": "random"}
-    (found,) = f.find_sample(measured(sample=sample(0.55, 0.55, 0.6), settings=settings))
+    (found,) = find_imbalance.find_sample(
+        measured(sample=sample(0.55, 0.55, 0.6), settings=settings)
+    )
     assert found.size == "small" and not found.switch
 
 
 def test_balanced_sampling_is_said_to_pick_what_it_picked():
     settings = {**SETTINGS, "sampler": "iou_balanced"}
-    (found,) = f.find_sample(measured(sample=sample(0.28, 0.66, 0.62), settings=settings))
+    (found,) = find_imbalance.find_sample(
+        measured(sample=sample(0.28, 0.66, 0.62), settings=settings)
+    )
     assert "picks 66 %" in found.text and not found.switch and found.size == "small"
 
 
 def objective(kind, inliers, gradient, beta=1.0):
     loss = {"type": kind, "beta": beta, "alpha": 0.5, "gamma": 1.5}
-    return {"roi_heads": {"loss": loss, "threshold": beta or 1.0, "inliers": inliers,
-                          "gradient_inliers": gradient, "balanced_l1": 0.5}}
+    return {
+        "roi_heads": {
+            "loss": loss,
+            "threshold": beta or 1.0,
+            "inliers": inliers,
+            "gradient_inliers": gradient,
+            "balanced_l1": 0.5,
+        }
+    }
 
 
 def test_outliers_that_dominate_smooth_l1_point_to_balanced_l1():
-    (found,) = f.find_objective(measured(objective=objective("smooth_l1", 0.8, 0.3)))
+    (found,) = find_imbalance.find_objective(measured(objective=objective("smooth_l1", 0.8, 0.3)))
     assert "give 30 % of the box gradient under smooth L1 (beta 1)" in found.text
     assert "would give them 50 %" in found.text and found.size == "large"
     assert found.switch == [["MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", "balanced_l1"]]
 
 
-@pytest.mark.parametrize("kind, beta, title", [
-    ("smooth_l1", 0.0, "L1"), ("giou", 0.0, "GIoU"), ("balanced_l1", 1.0, "balanced L1"),
-])
+@pytest.mark.parametrize(
+    "kind, beta, title",
+    [
+        ("smooth_l1", 0.0, "L1"),
+        ("giou", 0.0, "GIoU"),
+        ("balanced_l1", 1.0, "balanced L1"),
+    ],
+)
 def test_other_box_losses_are_described_without_a_switch(kind, beta, title):
-    (found,) = f.find_objective(measured(objective=objective(kind, 0.9, 0.5, beta)))
+    (found,) = find_imbalance.find_objective(measured(objective=objective(kind, 0.9, 0.5, beta)))
     assert f"under {title}" in found.text and not found.switch
 
 
 def test_loud_level_points_to_bfp_with_the_backbone_of_the_run():
     feature = {"levels": ["p2", "p3"], "share": [0.9, 0.1], "ratio": 9.0, "gain": None}
-    (found,) = f.find_feature(measured(feature=feature))
+    (found,) = find_imbalance.find_feature(measured(feature=feature))
     assert "P2 makes 90 % and P3 10 %; equal parts would be 50 %" in found.text
     assert ["MODEL.BFP.PYRAMID", "build_resnet_fpn_backbone"] in found.switch
 
 
 def test_bfp_is_said_to_add_what_it_added():
     feature = {"levels": ["p2", "p3"], "share": [0.6, 0.4], "ratio": 1.5, "gain": [0.1, 0.4]}
-    (found,) = f.find_feature(measured(feature=feature))
+    (found,) = find_imbalance.find_feature(measured(feature=feature))
     assert "adds 10 % to 40 %" in found.text and "most to P3" in found.text and not found.switch
 
 
 def test_nothing_measured_nothing_said():
-    assert f.find_all([], [measured()]) == []
+    assert findings.find_all([], [measured()]) == []
 
 
 def test_comparison_gives_differences_and_says_that_it_is_one_run_each(tmp_path):
@@ -121,17 +159,27 @@ def test_comparison_gives_differences_and_says_that_it_is_one_run_each(tmp_path)
         (tmp_path / name).mkdir()
         line = {"iteration": 9, "bbox/AP": ap, "bbox/APs": 10.0, "bbox/APl": float("nan")}
         (tmp_path / name / "metrics.json").write_text(json.dumps(line))
-    (found,) = f.find_comparison(load_runs([tmp_path / "plain", tmp_path / "libra"]))
+    (found,) = findings.find_comparison(load_runs([tmp_path / "plain", tmp_path / "libra"]))
     assert found.text.startswith("libra has 31.5 AP, plain 30.0: +1.5 (APs +0.0). One run each")
 
 
 def test_the_caveat_says_that_a_lever_may_not_help():
-    assert "may not help" in f.CAVEAT and "37.0 to 36.4" in f.CAVEAT
+    assert "may not help" in findings.CAVEAT and "37.0 to 36.4" in findings.CAVEAT
 
 
-@pytest.mark.parametrize("value, text", [
-    (0.624, "62 %"), (0.014, "1.4 %"), (0.0002, "0.02 %"), (0.0, "0 %"), (1.0, "100 %"),
-    (0.00096, "0.1 %"), (0.00094, "0.094 %"), (None, "?"), (float("nan"), "?"),
-])
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (0.624, "62 %"),
+        (0.014, "1.4 %"),
+        (0.0002, "0.02 %"),
+        (0.0, "0 %"),
+        (1.0, "100 %"),
+        (0.00096, "0.1 %"),
+        (0.00094, "0.094 %"),
+        (None, "?"),
+        (float("nan"), "?"),
+    ],
+)
 def test_percent_is_as_people_write_it(value, text):
-    assert f.percent(value) == text
+    assert percent(value) == text

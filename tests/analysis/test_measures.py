@@ -51,8 +51,16 @@ def test_nothing_measured_is_none():
 
 def test_feature_is_the_mean_over_steps():
     def step(share):
-        return {"feature": {"levels": ["p3", "p4"], "before": [2.0, 1.0], "share": share,
-                            "cosine": [1.0, 1.0], "after": None, "gain": None}}
+        return {
+            "feature": {
+                "levels": ["p3", "p4"],
+                "before": [2.0, 1.0],
+                "share": share,
+                "cosine": [1.0, 1.0],
+                "after": None,
+                "gain": None,
+            }
+        }
 
     measured = measure_feature([step([0.9, 0.1]), step([0.7, 0.3])])
     assert measured["share"] == pytest.approx([0.8, 0.2])
@@ -70,11 +78,17 @@ def test_balanced_l1_gradient_reaches_gamma_at_the_transition():
     assert objective.gradient(x, BALANCED_L1) == pytest.approx([0, 1.5, 1.5, 1.5], abs=1e-4)
 
 
-@pytest.mark.parametrize("loss, closed_form", [
-    (SMOOTH_L1, lambda x: 0.5 * x**2),
-    (BALANCED_L1, lambda x: 0.5 / np.expm1(3) * (np.expm1(3) * x + 1)
-     * np.log(np.expm1(3) * x + 1) - 0.5 * x),
-])
+@pytest.mark.parametrize(
+    "loss, closed_form",
+    [
+        (SMOOTH_L1, lambda x: 0.5 * x**2),
+        (
+            BALANCED_L1,
+            lambda x: 0.5 / np.expm1(3) * (np.expm1(3) * x + 1) * np.log(np.expm1(3) * x + 1)
+            - 0.5 * x,
+        ),
+    ],
+)
 def test_loss_curve_is_the_closed_form_below_the_transition(loss, closed_form):
     x = np.linspace(0, 1, 2001)
     assert objective.value(x, loss) == pytest.approx(closed_form(x), abs=1e-5)
@@ -88,7 +102,9 @@ def test_unknown_loss_is_refused():
 def test_inliers_give_a_third_of_smooth_l1_on_uniform_errors():
     count = np.array([10.0] * NUM_ERROR_BINS + [0.0])  # uniform over [0, 2]
     share = objective.predicted_share(count, SMOOTH_L1, 1.0)
-    assert share == pytest.approx(0.5 / 1.5, abs=1e-3)  # integral of x over [0, 1], of 1 over [1, 2]
+    assert share == pytest.approx(
+        0.5 / 1.5, abs=1e-3
+    )  # integral of x over [0, 1], of 1 over [1, 2]
 
 
 def test_share_below_is_linear_inside_a_bin():
@@ -157,8 +173,10 @@ def test_gamma_is_free_where_the_methods_notes_say():
 
 
 def coco(boxes, size=(640, 480)):
-    images = [{"id": 1, "file_name": "a.jpg", "width": size[0], "height": size[1]},
-              {"id": 2, "file_name": "b.jpg", "width": size[0], "height": size[1]}]
+    images = [
+        {"id": 1, "file_name": "a.jpg", "width": size[0], "height": size[1]},
+        {"id": 2, "file_name": "b.jpg", "width": size[0], "height": size[1]},
+    ]
     annotations = [
         {"id": i, "image_id": 1, "category_id": c, "bbox": [0, 0, w, h], "iscrowd": crowd}
         for i, (c, w, h, crowd) in enumerate(boxes, start=1)
@@ -169,8 +187,9 @@ def coco(boxes, size=(640, 480)):
 
 def test_data_counts_areas_classes_and_levels():
     boxes = [(7, 16, 16, 0), (7, 64, 64, 0), (9, 200, 200, 0), (9, 10, 10, 1)]
-    data = measure_data(coco(boxes), levels=["p3", "p4"], anchor_sizes=[32.0, 128.0],
-                        min_size=[240], max_size=1333)
+    data = measure_data(
+        coco(boxes), levels=["p3", "p4"], anchor_sizes=[32.0, 128.0], min_size=[240], max_size=1333
+    )
     assert (data["images"], data["boxes"], data["images_without_boxes"]) == (2, 3, 1)
     assert data["areas"] == {"small": 1, "medium": 1, "large": 1}
     assert data["classes"] == [{"name": "cat", "count": 2}, {"name": "dog", "count": 1}]

@@ -49,11 +49,14 @@ def test_no_meta_is_empty(tmp_path):
     assert records.read_meta(tmp_path) == {} and records.read_steps(tmp_path) == []
 
 
-@pytest.mark.parametrize("text, says", [
-    ("{", "is not JSON"),
-    ("[]", "has no format number"),
-    (json.dumps({"format": records.FORMAT + 1}), "newer than"),
-])
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("{", "is not JSON"),
+        ("[]", "has no format number"),
+        (json.dumps({"format": records.FORMAT + 1}), "newer than"),
+    ],
+)
 def test_wrong_meta_is_named(tmp_path, text, says):
     (tmp_path / records.FOLDER).mkdir()
     (tmp_path / records.FOLDER / records.META_FILE).write_text(text)
@@ -68,15 +71,24 @@ def write_metrics(folder, *lines):
 
 
 def test_metrics_of_one_iteration_are_merged_and_broken_lines_passed_over(tmp_path):
-    path = write_metrics(tmp_path, {"iteration": 9, "total_loss": 1.0},
-                         {"iteration": 9, "bbox/AP": 30.0}) / "metrics.json"
+    path = (
+        write_metrics(
+            tmp_path, {"iteration": 9, "total_loss": 1.0}, {"iteration": 9, "bbox/AP": 30.0}
+        )
+        / "metrics.json"
+    )
     path.write_text(path.read_text() + '\n{"iteration": 19, "tot')
     assert read_metrics(path) == [{"iteration": 9, "total_loss": 1.0, "bbox/AP": 30.0}]
 
 
 def test_final_metrics_are_those_of_the_last_evaluation(tmp_path):
-    run = load_run(write_metrics(tmp_path, {"iteration": 9, "bbox/AP": 30.0, "bbox/AP-cat": 1.0},
-                                 {"iteration": 19, "bbox/AP": 35.0, "segm/AP": 1.0}))
+    run = load_run(
+        write_metrics(
+            tmp_path,
+            {"iteration": 9, "bbox/AP": 30.0, "bbox/AP-cat": 1.0},
+            {"iteration": 19, "bbox/AP": 35.0, "segm/AP": 1.0},
+        )
+    )
     assert run.final_metrics() == {"AP": 35.0, "AP-cat": 1.0}
 
 

@@ -62,18 +62,25 @@ def train(cfg, *, steps=1, data=None, extra_hooks=(), model=None):
     return model, records.read_steps(cfg.OUTPUT_DIR)
 
 
-@pytest.mark.parametrize("config, opts, sections, heads", [
-    (PLAIN, (), TWO_STAGE, {"roi_heads", "rpn"}),
-    (LIBRA, (), TWO_STAGE, {"roi_heads", "rpn"}),
-    ("configs/ablations/ohem_R_50_FPN_1x.yaml", (), TWO_STAGE, {"roi_heads", "rpn"}),
-    (f"{CONFIGS}/libra_cascade_rcnn_R_50_FPN_1x.yaml", (), TWO_STAGE,
-     {"roi_heads_stage0", "roi_heads_stage1", "roi_heads_stage2", "rpn"}),
-    (RETINANET, (), DENSE, {"dense"}),
-    (f"{CONFIGS}/libra_retinanet_R_50_FPN_1x.yaml", (), DENSE, {"dense"}),
-    (f"{CONFIGS}/umop_retinanet_R_50_FPN_1x.yaml", (), DENSE, {"dense"}),
-    (f"{CONFIGS}/umop_atss_R_50_FPN_1x.yaml", (), DENSE, {"dense"}),
-    (f"{CONFIGS}/umop_fcos_R_50_FPN_1x.yaml", (), DENSE, {"dense"}),
-])
+@pytest.mark.parametrize(
+    "config, opts, sections, heads",
+    [
+        (PLAIN, (), TWO_STAGE, {"roi_heads", "rpn"}),
+        (LIBRA, (), TWO_STAGE, {"roi_heads", "rpn"}),
+        ("configs/ablations/ohem_R_50_FPN_1x.yaml", (), TWO_STAGE, {"roi_heads", "rpn"}),
+        (
+            f"{CONFIGS}/libra_cascade_rcnn_R_50_FPN_1x.yaml",
+            (),
+            TWO_STAGE,
+            {"roi_heads_stage0", "roi_heads_stage1", "roi_heads_stage2", "rpn"},
+        ),
+        (RETINANET, (), DENSE, {"dense"}),
+        (f"{CONFIGS}/libra_retinanet_R_50_FPN_1x.yaml", (), DENSE, {"dense"}),
+        (f"{CONFIGS}/umop_retinanet_R_50_FPN_1x.yaml", (), DENSE, {"dense"}),
+        (f"{CONFIGS}/umop_atss_R_50_FPN_1x.yaml", (), DENSE, {"dense"}),
+        (f"{CONFIGS}/umop_fcos_R_50_FPN_1x.yaml", (), DENSE, {"dense"}),
+    ],
+)
 def test_every_detector_is_measured(repo, tmp_path, config, opts, sections, heads):
     model, steps = train(tiny_cfg(repo, config, tmp_path, *opts))
     assert set(steps[0]) == sections
@@ -90,8 +97,12 @@ def test_every_detector_is_measured(repo, tmp_path, config, opts, sections, head
         assert sum(steps[0]["sample"]["random"]) == pytest.approx(
             sum(steps[0]["sample"]["picked"]), rel=1e-4
         )
-    is_wrapped = [name for m in model.modules() for name in ("losses", "label_and_sample_proposals")
-                  if name in vars(m)]
+    is_wrapped = [
+        name
+        for m in model.modules()
+        for name in ("losses", "label_and_sample_proposals")
+        if name in vars(m)
+    ]
     assert not is_wrapped and not any(m._forward_hooks for m in model.modules())
 
 
@@ -120,8 +131,9 @@ def test_measuring_changes_neither_losses_gradients_statistics_nor_random_state(
     (losses, gradients, buffers, state), (losses2, gradients2, buffers2, state2) = seen
     assert torch.equal(state, state2)
     assert losses.keys() == losses2.keys()
-    for a, b in zip([*losses.values(), *gradients, *buffers],
-                    [*losses2.values(), *gradients2, *buffers2]):
+    for a, b in zip(
+        [*losses.values(), *gradients, *buffers], [*losses2.values(), *gradients2, *buffers2]
+    ):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
@@ -219,9 +231,13 @@ def test_a_model_that_cannot_be_measured_trains_all_the_same(repo, tmp_path, cap
     assert "sample" not in step and "rpn" in step["level"]
 
 
-@pytest.mark.parametrize("key, value, says", [
-    ("period", 0, "ANALYSIS.PERIOD is 0"), ("hard_fraction", 1.5, "ANALYSIS.HARD_FRACTION is 1.5"),
-])
+@pytest.mark.parametrize(
+    "key, value, says",
+    [
+        ("period", 0, "ANALYSIS.PERIOD is 0"),
+        ("hard_fraction", 1.5, "ANALYSIS.HARD_FRACTION is 1.5"),
+    ],
+)
 def test_wrong_keys_are_refused(tmp_path, key, value, says):
     with pytest.raises(ValueError, match=says):
         ImbalanceCollector(output_dir=str(tmp_path), meta={}, **{key: value})

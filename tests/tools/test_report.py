@@ -14,7 +14,9 @@ pytest.importorskip("plotly", reason="plotly is not installed (extra plots)")
 pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is not installed (extra plots)")
 
 LEVELS = ["p3", "p4", "p5"]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 CHROMIUM_FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
     " --disable-background-networking --disable-component-update --disable-sync"
@@ -31,18 +33,37 @@ def measured_step(iteration, *, dense):
     names = ["p2", *LEVELS] if not dense else LEVELS
     ones = [1.0] * len(names)
     step = {
-        "iteration": iteration, "seconds": 0.002, "step_seconds": 0.2,
-        "feature": {"levels": names, "before": ones, "after": ones, "gain": ones,
-                    "share": [1 / len(names)] * len(names), "cosine": ones},
+        "iteration": iteration,
+        "seconds": 0.002,
+        "step_seconds": 0.2,
+        "feature": {
+            "levels": names,
+            "before": ones,
+            "after": ones,
+            "gain": ones,
+            "share": [1 / len(names)] * len(names),
+            "cosine": ones,
+        },
         "objective": {"dense" if dense else "roi_heads": errors},
-        "level": {"dense" if dense else "rpn": {
-            "anchors": [1000, 100, 10], "positives": [14, 1, 0], "p_sum": [1.4, 0.5, 0.0],
-            "neg_log_p_sum": [30.0, 1.0, 0.0], "gradient_positives": [0.2, 0.1, 0.0],
-            "gradient_negatives": [0.5, 0.1, 0.1]}},
+        "level": {
+            "dense" if dense else "rpn": {
+                "anchors": [1000, 100, 10],
+                "positives": [14, 1, 0],
+                "p_sum": [1.4, 0.5, 0.0],
+                "neg_log_p_sum": [30.0, 1.0, 0.0],
+                "gradient_positives": [0.2, 0.1, 0.0],
+                "gradient_negatives": [0.5, 0.1, 0.1],
+            }
+        },
     }
     if not dense:
-        step["sample"] = {"all": histogram(70, 2), "random": histogram(70, 2), "hard_among": "all",
-                          "picked": histogram(40, 3), "hard": histogram(30, 4)}
+        step["sample"] = {
+            "all": histogram(70, 2),
+            "random": histogram(70, 2),
+            "hard_among": "all",
+            "picked": histogram(40, 3),
+            "hard": histogram(30, 4),
+        }
     return step
 
 
@@ -55,8 +76,16 @@ def write_dataset(root, num_images=4):
         name = f"<{i}>.jpg" if i == 1 else f"{i}.jpg"
         Image.new("RGB", (64, 48), (90, 90, 90)).save(root / "images" / name)
         images.append({"id": i, "file_name": name, "width": 64, "height": 48})
-        annotations.append({"id": i, "image_id": i, "category_id": 1 + i % 2, "iscrowd": 0,
-                            "bbox": [4 * i, 4, 20, 20], "area": 400})
+        annotations.append(
+            {
+                "id": i,
+                "image_id": i,
+                "category_id": 1 + i % 2,
+                "iscrowd": 0,
+                "bbox": [4 * i, 4, 20, 20],
+                "area": 400,
+            }
+        )
     categories = [{"id": 1, "name": "cat & co"}, {"id": 2, "name": "dog"}]
     coco = {"images": images, "annotations": annotations, "categories": categories}
     for split in ("train", "val"):
@@ -67,28 +96,42 @@ def write_dataset(root, num_images=4):
 def write_run(folder, dataset, *, dense=False, ap=30.0, knows_data=True):
     """What a training with the collector leaves in OUTPUT_DIR."""
     (folder / "inference").mkdir(parents=True)
-    lines = [{"iteration": i, "total_loss": 2.0 / (i + 1), "loss_cls": 1.0} for i in range(0, 60, 20)]
-    lines[-1].update({"bbox/AP": ap, "bbox/AP50": ap + 20, "bbox/APs": float("nan"),
-                      "bbox/AP-dog": ap})
+    lines = [
+        {"iteration": i, "total_loss": 2.0 / (i + 1), "loss_cls": 1.0} for i in range(0, 60, 20)
+    ]
+    lines[-1].update(
+        {"bbox/AP": ap, "bbox/AP50": ap + 20, "bbox/APs": float("nan"), "bbox/AP-dog": ap}
+    )
     (folder / "metrics.json").write_text("\n".join(json.dumps(line) for line in lines))
-    entry = {"name": "x", "json_file": str(dataset / "annotations" / "val.json"),
-             "image_root": str(dataset / "images")}
+    entry = {
+        "name": "x",
+        "json_file": str(dataset / "annotations" / "val.json"),
+        "image_root": str(dataset / "images"),
+    }
     settings = records.empty_settings()
     head = "dense" if dense else "roi_heads"
     settings["box_losses"][head] = {"type": "smooth_l1", "beta": 1.0}
     settings["sampler"] = None if dense else "random"
     settings["focus"] = {"gamma": 2.0, "progressive": False} if dense else None
-    records.write_meta(folder, {
-        "detector": "RetinaNet" if dense else "GeneralizedRCNN", "class_names": ["cat & co", "dog"],
-        "levels": {"dense" if dense else "rpn": LEVELS}, "settings": settings,
-        "anchor_sizes": {"dense" if dense else "rpn": [32.0, 64.0, 128.0]},
-        "datasets": {"train": [entry], "test": [entry]} if knows_data else {},
-        "min_size": [48], "max_size": 100,
-    })
+    records.write_meta(
+        folder,
+        {
+            "detector": "RetinaNet" if dense else "GeneralizedRCNN",
+            "class_names": ["cat & co", "dog"],
+            "levels": {"dense" if dense else "rpn": LEVELS},
+            "settings": settings,
+            "anchor_sizes": {"dense" if dense else "rpn": [32.0, 64.0, 128.0]},
+            "datasets": {"train": [entry], "test": [entry]} if knows_data else {},
+            "min_size": [48],
+            "max_size": 100,
+        },
+    )
     for i in range(0, 60, 20):
         records.append_step(folder, measured_step(i, dense=dense))
-    found = [{"image_id": i, "category_id": 1 + i % 2, "bbox": [4 * i, 4, 20, 20], "score": 0.9}
-             for i in (1, 2, 3)]
+    found = [
+        {"image_id": i, "category_id": 1 + i % 2, "bbox": [4 * i, 4, 20, 20], "score": 0.9}
+        for i in (1, 2, 3)
+    ]
     found.append({"image_id": 4, "category_id": 2, "bbox": [0, 0, 9, 9], "score": 0.8})
     (folder / "inference" / "coco_instances_results.json").write_text(json.dumps(found))
     return folder
@@ -102,8 +145,10 @@ def reported(repo, tool, tmp_path_factory):
 
     root = tmp_path_factory.mktemp("report")
     dataset = write_dataset(root / "data")
-    runs = [write_run(root / "plain <1>", dataset),
-            write_run(root / "retina", dataset, dense=True, ap=32.5, knows_data=False)]
+    runs = [
+        write_run(root / "plain <1>", dataset),
+        write_run(root / "retina", dataset, dense=True, ap=32.5, knows_data=False),
+    ]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         code = tool("report").main([*map(str, runs), "--output", str(root / "r.html")])
@@ -126,7 +171,12 @@ def test_json_has_findings_and_numbers_and_no_nan(reported):
 
     content = json.loads((reported[0] / "r.json").read_text(), parse_constant=refuse)
     assert {f["imbalance"] for f in content["findings"]} >= {
-        "sample", "objective", "level", "data", "comparison"}
+        "sample",
+        "objective",
+        "level",
+        "data",
+        "comparison",
+    }
     assert [run["name"] for run in content["runs"]] == ["plain <1>", "retina"]
     assert content["ap_table"][0] == {"name": "AP", "values": [30, 32.5], "differences": [0, 2.5]}
     assert content["runs"][0]["sample"]["hard"]["share_above"] > 0.6
@@ -135,7 +185,7 @@ def test_json_has_findings_and_numbers_and_no_nan(reported):
 def test_page_is_one_file_that_fetches_nothing(reported):
     page = (reported[0] / "r.html").read_text()
     start = page.index("<script>")
-    own = page[:start] + page[page.index("</script>", start):]  # without plotly.js itself
+    own = page[:start] + page[page.index("</script>", start) :]  # without plotly.js itself
     assert page.count("* plotly.js v") == 1
     assert not re.findall(r"""(?:src|href)=["'](?!#|data:)""", own)
     assert "http://" not in own.replace("http://www.w3.org/2000/svg", "") and "https://" not in own
@@ -154,7 +204,7 @@ def test_page_shows_every_part(reported):
 
 def test_names_of_users_are_escaped(reported):
     page = (reported[0] / "r.html").read_text()
-    body = page[page.index("<header>"):page.index('<div class="grid">')]
+    body = page[page.index("<header>") : page.index('<div class="grid">')]
     assert "plain &lt;1&gt;" in body and "plain <1>" not in body
     assert "&lt;1&gt;.jpg" in page
 
@@ -177,9 +227,13 @@ def test_a_plain_run_without_the_collector_gets_its_data_from_the_command_line(
     assert "4 boxes in 4 training images" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments, says", [
-    (["nowhere"], "nowhere is not a folder"), (["{run}", "--names", "a", "b"], "2 names for 1 runs"),
-])
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["nowhere"], "nowhere is not a folder"),
+        (["{run}", "--names", "a", "b"], "2 names for 1 runs"),
+    ],
+)
 def test_what_a_user_can_mend_is_one_line(reported, tool, capsys, arguments, says):
     arguments = [a.format(run=reported[0] / "retina") for a in arguments]
     with pytest.raises(SystemExit) as ended:
@@ -199,10 +253,30 @@ def test_collects_without_a_full_run(repo, tool, tmp_path, capsys):
 
     write_shapes(tmp_path / "shapes", num_train=4, num_val=2, size=64, seed=0)
     config = repo / "configs" / "quick" / "umop_retinanet_R_18_FPN_shapes.yaml"
-    opts = ["OUTPUT_DIR", str(tmp_path / "out"), "SOLVER.IMS_PER_BATCH", "2", "SEED", "1",
-            "INPUT.MIN_SIZE_TRAIN", "(64,)", "MODEL.FPN.OUT_CHANNELS", "64", "MODEL.DEVICE", "cpu"]
-    arguments = ["--dataset", str(tmp_path / "shapes"), "--config-file", str(config),
-                 "--iterations", "2", "--opts", *opts]
+    opts = [
+        "OUTPUT_DIR",
+        str(tmp_path / "out"),
+        "SOLVER.IMS_PER_BATCH",
+        "2",
+        "SEED",
+        "1",
+        "INPUT.MIN_SIZE_TRAIN",
+        "(64,)",
+        "MODEL.FPN.OUT_CHANNELS",
+        "64",
+        "MODEL.DEVICE",
+        "cpu",
+    ]
+    arguments = [
+        "--dataset",
+        str(tmp_path / "shapes"),
+        "--config-file",
+        str(config),
+        "--iterations",
+        "2",
+        "--opts",
+        *opts,
+    ]
     assert tool("report").main(arguments) == 0
     assert len(records.read_steps(tmp_path / "out")) == 2
     assert "[level" in capsys.readouterr().out and (tmp_path / "out" / "report.html").is_file()
@@ -213,9 +287,11 @@ def test_page_draws_every_plot_in_chromium_without_a_console_message(reported, t
     page = (reported[0] / "r.html").resolve()
     done = subprocess.run(
         [CHROMIUM, *CHROMIUM_FLAGS, f"--user-data-dir={tmp_path}", page.as_uri()],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
-    own = done.stdout[done.stdout.index("<header"):]
+    own = done.stdout[done.stdout.index("<header") :]
     num_figures = len(re.findall(r"Plotly\.newPlot\(\s*\"figure-", page.read_text()))
     assert num_figures > 20
     assert own.count("js-plotly-plot") == num_figures

@@ -20,7 +20,8 @@ def series(run: Run, name: str) -> Tuple[List[int], List[float]]:
     rows = [
         (line["iteration"], float(line[name]))
         for line in run.metrics
-        if isinstance(line.get(name), (int, float)) and math.isfinite(line[name])
+        if isinstance(line.get(name), (int, float))
+        and math.isfinite(line[name])
         and "iteration" in line
     ]
     return [r[0] for r in rows], [r[1] for r in rows]

@@ -1,7 +1,8 @@
 """Feature level: what each pyramid level gives to and gets from the integrated feature.
 
-Libra R-CNN, section 3.2: C = 1/L sum_l C_l over the levels rescaled to one size. The part of level l in
-C is <C_l, C> / (L <C, C>): the parts sum to 1, and each is 1/L when all levels say the same equally loud.
+Libra R-CNN, section 3.2: C = 1/L sum_l C_l over the levels rescaled to one size. The part of
+level l in C is <C_l, C> / (L <C, C>): the parts sum to 1, and each is 1/L when all levels say the
+same equally loud.
 """
 
 from typing import Any, Dict, List, Optional
@@ -18,9 +19,10 @@ def measure_feature(steps: List[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
         steps: see :mod:`libra_umop.analysis.records`.
 
     Returns:
-        ``levels`` and, each a list over them or None where it was not measured (``after`` and ``gain``
-        without BFP): ``before``, ``after``, ``share``, ``cosine``, ``gain``; ``ratio``, the largest
-        share over the smallest (inf if one is not positive). None if no step has a "feature" section.
+        ``levels`` and, each a list over them or None where it was not measured (``after`` and
+        ``gain`` without BFP): ``before``, ``after``, ``share``, ``cosine``, ``gain``; ``ratio``,
+        the largest share over the smallest (inf if one is not positive). None if no step has a
+        "feature" section.
     """
     sections = [s["feature"] for s in steps if s.get("feature")]
     if not sections:

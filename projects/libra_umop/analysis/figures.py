@@ -3,6 +3,9 @@
 from typing import Any, Dict, List, Optional, Sequence
 
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+Measured = List[Dict[str, Any]]  # what measure_run gave for every run
 
 # Okabe and Ito's colours, told apart with any colour vision; the n-th run has the n-th everywhere.
 RUN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -77,13 +80,15 @@ def style(figure: go.Figure, *, height: int = 320, legend: bool = True) -> go.Fi
 def to_div(figure: go.Figure, name: str) -> str:
     """``figure`` as an HTML element with id ``name``; plotly.js comes with the page."""
     return figure.to_html(
-        full_html=False, include_plotlyjs=False, div_id=name, config=PLOT_CONFIG, include_mathjax=False
+        full_html=False,
+        include_plotlyjs=False,
+        div_id=name,
+        config=PLOT_CONFIG,
+        include_mathjax=False,
     )
 
 
-def line(
-    x: Sequence[Any], y: Sequence[Any], name: str, colour: str, **more: Any
-) -> go.Scatter:
+def line(x: Sequence[Any], y: Sequence[Any], name: str, colour: str, **more: Any) -> go.Scatter:
     """A line; ``more`` goes to plotly, ``dash``, ``width`` and ``shape`` to its line."""
     look: Dict[str, Any] = {"color": colour, "width": more.pop("width", 2)}
     for key in ("dash", "shape"):
@@ -105,3 +110,30 @@ def log_floor(values: List[List[float]]) -> Optional[float]:
     """Where zeros are drawn on a logarithmic axis: below the smallest that is not zero."""
     positive = [v for row in values for v in row if v > 0]
     return min(positive) / 3 if positive else None
+
+
+def panels(titles: List[str], **kwargs: Any) -> go.Figure:
+    """Panels side by side, one per run, with a title only if there are several."""
+    shown = titles if len(titles) > 1 else None
+    space = 0.09 if len(titles) < 3 else 0.06
+    return make_subplots(1, len(titles), subplot_titles=shown, horizontal_spacing=space, **kwargs)
+
+
+def lift_legend(figure: go.Figure, has_titles: bool) -> go.Figure:
+    """Make room between the legend and the titles of panels."""
+    if has_titles:
+        figure.update_layout(margin_t=58, legend_y=1.08)
+    return figure
+
+
+def paper_line(figure: go.Figure, y: float, text: str) -> None:
+    """A dashed line at a published number."""
+    figure.add_hline(
+        y=y,
+        line={"dash": "dot", "color": GREY, "width": 1.5},
+        annotation_text=text,
+        annotation_position="right",
+        annotation_font={"size": 11, "color": DARK},
+    )
+    widest = max(len(part) for part in text.split("<br>"))
+    figure.update_layout(margin_r=max(figure.layout.margin.r or 0, 16 + 6 * widest))

@@ -1,79 +1,17 @@
-"""The figures of the data and of runs side by side."""
+"""The figures of runs side by side."""
 
-from typing import Any, Dict, List, Optional
+from typing import List, Optional
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from .compare import ap_series, ap_table, loss_names, series, smooth
-from .data import LARGE, SMALL
-from .figures import DARK, GREY, faint, level_colour, line, run_colour, style, thin
-from .figures_imbalance import lift_legend, panels
+from .figures import Measured, faint, lift_legend, line, panels, run_colour, style, thin
 from .run import Run
 
-Measured = List[Dict[str, Any]]
 MAX_PANELS = 6
 MAX_CLASSES = 15
-
-
-def box_sides(data: Dict[str, Any]) -> go.Figure:
-    """How large the boxes are, with COCO's limits."""
-    sides = np.maximum(np.asarray(data["sides"]), 1.0)
-    edges = np.arange(0, np.ceil(np.log2(sides.max(initial=2.0))) + 0.25, 0.25)
-    count, _ = np.histogram(np.log2(sides), edges)
-    figure = go.Figure(
-        go.Bar(
-            x=((edges[:-1] + edges[1:]) / 2).tolist(), y=count.tolist(), marker_color=GREY,
-            customdata=[f"{2**a:.0f} to {2**b:.0f} px" for a, b in zip(edges, edges[1:])],
-            hovertemplate="%{customdata}: %{y} boxes<extra></extra>",
-        )
-    )
-    style(figure, height=280, legend=False)
-    figure.update_layout(bargap=0.04)
-    for limit in (SMALL, LARGE):
-        figure.add_vline(np.log2(limit), line={"dash": "dot", "color": DARK, "width": 1},
-                         annotation_text=f"{limit:.0f} px", annotation_font_size=11)
-    ticks = list(range(int(edges[-1]) + 1))
-    figure.update_xaxes(title_text="side of a box, px (square root of its area)", tickvals=ticks,
-                        ticktext=[str(2**t) for t in ticks])
-    figure.update_yaxes(title_text="boxes")
-    return figure
-
-
-def box_classes(data: Dict[str, Any]) -> go.Figure:
-    """Boxes per class, the most frequent first; the rest together."""
-    classes = data["classes"]
-    shown = [(c["name"], c["count"]) for c in classes[:MAX_CLASSES]]
-    if len(classes) > MAX_CLASSES:
-        rest = classes[MAX_CLASSES:]
-        shown.append((f"{len(rest)} others", sum(c["count"] for c in rest)))
-    return _horizontal_bars([name for name, _ in shown], [count for _, count in shown], [GREY])
-
-
-def box_levels(data: Dict[str, Any]) -> go.Figure:
-    """Boxes by the pyramid level whose anchors are nearest in size."""
-    levels = data["levels"]
-    names = [f"{entry['name'].upper()} ({entry['size']:.0f} px)" for entry in levels]
-    colours = [level_colour(i, len(levels)) for i in range(len(levels))]
-    return _horizontal_bars(names, [entry["count"] for entry in levels], colours)
-
-
-def _horizontal_bars(names: List[str], counts: List[int], colours: List[str]) -> go.Figure:
-    """Bars with their numbers, the first on top."""
-    total = max(sum(counts), 1)
-    figure = go.Figure(
-        go.Bar(
-            x=counts, y=names, orientation="h", cliponaxis=False, textposition="outside",
-            marker_color=colours if len(colours) == len(names) else colours[0],
-            text=[f"{c} ({100 * c / total:.1f} %)" for c in counts],
-            hovertemplate="%{y}: %{x} boxes<extra></extra>",
-        )
-    )
-    style(figure, height=max(280, 70 + 22 * len(names)), legend=False)
-    figure.update_xaxes(title_text="boxes", range=[0, max([*counts, 1]) * 1.3])
-    figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
-    return figure
 
 
 def losses(runs: List[Run]) -> Optional[go.Figure]:
@@ -83,8 +21,9 @@ def losses(runs: List[Run]) -> Optional[go.Figure]:
         return None
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
-    figure = make_subplots(rows, columns, subplot_titles=names, vertical_spacing=0.17,
-                           horizontal_spacing=0.07)
+    figure = make_subplots(
+        rows, columns, subplot_titles=names, vertical_spacing=0.17, horizontal_spacing=0.07
+    )
     for k, name in enumerate(names):
         for i, run in enumerate(runs):
             x, y = series(run, name)
@@ -127,9 +66,15 @@ def ap_by_size(runs: List[Run]) -> Optional[go.Figure]:
     for i, run in enumerate(runs):
         y = [r["values"][i] for r in rows]
         figure.add_bar(
-            x=[labels.get(r["name"], r["name"]) for r in rows], y=y, name=run.name,
-            marker_color=run_colour(i), text=[f"{v:.1f}" if v is not None else "" for v in y],
-            textposition="outside", cliponaxis=False, textfont_size=11, hovertemplate="%{x}: %{y:.2f}",
+            x=[labels.get(r["name"], r["name"]) for r in rows],
+            y=y,
+            name=run.name,
+            marker_color=run_colour(i),
+            text=[f"{v:.1f}" if v is not None else "" for v in y],
+            textposition="outside",
+            cliponaxis=False,
+            textfont_size=11,
+            hovertemplate="%{x}: %{y:.2f}",
         )
     style(figure)
     figure.update_yaxes(title_text="percent", rangemode="tozero")
@@ -144,16 +89,23 @@ def precision_recall(measured: Measured) -> Optional[go.Figure]:
     names = _largest_classes([m for _, m in shown], MAX_PANELS)
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
-    figure = make_subplots(rows, columns, subplot_titles=names, vertical_spacing=0.2,
-                           horizontal_spacing=0.07)
+    figure = make_subplots(
+        rows, columns, subplot_titles=names, vertical_spacing=0.2, horizontal_spacing=0.07
+    )
     labelled = set()
     for k, name in enumerate(names):
         for i, m in shown:
             curve = next((c for c in m["detections"]["curves"] if c["name"] == name), None)
             if curve is None:
                 continue
-            trace = line(thin(curve["recall"], 120), thin(curve["precision"], 120), m["name"],
-                         run_colour(i), legendgroup=m["name"], showlegend=i not in labelled)
+            trace = line(
+                thin(curve["recall"], 120),
+                thin(curve["precision"], 120),
+                m["name"],
+                run_colour(i),
+                legendgroup=m["name"],
+                showlegend=i not in labelled,
+            )
             trace.hovertemplate = "recall %{x:.2f}: precision %{y:.2f}"
             labelled.add(i)
             figure.add_trace(trace, k // columns + 1, k % columns + 1)
@@ -189,11 +141,19 @@ def confusions(measured: Measured) -> Optional[go.Figure]:
         part = whole[np.ix_(index, index)]
         share = 100 * part / np.maximum(whole[index].sum(axis=1, keepdims=True), 1)
         heat = go.Heatmap(
-            z=share.round(2).tolist(), text=part.astype(int).tolist(), texttemplate="%{text}",
-            x=[labels[k] for k in keep] + ["missed"], y=[labels[k] for k in keep] + ["nothing there"],
-            colorscale=[[0, "#F7F9FB"], [0.5, "#7FB2D6"], [1, "#08519C"]], zmin=0, zmax=100,
-            showscale=False, xgap=2, ygap=2,
-            hovertemplate="true: %{y}<br>found as: %{x}<br>%{text} boxes, %{z:.0f} %<extra></extra>",
+            z=share.round(2).tolist(),
+            text=part.astype(int).tolist(),
+            texttemplate="%{text}",
+            x=[labels[k] for k in keep] + ["missed"],
+            y=[labels[k] for k in keep] + ["nothing there"],
+            colorscale=[[0, "#F7F9FB"], [0.5, "#7FB2D6"], [1, "#08519C"]],
+            zmin=0,
+            zmax=100,
+            showscale=False,
+            xgap=2,
+            ygap=2,
+            hovertemplate="true: %{y}<br>found as: %{x}<br>%{text} boxes, %{z:.0f} %"
+            "<extra></extra>",
         )
         figure.add_trace(heat, 1, column)
     style(figure, height=max(300, 150 + 26 * len(keep)), legend=False)

@@ -1,7 +1,8 @@
 """Level imbalance: positives per pyramid level, and the focus UMOP gives each level.
 
-UMOP (arXiv 2109.07217): gamma_l = clamp(-ln(mean p of the level's positives), gamma - delta, gamma + delta),
-alpha_l = w / gamma_l. At gamma 2, delta .5, gamma_l moves only while the mean p is in [.082, .223].
+UMOP (arXiv 2109.07217): gamma_l = clamp(-ln(mean p of the level's positives), gamma - delta,
+gamma + delta), alpha_l = w / gamma_l. At gamma 2, delta .5, gamma_l moves only while the mean p
+is in [.082, .223].
 """
 
 from typing import Any, Dict, List, Optional, Tuple
@@ -17,7 +18,10 @@ def free_range(gamma: float, delta: float) -> Tuple[float, float]:
 
 
 def measure_level(
-    steps: List[Dict[str, Any]], head: str, levels: List[str], focus: Optional[Dict[str, Any]] = None
+    steps: List[Dict[str, Any]],
+    head: str,
+    levels: List[str],
+    focus: Optional[Dict[str, Any]] = None,
 ) -> Optional[Dict[str, Any]]:
     """Positives, probabilities and focus of each level.
 
@@ -80,7 +84,9 @@ def level_gammas(
     count, p, log_p = table["positives"], table["p_sum"], table["neg_log_p_sum"]
     has = count > 0
     if not focus["level_wise"]:
-        count, p, log_p = (np.repeat(x.sum(1, keepdims=True), x.shape[1], 1) for x in (count, p, log_p))
+        count, p, log_p = (
+            np.repeat(x.sum(1, keepdims=True), x.shape[1], 1) for x in (count, p, log_p)
+        )
     safe = np.maximum(count, 1)
     if focus["formula"] == "mean_log":
         free = log_p / safe

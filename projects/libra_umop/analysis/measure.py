@@ -21,8 +21,8 @@ def measure_run(run: Run, *, min_score: float = 0.5) -> Dict[str, Any]:
         min_score: see :func:`libra_umop.analysis.detections.measure_detections`.
 
     Returns:
-        ``name``, ``detector``, ``settings``, ``sample``, ``feature``, ``objective`` {head: ...} with
-        a ``curve`` each, ``level`` {head: ...}, ``data``, ``detections``, ``AP`` (the last
+        ``name``, ``detector``, ``settings``, ``sample``, ``feature``, ``objective`` {head: ...}
+        with a ``curve`` each, ``level`` {head: ...}, ``data``, ``detections``, ``AP`` (the last
         evaluation) and ``collection``; a part that was not measured is None or empty.
     """
     settings = run.settings
@@ -30,16 +30,17 @@ def measure_run(run: Run, *, min_score: float = 0.5) -> Dict[str, Any]:
     for head, entry in objective.items():
         curve = inlier_curve(run.steps, head, entry["threshold"])
         entry["curve"] = curve.tolist() if curve is not None else None
-    level = {}
+    level: Dict[str, Dict[str, Any]] = {}
     for head in HEADS:
         names = run.meta.get("levels", {}).get(head)
         focus = settings["focus"] if head == "dense" else None
-        entry = measure_level(run.steps, head, names, focus) if names else None
-        if entry:
-            level[head] = entry
+        found = measure_level(run.steps, head, names, focus) if names else None
+        if found:
+            level[head] = found
     return {
         "name": run.name,
-        "detector": run.meta.get("detector") or run.config.get("MODEL", {}).get("META_ARCHITECTURE"),
+        "detector": run.meta.get("detector")
+        or run.config.get("MODEL", {}).get("META_ARCHITECTURE"),
         "settings": settings,
         "sample": measure_sample(run.steps),
         "feature": measure_feature(run.steps),

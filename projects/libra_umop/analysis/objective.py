@@ -1,7 +1,7 @@
-"""Objective level: how much of the box gradient inliers and outliers give (Libra R-CNN, section 3.3).
+"""Objective level: how much of the box gradient inliers and outliers give.
 
-x is a coordinate's error in the head's own units; |x| at or above the transition point is an outlier. The
-paper: under smooth L1, inliers give 30 % of the gradient.
+Libra R-CNN, section 3.3. x is a coordinate's error in the head's own units; |x| at or above the
+transition point is an outlier. The paper: under smooth L1, inliers give 30 % of the gradient.
 """
 
 from typing import Any, Dict, List, Optional
@@ -24,7 +24,8 @@ def gradient(x: np.ndarray, loss: Dict[str, Any]) -> np.ndarray:
 
     Args:
         x: errors, any shape.
-        loss: ``type`` "smooth_l1" (``beta`` 0 is L1) or "balanced_l1" (``beta``, ``alpha``, ``gamma``):
+        loss: ``type`` "smooth_l1" (``beta`` 0 is L1) or "balanced_l1" (``beta``, ``alpha``,
+        ``gamma``):
             b = exp(gamma / alpha) - 1; alpha ln(b x / beta + 1) below beta, gamma from there.
 
     Raises:
@@ -66,7 +67,8 @@ def share_below(weights: np.ndarray, threshold: float) -> float:
 
 
 def predicted_share(count: np.ndarray, loss: Dict[str, Any], threshold: float) -> float:
-    """Share of the gradient from errors below ``threshold`` if ``loss`` were used on these errors."""
+    """Share of the gradient from errors below ``threshold`` if ``loss`` were used on these
+    errors."""
     edges = np.asarray(ERROR_EDGES)
     centres = np.concatenate([(edges[1:] + edges[:-1]) / 2, [edges[-1] * 2]])
     return share_below(count * gradient(centres, loss), threshold)
@@ -119,7 +121,10 @@ def _mean_gradient(sections: List[Dict[str, Any]]) -> np.ndarray:
 def inlier_curve(steps: List[Dict[str, Any]], head: str, threshold: float) -> Optional[np.ndarray]:
     """Share of the gradient from inliers per measured iteration, (2, S): iterations and shares."""
     rows = [
-        (s["iteration"], share_below(np.asarray(s["objective"][head]["gradient"], float), threshold))
+        (
+            s["iteration"],
+            share_below(np.asarray(s["objective"][head]["gradient"], float), threshold),
+        )
         for s in steps
         if head in s.get("objective", {})
     ]

@@ -4,7 +4,8 @@ import html
 from typing import Any, Dict, List, Optional, Sequence
 
 from .figures import run_colour, to_div
-from .findings import CAVEAT, Finding, percent
+from .finding import Finding, percent
+from .findings import CAVEAT
 from .page_style import STYLE
 
 # Nothing may be fetched, wherever the page is opened; plotly.js makes pictures from data and blobs.
@@ -23,7 +24,9 @@ class Page:
         self._figures: List[str] = []
         self._count = 0
 
-    def figure(self, figure: Optional[Any], title: str, caption: str = "", wide: bool = False) -> None:
+    def figure(
+        self, figure: Optional[Any], title: str, caption: str = "", wide: bool = False
+    ) -> None:
         """Add a plotly figure to the section under way; nothing for None."""
         if figure is None:
             return
@@ -39,7 +42,7 @@ class Page:
         )
 
     def section(self, anchor: str, title: str, intro: str) -> None:
-        """Close the section under way: a title, and what was added since the last; none if empty."""
+        """Close the section under way: a title over what was added; none if that is empty."""
         if self._figures:
             self.links.append(f'<a href="#{anchor}">{html.escape(title)}</a>')
             self.parts.append(
@@ -77,13 +80,15 @@ def badge(size: str) -> str:
 def header(measured: Sequence[Dict[str, Any]]) -> str:
     """Title, and what each run is."""
     runs = "".join(
-        f'<div class="run">{dot(i)}{html.escape(m["name"])}<span>{html.escape(_describe(m))}</span></div>'
+        f'<div class="run">{dot(i)}{html.escape(m["name"])}'
+        f"<span>{html.escape(_describe(m))}</span></div>"
         for i, m in enumerate(measured)
     )
     return (
         "<h1>What is out of balance, and what to do about it</h1>"
-        '<p class="soft">Measured during training: which negatives are sampled, what each pyramid level'
-        " contributes, which errors drive the box loss, and which levels are starved of positives.</p>"
+        '<p class="soft">Measured during training: which negatives are sampled, what each pyramid'
+        " level contributes, which errors drive the box loss, and which levels are starved of"
+        " positives.</p>"
         f'<div class="runs">{runs}</div>'
     )
 
@@ -113,7 +118,8 @@ def tiles(measured: Sequence[Dict[str, Any]], findings: List[Finding]) -> str:
                 left, right, text = pair(found, m)
                 who = f" in {m['name']}" if len(measured) > 1 else ""
                 cells.append(
-                    f'<a class="tile {found.size}" href="#{kind}"><h3>{kind}{badge(found.size)}</h3>'
+                    f'<a class="tile {found.size}" href="#{kind}">'
+                    f"<h3>{kind}{badge(found.size)}</h3>"
                     f'<div class="pair">{left} <small>against</small> {right}</div>'
                     f"<p>{html.escape(text + who)}</p></a>"
                 )
@@ -163,8 +169,10 @@ def findings_section(measured: Sequence[Dict[str, Any]], findings: List[Finding]
             f"<div>{who}<p>{html.escape(f.text)}</p>{switch}</div></li>"
         )
     if not items:
-        items = ["<li><div></div><div>Nothing was measured in these runs. Train with"
-                 " <code>ANALYSIS.ENABLED True</code>.</div></li>"]
+        items = [
+            "<li><div></div><div>Nothing was measured in these runs. Train with"
+            " <code>ANALYSIS.ENABLED True</code>.</div></li>"
+        ]
     return (
         f'<section id="findings"><h2>Findings</h2>{tiles(measured, findings)}'
         f'<ul class="findings card">{"".join(items)}</ul>'

@@ -2,7 +2,7 @@
 
 ``OUTPUT_DIR/imbalance/meta.json`` is one JSON object, rewritten when training starts:
 
-=================  ==================================================================================
+=================  ================================================================================
 ``format``         1; a reader refuses what is newer
 ``detector``       name of the meta architecture
 ``class_names``    list[str], in the order of the model's classes
@@ -13,12 +13,13 @@
 ``settings``       what the run's losses and samplers were set to, see :func:`empty_settings`
 ``datasets``       {"train" | "test": [{"name", "json_file", "image_root"}]}
 ``min_size``, ``max_size``   of training images, px, as the config has them
-=================  ==================================================================================
+=================  ================================================================================
 
 ``OUTPUT_DIR/imbalance/steps.jsonl`` has one JSON object a line, one line per measured iteration; a
-resumed run appends, and the last line of an iteration counts. Sections that do not apply are absent:
+resumed run appends, and the last line of an iteration counts. Sections that do not apply are
+absent:
 
-=============  ======================================================================================
+=============  ====================================================================================
 ``iteration``  int; ``seconds``: the time the measuring took; ``step_seconds``: the whole step
 ``sample``     ``all``, ``random``, ``picked``, ``hard``: IoU histograms (40 counts) of negatives:
                every candidate, what random picks would be on average, those the head learnt from,
@@ -32,7 +33,7 @@ resumed run appends, and the last line of an iteration counts. Sections that do 
 ``level``      {head: ...}, per level: ``anchors``, ``positives``; ``p_sum`` and ``neg_log_p_sum``
                over the positives; ``gradient_positives``, ``gradient_negatives``: part of the
                classification gradient, both together sum 1 over the levels
-=============  ======================================================================================
+=============  ====================================================================================
 """
 
 import json
@@ -66,7 +67,8 @@ def empty_settings() -> Dict[str, Any]:
 
 
 def shorten(value: Any, digits: int = 5) -> Any:
-    """``value`` with every float in it rounded to ``digits`` significant digits, NaN and inf to None."""
+    """``value`` with every float in it rounded to ``digits`` significant digits, NaN and inf to
+    None."""
     if isinstance(value, dict):
         return {k: shorten(v, digits) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -111,7 +113,9 @@ def read_meta(output_dir: PathLike) -> Dict[str, Any]:
     if not isinstance(meta, dict) or not isinstance(meta.get("format"), int):
         raise ValueError(f"{path} has no format number")
     if meta["format"] > FORMAT:
-        raise ValueError(f"{path} has format {meta['format']}, newer than {FORMAT}, the newest known")
+        raise ValueError(
+            f"{path} has format {meta['format']}, newer than {FORMAT}, the newest known"
+        )
     return meta
 
 

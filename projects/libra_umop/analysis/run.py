@@ -1,4 +1,5 @@
-"""Reading what a training left in its OUTPUT_DIR: config, metrics, measured imbalance, detections."""
+"""Reading what a training left in its OUTPUT_DIR: config, metrics, measured imbalance,
+detections."""
 
 import json
 from dataclasses import dataclass, field
@@ -103,7 +104,7 @@ def load_runs(folders: List[records.PathLike], names: Optional[List[str]] = None
 
 
 def read_metrics(path: Path) -> List[Dict[str, Any]]:
-    """Lines of a ``metrics.json``; where a resumed run wrote an iteration again, the last counts."""
+    """Lines of a ``metrics.json``; of an iteration that a resumed run wrote again, the last."""
     lines: Dict[int, Dict[str, Any]] = {}
     if path.is_file():
         for text in path.read_text(encoding="utf-8").splitlines():
@@ -126,7 +127,9 @@ def _read_yaml(path: Path) -> Dict[str, Any]:
 
 def _read_detections(folder: Path) -> Optional[List[Dict[str, Any]]]:
     """The newest COCO result file below ``inference``."""
-    files = sorted(folder.glob("inference/**/coco_instances_results.json"), key=lambda p: p.stat().st_mtime)
+    files = sorted(
+        folder.glob("inference/**/coco_instances_results.json"), key=lambda p: p.stat().st_mtime
+    )
     if not files:
         return None
     try:

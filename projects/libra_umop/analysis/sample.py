@@ -1,6 +1,7 @@
 """Sample level: which negatives the head learns from (Libra R-CNN, section 3.1).
 
-The paper: over 60 % of hard negatives overlap an object by more than IoU 0.05, of random picks 30 %.
+The paper: over 60 % of hard negatives overlap an object by more than IoU 0.05, of random picks 30
+%.
 """
 
 from typing import Any, Dict, List, Optional

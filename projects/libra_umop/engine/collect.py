@@ -4,14 +4,12 @@ import logging
 import time
 from typing import Any, Dict, List
 
-import torch
-from torch import nn
-
 from detectron2.config import configurable
 from detectron2.data import MetadataCatalog
 from detectron2.engine import HookBase
 from detectron2.modeling.box_regression import Box2BoxTransformLinear
 from detectron2.utils import comm
+from torch import nn
 
 from libra_umop.analysis import records
 
@@ -148,7 +146,8 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def run_meta(cfg) -> Dict[str, Any]:
-    """What the report has to know of a run, from its config; see :mod:`libra_umop.analysis.records`."""
+    """What the report has to know of a run, from its config; see
+    :mod:`libra_umop.analysis.records`."""
     names = list(cfg.DATASETS.TRAIN) + list(cfg.DATASETS.TEST)
     class_names = MetadataCatalog.get(names[0]).get("thing_classes", []) if names else []
     return {

@@ -1,8 +1,9 @@
 """Probes that listen to one training step of a Detectron2 model without changing it.
 
-A probe replaces methods of instances, or adds hooks, for one step and takes them away again; the losses,
-the gradients and the random state of the step stay what they are. Nothing is sent to the CPU before
-:meth:`Probe.sections` is asked. Sections are those of :mod:`libra_umop.analysis.records`.
+A probe replaces methods of instances, or adds hooks, for one step and takes them away again; the
+losses, the gradients and the random state of the step stay what they are. Nothing is sent to the
+CPU before :meth:`Probe.sections` is asked. Sections are those of
+:mod:`libra_umop.analysis.records`.
 
 R: anchors or proposals of an image, P: positives, L: levels, K: classes.
 """
@@ -63,7 +64,8 @@ class Probe:
         self._undo.append(lambda: setattr(owner, name, original) if had else delattr(owner, name))
 
     def hook(self, module: nn.Module, listen: Callable[..., None]) -> None:
-        """Call ``listen(module, args, output)`` after each forward pass of ``module`` in training."""
+        """Call ``listen(module, args, output)`` after each forward pass of ``module`` in
+        training."""
 
         def after_forward(module, args, output):
             if module.training and torch.is_grad_enabled():
@@ -148,8 +150,12 @@ class DenseProbe(Probe):
     def attach(self) -> None:
         self.wrap(self.owner, "losses", self._listen)
 
-    def _listen(self, result, *, anchors, gt_labels, pred_anchor_deltas, gt_boxes, **others) -> None:
-        logits = others.get("pred_logits", others.get("pred_objectness_logits"))  # L x (N, R_l[, K])
+    def _listen(
+        self, result, *, anchors, gt_labels, pred_anchor_deltas, gt_boxes, **others
+    ) -> None:
+        logits = others.get(
+            "pred_logits", others.get("pred_objectness_logits")
+        )  # L x (N, R_l[, K])
         sizes = [x.shape[1] for x in logits]
         labels = torch.stack(list(gt_labels)) if not torch.is_tensor(gt_labels) else gt_labels
         self.anchor_sizes = torch.stack([a.area().float().sqrt().median() for a in anchors])
@@ -185,7 +191,7 @@ class DenseProbe(Probe):
         self.on_gradient(logits, listen)
 
     def _add_errors(self, anchors, deltas, boxes, mask) -> None:
-        """Box errors of one level: anchors (R_l, 4), deltas and boxes (N, R_l, 4), mask (N, R_l)."""
+        """Errors of one level: anchors (R_l, 4), deltas and boxes (N, R_l, 4), mask (N, R_l)."""
         anchors = anchors.expand(len(mask), -1, -1)[mask]  # (P, 4)
         targets = self.owner.box2box_transform.get_deltas(anchors, boxes[mask])
         errors = self._errors
@@ -196,7 +202,9 @@ class DenseProbe(Probe):
         if not self._level:
             return {}
         level = {name: torch.stack(values).float() for name, values in self._level.items()}
-        total = (level["gradient_positives"].sum() + level["gradient_negatives"].sum()).clamp(min=1e-30)
+        total = (level["gradient_positives"].sum() + level["gradient_negatives"].sum()).clamp(
+            min=1e-30
+        )
         for name in ("gradient_positives", "gradient_negatives"):
             level[name] = level[name] / total
         result = {"level": {self.head: {k: v.tolist() for k, v in level.items()}}}

@@ -1,12 +1,12 @@
-"""The probe of two-stage detectors: which negatives the ROI heads learn from, and their box errors."""
+"""The probe of two-stage detectors: which negatives the ROI heads learn from, and their box
+errors."""
 
 from typing import Any, Dict, List, Optional
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from detectron2.structures import pairwise_iou
+from torch import nn
 
 from .collect_probes import BoxErrors, Probe, iou_histogram
 
@@ -14,9 +14,9 @@ from .collect_probes import BoxErrors, Probe, iou_histogram
 class ROIHeadsProbe(Probe):
     """Negatives' IoU and box errors of any :class:`detectron2.modeling.ROIHeads`.
 
-    Hard negatives are looked for among all candidates: the first box head scores some of them, evenly
-    spread over the RPN's ranking, once more without gradient. A head without a ``box_pooler`` (C4)
-    is only asked about those it was trained on.
+    Hard negatives are looked for among all candidates: the first box head scores some of them,
+    evenly spread over the RPN's ranking, once more without gradient. A head without a
+    ``box_pooler`` (C4) is only asked about those it was trained on.
 
     Args:
         model: as in :class:`Probe`; it has ``roi_heads``.
@@ -69,7 +69,9 @@ class ROIHeadsProbe(Probe):
         """The negatives that the loss is taken over, and what random ones would be on average."""
         background = predictor.num_classes
         picked, random, ious = 0, 0, []
-        for proposals_i, targets_i, (_, candidates) in zip(proposals, self._targets, self._negatives):
+        for proposals_i, targets_i, (_, candidates) in zip(
+            proposals, self._targets, self._negatives
+        ):
             quality = pairwise_iou(targets_i.gt_boxes, proposals_i.proposal_boxes)
             is_negative = proposals_i.gt_classes == background
             ious.append(largest(quality))
@@ -102,7 +104,8 @@ class ROIHeadsProbe(Probe):
         self._add_hard(self.predictors[0], scores, ious, "all")
 
     def _add_hard(self, predictor, scores, ious, among: str) -> None:
-        """Of negatives with scores (R, K+1) and overlaps (R,), the hardest by classification loss."""
+        """Of negatives with scores (R, K+1) and overlaps (R,), the hardest by classification
+        loss."""
         if getattr(predictor, "use_sigmoid_ce", False):
             losses = F.softplus(scores[:, :-1].float()).sum(dim=1)
         else:

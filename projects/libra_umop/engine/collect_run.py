@@ -1,26 +1,53 @@
 """Measuring the imbalance of a config on a data set in a few iterations, without a full run."""
 
-import logging
 import os
+from typing import Optional, Sequence
 
+import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
-from detectron2.engine import SimpleTrainer, hooks
+from detectron2.engine import SimpleTrainer, default_argument_parser, hooks
 from detectron2.solver import build_lr_scheduler
+from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import CommonMetricPrinter, JSONWriter
+from detectron2.utils.logger import setup_logger
 
+from ..data.arguments import add_dataset_args, configure_dataset
 from .collect import ImbalanceCollector
+from .config_io import load_config
 from .trainer import LibraTrainer
 
-logger = logging.getLogger(__name__)
+
+def configured(config_file: str, dataset: Optional[str], opts: Sequence[str]) -> CfgNode:
+    """A config on a data set, as train_net.py makes it; seeds the process and sets up loggers.
+
+    Args:
+        config_file, dataset: as ``--config-file`` and ``--dataset`` of train_net.py.
+        opts: ``KEY value ...``.
+
+    Raises:
+        ConfigError, DatasetError: what a user can mend.
+    """
+    setup_logger(name="fvcore")
+    setup_logger()
+    parser = default_argument_parser()
+    add_dataset_args(parser)
+    given = ["--config-file", config_file] + (["--dataset", dataset] if dataset else [])
+    args = parser.parse_args([*given, *opts])
+    cfg = load_config(config_file, args.opts)
+    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    print("\n".join(configure_dataset(cfg, args)))
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED)
+    return cfg
 
 
 def collect(cfg: CfgNode, iterations: int) -> str:
     """Train for ``iterations`` from ``MODEL.WEIGHTS`` and measure every one of them.
 
     The model is neither evaluated nor saved. With weights of a finished training, and a learning
-    rate of 0 if it shall stay where it is, this shows the imbalance at the end of that training; from
-    scratch, at its beginning.
+    rate of 0 if it shall stay where it is, this shows the imbalance at the end of that training;
+    from scratch, at its beginning.
 
     Args:
         cfg: with its data set configured; ``ANALYSIS.PERIOD`` is taken as 1.
