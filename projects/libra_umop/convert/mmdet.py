@@ -7,7 +7,6 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from ..engine.errors import ConfigError
 from .read import Checkpoint
 from .rules import Structure, sources_of
 
@@ -41,6 +40,9 @@ def from_mmdet(cfg: CfgNode, shapes: Dict[str, torch.Size], checkpoint: Checkpoi
     for name, shape in shapes.items():
         sources = sources_of(name, structure)
         source = next((s for s in sources if s.name in theirs), None)
+        if source is None and _is_needless_bias(name, structure):
+            tensors[name] = torch.zeros(shape)
+            continue
         if source is None:
             missing.append(f"{name} (there: {sources[0].name if sources else 'no name known'})")
             continue
@@ -69,6 +71,10 @@ def to_mmdet(cfg: CfgNode, ours: Dict[str, Tensor], unused: Dict[str, Tensor]) -
         if not sources:
             missing.append(f"{name} (there: no name known)")
             continue
+        if _is_needless_bias(name, structure):
+            if tensor.any():
+                missing.append(f"{name} is not zero (there: no bias before a norm)")
+            continue
         tensors[sources[0].name] = sources[0].layout.to_theirs(tensor).clone()
     for name in [name for name in tensors if name.endswith(".running_mean")]:
         counter = name.replace("running_mean", "num_batches_tracked")
@@ -77,45 +83,44 @@ def to_mmdet(cfg: CfgNode, ours: Dict[str, Tensor], unused: Dict[str, Tensor]) -
     return Converted(tensors, missing, [], {}, [])
 
 
+def _is_needless_bias(name: str, structure: Structure) -> bool:
+    """A bias that only Detectron2's towers have: their convolutions before a norm have none."""
+    conv, _, part = name.rpartition(".")
+    return part == "bias" and conv.startswith("head.") and structure.has_norm(conv)
+
+
 def _modernised(checkpoint: Checkpoint) -> Tuple[Dict[str, Tensor], List[str]]:
     """Their tensors under the names and the label order of mmdetection 2.x and 3.x."""
     tensors, notes = dict(checkpoint.tensors), []
-    if any(re.match(r"bbox_head\.(\d\.)?fc_cls\.", name) for name in tensors):
+    is_old = any(re.match(r"bbox_head\.(\d\.)?fc_cls\.", name) for name in tensors)
+    if is_old:
         tensors = {
             f"roi_head.{name}" if name.split(".")[0] in TWO_STAGE_HEADS else name: tensor
             for name, tensor in tensors.items()
         }
         notes.append("heads named as in mmdetection 1.x")
+    if checkpoint.version:
+        is_old = int(checkpoint.version.split(".")[0]) < 2
     pattern = re.compile(r"(roi_head\.bbox_head\.(?:\d\.)?)fc_cls\.weight")
     for prefix in [m.group(1) for m in map(pattern.fullmatch, tensors) if m]:
-        if _is_background_first(tensors, prefix, checkpoint.version):
+        if _is_background_first(tensors, prefix, is_old):
             _move_background_last(tensors, prefix)
             notes.append(f"background moved from first to last in {prefix}fc_cls")
     return tensors, notes
 
 
-def _is_background_first(tensors: Dict[str, Tensor], prefix: str, version: str) -> bool:
+def _is_background_first(tensors: Dict[str, Tensor], prefix: str, is_old: bool) -> bool:
     """Whether label 0 of a box head is background, as in mmdetection before 2.0.
 
-    Then it has boxes for the background as well. Heads with one box for all classes do not tell;
-    the version does.
-
-    Raises:
-        ConfigError: if neither tells.
+    There the background has boxes too. A head with one box for all classes does not tell; then
+    ``is_old``, the file's version or its names, does.
     """
     num_labels = tensors[prefix + "fc_cls.weight"].shape[0]
     boxes = tensors.get(prefix + "fc_reg.weight")
-    num_boxes = None if boxes is None else boxes.shape[0] // 4
+    num_boxes = 0 if boxes is None else boxes.shape[0] // 4
     if num_boxes == num_labels:
         return True
-    if num_boxes == num_labels - 1 and num_boxes > 1:
-        return False
-    if version:
-        return int(version.split(".")[0]) < 2
-    raise ConfigError(
-        f"{prefix}fc_cls has {num_labels} labels and {num_boxes} boxes, and the file names no"
-        " mmdet_version: whether background is the first or the last label cannot be told"
-    )
+    return is_old if num_boxes <= 1 else False
 
 
 def _move_background_last(tensors: Dict[str, Tensor], prefix: str) -> None:

@@ -59,6 +59,11 @@ class Structure(NamedTuple):
             names=names,
         )
 
+    def has_norm(self, conv: str) -> bool:
+        """Whether a norm follows ``conv``, the dotted name of a convolution in a sequence."""
+        subnet, _, index = conv.rpartition(".")
+        return index.isdigit() and f"{subnet}.{int(index) + 1}.weight" in self.names
+
     def anchors(self, num_channels: int) -> Layout:
         """The layout of a convolution with ``num_channels`` rows for each anchor."""
         return anchor_layout(
