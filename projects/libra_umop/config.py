@@ -278,6 +278,6 @@ def _add_analysis(cfg: CN) -> None:
     cfg.ANALYSIS.PERIOD = 20
     # Negatives per image that a measured step scores once more to find hard ones among all of
     # them, not only among those sampled; 0 looks among those sampled.
-    cfg.ANALYSIS.NUM_PROBED_NEGATIVES = 128
+    cfg.ANALYSIS.NUM_PROBED_NEGATIVES = 64
     # Part of them, by loss, that counts as hard; (0, 1].
     cfg.ANALYSIS.HARD_FRACTION = 0.1

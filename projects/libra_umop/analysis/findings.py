@@ -13,8 +13,8 @@ from .run import Run
 CAVEAT = (
     "A finding says which imbalance is there, not that curing it raises AP. Off COCO a lever"
     " may not help: IoU-balanced sampling took someone's data from 37.0 to 36.4 AP, and progressive"
-    " focus did little on light backbones. Switch on one lever at a time, and compare on your own data,"
-    " with more than one seed."
+    " focus did little on light backbones. Switch on one lever at a time, and compare on your own"
+    " data, with more than one seed."
 )
 
 
