@@ -144,6 +144,18 @@ REFUSED = {
     "bbox with true": (annotation(bbox=[1, 2, True, 4]), ["annotation id 10", "four numbers"]),
     "iscrowd 2": (annotation(iscrowd=2), ["annotation id 10", '"iscrowd" is 2', "0 or 1"]),
     "iscrowd a text": (annotation(iscrowd="no"), ["annotation id 10", "\"iscrowd\" is 'no'"]),
+    "images null": (section(images=None), ['"images" is null']),
+    "categories a text": (section(categories="cat"), ['"categories" is a text']),
+    "image null": (section(images=[None]), ["image number 0 is null"]),
+    "annotation a number": (section(annotations=[5]), ["annotation number 0 is a number"]),
+    "image id true": (image(id=True), ['image number 0: "id" is True']),
+    "image id beyond 64 bits": (image(id=2**63), ['image number 0: "id" is 9223372036854775808']),
+    "width NaN": (image(width=NAN), ["image id 1:", '"width" is nan']),
+    "height negative": (image(height=-64), ["image id 1:", '"height" is -64', "1 or more"]),
+    "width beyond any file": (image(width=2**31), ["image id 1:", '"width" is 2147483648']),
+    "category_id a text": (annotation(category_id="3"), ["id 10", "\"category_id\" is '3'"]),
+    "bbox a text": (annotation(bbox="8 8 40 30"), ["annotation id 10", "is '8 8 40 30'"]),
+    "bbox nested": (annotation(bbox=[[8, 8], [40, 30]]), ["annotation id 10", "has 2 values"]),
     "ignore": (annotation(ignore=1), ["annotation id 10", '"ignore"', '"iscrowd": 1']),
 }
 
