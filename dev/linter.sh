@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-for tool in isort flake8 mypy shellcheck hadolint check-jsonschema; do
+for tool in isort flake8 mypy shellcheck hadolint check-jsonschema kubernetes-validate; do
   if ! command -v "$tool" > /dev/null; then
     echo "linter.sh: $tool is not on the PATH; 'make lint' installs it" >&2
     exit 1
@@ -21,3 +21,5 @@ mypy
 git ls-files '*.sh' '*.sbatch' | xargs -r shellcheck
 git ls-files '*Dockerfile' | xargs -r hadolint
 check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+kubernetes-validate --strict deploy/kubernetes/indexed-job.yaml
+check-jsonschema --quiet --schemafile tests/deploy/pytorchjob.schema.json deploy/kubernetes/pytorchjob.yaml

@@ -49,7 +49,8 @@ def test_boxes_are_tight_around_the_drawn_pixels(root):
     alone = [i for i in coco.getImgIds() if len(coco.getAnnIds(imgIds=i)) == 1]
     assert alone, "no image with a single object: draw more of them"
     for image_id in alone:
-        image = cv2.imread(str(root / "images" / coco.loadImgs(image_id)[0]["file_name"])).astype(int)
+        file_name = coco.loadImgs(image_id)[0]["file_name"]
+        image = cv2.imread(str(root / "images" / file_name)).astype(int)
         x, y, w, h = (int(v) for v in coco.loadAnns(coco.getAnnIds(imgIds=image_id))[0]["bbox"])
         # The object is of one flat colour, the background is noisy.
         flat = (image == image[y + h // 2, x + w // 2]).all(axis=2)

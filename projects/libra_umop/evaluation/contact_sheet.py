@@ -57,7 +57,8 @@ def contact_sheet(
         scores = [f"{score:.2f}" for score in found.scores.tolist()]
         boxes, classes = found.pred_boxes.tensor.numpy(), found.pred_classes.tolist()
         found_tile = _draw(image, scale, boxes, classes, scores)
-        pairs.append([_captioned(truth_tile, "ground truth"), _captioned(found_tile, "predictions")])
+        captions = zip((truth_tile, found_tile), ("ground truth", "predictions"))
+        pairs.append([_captioned(tile, caption) for tile, caption in captions])
     grid = _grid(pairs, columns)
     return np.vstack([_legend(class_names, grid.shape[1]), grid])
 
