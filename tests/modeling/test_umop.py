@@ -102,6 +102,7 @@ def test_mean_over_two_ranks_is_the_loss_of_the_joined_batch():
         {"focus": "median"},
         {"level_reduction": "max"},
         {"gamma": -1.0},
+        {"alpha": 1.5},
         {"progressive_focus": True, "delta": 2.0},
         {"progressive_focus": True, "delta": -0.1},
         {"progressive_focus": True, "w": 0.0},
@@ -109,5 +110,5 @@ def test_mean_over_two_ranks_is_the_loss_of_the_joined_batch():
     ],
 )
 def test_numbers_out_of_range_are_refused(arguments):
-    with pytest.raises(ValueError, match="MODEL.UMOP|FOCAL_LOSS_GAMMA"):
+    with pytest.raises(ValueError, match="MODEL.UMOP|FOCAL_LOSS"):
         LevelFocalLoss(**arguments)

@@ -60,20 +60,11 @@ class _FocalLossSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits, labels, gamma, alpha):
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-        num_rows, num_classes = logits.shape
-        grad = logits.new_empty(logits.shape, dtype=dtype) if ctx.needs_input_grad[0] else None
-        if torch.compiler.is_compiling():
-            step = max(num_rows, 1)
+        grad = torch.empty_like(logits, dtype=dtype) if ctx.needs_input_grad[0] else None
+        if torch.compiler.is_compiling():  # the compiler fuses what the chunks keep in the cache
+            total = _loss_and_grad(logits.to(dtype), labels, gamma, alpha, grad)
         else:
-            chunk = _CUDA_CHUNK if logits.is_cuda else _CPU_CHUNK
-            step = max(chunk // max(num_classes, 1), 1)
-        total = logits.new_zeros((), dtype=dtype)
-        for i in range(0, num_rows, step):
-            rows = slice(i, i + step)
-            grad_i = None if grad is None else grad[rows]
-            total = total + _loss_and_grad(
-                logits[rows].to(dtype), labels[rows], gamma, alpha, grad_i
-            )
+            total = _chunked_loss_and_grad(logits, labels, gamma, alpha, grad, dtype)
         ctx.logits_dtype = logits.dtype
         if grad is not None:
             ctx.save_for_backward(grad)
@@ -84,6 +75,18 @@ class _FocalLossSum(torch.autograd.Function):
     def backward(ctx, grad_output):
         (grad,) = ctx.saved_tensors
         return (grad * grad_output).to(ctx.logits_dtype), None, None, None
+
+
+def _chunked_loss_and_grad(logits, labels, gamma, alpha, grad, dtype) -> Tensor:
+    """:func:`_loss_and_grad` a few rows at a time."""
+    chunk = _CUDA_CHUNK if logits.is_cuda else _CPU_CHUNK
+    step = max(chunk // max(logits.shape[1], 1), 1)
+    total = logits.new_zeros((), dtype=dtype)
+    for i in range(0, len(logits), step):
+        rows = slice(i, i + step)
+        grad_i = None if grad is None else grad[rows]
+        total += _loss_and_grad(logits[rows].to(dtype), labels[rows], gamma, alpha, grad_i)
+    return total
 
 
 def _loss_and_grad(

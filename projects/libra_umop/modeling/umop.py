@@ -71,6 +71,8 @@ class LevelFocalLoss:
             )
         if gamma < 0:
             raise ValueError(f"FOCAL_LOSS_GAMMA must be >= 0, got {gamma}")
+        if alpha > 1:
+            raise ValueError(f"FOCAL_LOSS_ALPHA must be at most 1 (below 0: off), got {alpha}")
         if progressive_focus and not 0 <= delta < gamma:
             raise ValueError(
                 f"MODEL.UMOP.DELTA must be in [0, FOCAL_LOSS_GAMMA = {gamma}), got {delta}"
