@@ -5,7 +5,7 @@
 
 Inputs are drawn up and weights are random, so neither a data set nor a checkpoint is needed; only
 data loading, which is measured with --dataset, needs one. The steps of all configs take turns.
---compile adds the first config with its model under torch.compile.
+--compile adds the first config with its backbone, heads and dense losses under torch.compile.
 """
 
 import argparse

@@ -9,7 +9,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 import torch
 from detectron2.config import CfgNode
@@ -34,7 +34,7 @@ class Contender(NamedTuple):
         label: how tables call it.
         config_file: its config.
         opts: ``KEY value ...`` on top.
-        compiled: whether the model goes through ``torch.compile``.
+        compiled: whether its parts go through ``torch.compile``; see :func:`compile_parts`.
     """
 
     label: str
@@ -108,7 +108,8 @@ class Bench:
         self._optimizer = build_optimizer(cfg, self.model)
         self._storage = EventStorage()
         _calibrate_frozen_norms(self.model, self.batch)
-        self._run: Callable = torch.compile(self.model) if contender.compiled else self.model
+        if contender.compiled:
+            compile_parts(self.model)
 
     @property
     def num_parameters(self) -> int:
@@ -119,7 +120,7 @@ class Bench:
         """Forward, backward, and the optimizer's step."""
         self.model.train()
         with self._storage:
-            losses = sum(self._run(self.batch).values())
+            losses = sum(self.model(self.batch).values())
             self._optimizer.zero_grad()
             losses.backward()
             self._optimizer.step()
@@ -129,7 +130,20 @@ class Bench:
     def inference(self) -> None:
         """One pass in eval mode, with post-processing."""
         self.model.eval()
-        self._run(self.batch)
+        self.model(self.batch)
+
+
+def compile_parts(model: nn.Module) -> None:
+    """Put what works on whole feature maps through ``torch.compile``, in place.
+
+    These are the backbone, the convolutional heads, and a dense detector's losses. The lists of
+    images and boxes between them would only break the graph.
+    """
+    for name, module in model.named_modules():
+        if name in ("backbone", "head", "proposal_generator.rpn_head"):
+            module.compile()
+    if hasattr(model, "losses"):
+        model.losses = torch.compile(model.losses)
 
 
 STEPS = ("train_step", "inference")
