@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -121,30 +122,31 @@ def write_config(path: Path, config: dict) -> Path:
     return path
 
 
-def run(args, *, misbehave: str = "", launcher=(), timeout: float = 150) -> subprocess.Popen:
-    """Run train_net.py to its end; see engine_driver.py for ``misbehave``."""
-    process = start(args, misbehave=misbehave, launcher=launcher)
-    try:
-        process.out, _ = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.out, _ = process.communicate()
-        raise AssertionError(f"did not end in {timeout} s:\n{process.out[-3000:]}")
+def run(args, *, misbehave: str = "", launcher=(), timeout: float = 100):
+    """Run train_net.py to its end; see engine_driver.py for ``misbehave``.
+
+    Returns:
+        the process; ``returncode``, and in ``out`` all that it and its children printed.
+    """
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "MISBEHAVE": misbehave}
+    command = [sys.executable, *launcher, str(DRIVER), *map(str, args)]
+    with tempfile.TemporaryFile("w+") as log:  # a pipe would stay open as long as any child lives
+        process = subprocess.Popen(
+            command, cwd=REPO, env=env, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+            raise AssertionError(f"did not end in {timeout} s:\n{_read(log)[-3000:]}")
+        process.out = _read(log)
     return process
 
 
-def start(args, *, misbehave: str = "", launcher=()) -> subprocess.Popen:
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "MISBEHAVE": misbehave}
-    env.pop("CUDA_VISIBLE_DEVICES", None)
-    return subprocess.Popen(
-        [sys.executable, *launcher, str(DRIVER), *map(str, args)],
-        cwd=REPO,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+def _read(log) -> str:
+    log.seek(0)
+    return log.read()
 
 
 def weights(path: Path, key: str = "model") -> dict:
