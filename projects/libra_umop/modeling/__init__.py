@@ -1,7 +1,7 @@
 """Detectron2 adapters, in the order the data flows; importing this package registers them all."""
 
+# isort: off
 from . import backbones  # noqa: F401
-
 from .bfp import BFP, build_bfp_backbone  # noqa: F401
 from .retinanet import LibraRetinaNet, UMOPRetinaNet  # noqa: F401
 from .atss import ATSS, UMOPATSS  # noqa: F401
