@@ -84,7 +84,7 @@ def test_hard_negatives_that_random_sampling_misses_point_to_balanced_sampling()
         measured(sample=sample(0.28, 0.28, 0.62), settings=settings)
     )
     assert found.text.startswith("62 % of the hardest negatives overlap")
-    assert "28 % of random picks" in found.text and found.size == "large"
+    assert "against 28 % of random picks" in found.text and found.size == "large"
     assert ["MODEL.ROI_HEADS.NEGATIVE_SAMPLER", "iou_balanced"] in found.switch
 
 
@@ -93,7 +93,16 @@ def test_random_sampling_that_is_good_enough_is_left_alone():
     (found,) = find_imbalance.find_sample(
         measured(sample=sample(0.55, 0.55, 0.6), settings=settings)
     )
-    assert found.size == "small" and not found.switch
+    assert found.size == "small" and not found.switch and "little to balance" in found.text
+
+
+def test_balanced_sampling_where_random_is_harder_is_said_to_have_little_to_balance():
+    settings = {**SETTINGS, "sampler": "iou_balanced"}
+    (found,) = find_imbalance.find_sample(
+        measured(sample=sample(0.73, 0.81, 0.6), settings=settings)
+    )
+    assert found.size == "small" and "picks 81 %" in found.text
+    assert "little to balance" in found.text
 
 
 def test_balanced_sampling_is_said_to_pick_what_it_picked():

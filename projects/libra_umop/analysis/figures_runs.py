@@ -41,13 +41,13 @@ def losses(runs: List[Run]) -> Optional[go.Figure]:
 
 
 def ap_curves(runs: List[Run]) -> Optional[go.Figure]:
-    """AP at every evaluation."""
+    """AP at every evaluation; none if no run was evaluated more than once."""
     figure = go.Figure()
-    for i, run in enumerate(runs):
-        x, y = ap_series(run)
+    curves = [ap_series(run) for run in runs]
+    for i, (run, (x, y)) in enumerate(zip(runs, curves)):
         if x:
             figure.add_trace(line(x, y, run.name, run_colour(i), mode="lines+markers"))
-    if not figure.data:
+    if not any(len(x) > 1 for x, _ in curves):
         return None
     style(figure)
     figure.update_xaxes(title_text="iteration")

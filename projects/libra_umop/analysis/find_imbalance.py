@@ -17,23 +17,21 @@ def find_sample(m: Dict[str, Any]) -> List[Finding]:
     among = "" if sample["hard_among"] == "all" else " (among those sampled)"
     text = (
         f"{percent(share['hard'])} of the hardest negatives{among} overlap an object by more than"
-        f" IoU 0.05, but {percent(share['random'])} of random picks do"
+        f" IoU 0.05, against {percent(share['random'])} of random picks"
         " (the paper, on COCO: 60 % and 30 %)."
     )
-    size = graded(share["hard"] - share["random"], 0.2, 0.1)
+    is_random = sampler in (None, "random")
+    size = graded(share["hard"] - share["random" if is_random else "picked"], 0.2, 0.1)
     switch: List[List[str]] = []
-    if sampler in (None, "random"):
-        if size == "small":
-            text += " Random picks are near the hard negatives here; there is little to balance."
-        else:
-            switch = [["MODEL.ROI_HEADS.NAME", "LibraROIHeads"]]
-            switch += [["MODEL.ROI_HEADS.NEGATIVE_SAMPLER", "iou_balanced"]]
-            text += " IoU-balanced sampling draws more of those that overlap."
-    else:
-        gap = abs(share["hard"] - share["picked"])
-        size = graded(gap, 0.2, 0.1)
+    if not is_random:
         kind = {"iou_balanced": "IoU-balanced sampling", "ohem": "OHEM"}.get(sampler, sampler)
         text += f" This run's {kind} picks {percent(share['picked'])}."
+    if share["hard"] - share["random"] < 0.1:
+        text += " Random picks are no easier than the hard negatives here: little to balance."
+    elif is_random:
+        switch = [["MODEL.ROI_HEADS.NAME", "LibraROIHeads"]]
+        switch += [["MODEL.ROI_HEADS.NEGATIVE_SAMPLER", "iou_balanced"]]
+        text += " IoU-balanced sampling draws more of those that overlap."
     return [Finding("sample", size, m["name"], text, switch, share)]
 
 

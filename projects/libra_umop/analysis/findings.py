@@ -19,7 +19,7 @@ CAVEAT = (
 
 
 def find_all(runs: List[Run], measured: List[Dict[str, Any]]) -> List[Finding]:
-    """All findings, large ones first within the comparison's lead.
+    """All findings: the comparison, then large ones first, those with a switch before others.
 
     Args:
         runs: the runs.
@@ -31,7 +31,7 @@ def find_all(runs: List[Run], measured: List[Dict[str, Any]]) -> List[Finding]:
             findings += find(m)
     findings += find_data(measured)
     order = {size: i for i, size in enumerate(SIZES)}
-    findings.sort(key=lambda f: order.get(f.size, len(SIZES)))
+    findings.sort(key=lambda f: (order.get(f.size, len(SIZES)), not f.switch))
     return find_comparison(runs) + findings
 
 

@@ -208,7 +208,8 @@ def pictures(page: Page, runs: Sequence[Run], measured: Measured, min_score: flo
     page.section(
         "images",
         "Images",
-        f"By F1 at score {min_score:g} and IoU 0.5. Point at a box for its class and score."
+        f"By F1 at score {min_score:g} and IoU 0.5. Point at a box for its class and"
+        " score. False alarms that look right point to objects that nobody has labelled."
         f'</p><div class="key"><span><i style="border-color:{HIT}"></i>hit</span>'
         f'<span><i style="border-color:{FALSE_ALARM}"></i>false alarm</span>'
         '<span><i style="border:2px dashed #fff;outline:1px solid #6b7480"></i>missed object</span>'
