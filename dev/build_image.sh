@@ -5,8 +5,10 @@
 #                      [--ca-bundle FILE] [--no-try] [-- MORE BUILD OPTIONS]
 #
 # --base IMAGE     instead of the Dockerfile's own: any with Python 3.10 to 3.12 and its venv module
-# --debootstrap    make the base from Debian's packages: needs no registry, but root and debootstrap
-# --ca-bundle FILE certificates that pip is to trust while building (a company's proxy)
+# --debootstrap    make the base from Debian's packages, without a registry; needs root and
+#                  debootstrap. buildah does so by itself where it cannot pull the Dockerfile's base
+# --ca-bundle FILE certificates that pip is to trust while building (a company's proxy); by default
+#                  those of PIP_CERT
 # --no-try         do not run the image afterwards
 # PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_TRUSTED_HOST and the *_PROXY variables are handed on to
 # the build where they are set, and leave no trace in the image.
@@ -17,7 +19,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-builder='' tag='' base='' debootstrap='' ca='' try=yes
+builder='' tag='' base='' debootstrap='' ca=${PIP_CERT:-} try=yes
 while (($#)); do
     case $1 in
         --builder) builder=$2; shift 2 ;;
@@ -54,7 +56,13 @@ export BUILDAH_ISOLATION=${BUILDAH_ISOLATION:-chroot}
 
 # A Debian root folder with Python as an image, for builders that reach no registry.
 make_debian_base() {
-    local release=bookworm rootfs=$work/rootfs
+    local release=bookworm rootfs=$work/rootfs inspect=("$builder" image inspect)
+    base=localhost/libra-umop-base:$release
+    [[ $builder != buildah ]] || inspect=(buildah "${buildah_options[@]}" inspect --type image)
+    if "${inspect[@]}" "$base" &>/dev/null; then
+        say "using $base, made earlier"
+        return
+    fi
     command -v debootstrap >/dev/null || { echo "debootstrap is not installed" >&2; exit 3; }
     say "making the base image from Debian $release"
     debootstrap --variant=minbase --include=ca-certificates,python3-venv "$release" "$rootfs" \
@@ -65,7 +73,6 @@ make_debian_base() {
     tar -C "$rootfs" -cf "$work/context/rootfs.tar" .
     rm -rf "$rootfs"
     printf 'FROM scratch\nADD rootfs.tar /\n' >"$work/context/Dockerfile"
-    base=localhost/libra-umop-base:$release
     if [[ $builder == buildah ]]; then
         buildah "${buildah_options[@]}" build --quiet --tag "$base" "$work/context" >/dev/null
     else
@@ -73,6 +80,13 @@ make_debian_base() {
     fi
     rm -rf "$work/context"
 }
+if [[ -z $base$debootstrap && $builder == buildah ]]; then
+    wanted=$(sed -n 's/^ARG BASE_IMAGE=//p' Dockerfile)
+    if ! buildah "${buildah_options[@]}" pull --quiet "$wanted" >/dev/null; then
+        say "$wanted cannot be pulled"
+        debootstrap=yes
+    fi
+fi
 [[ -z $debootstrap ]] || make_debian_base
 
 options=(--tag "$tag" --build-arg "VERSION=$version")
@@ -106,7 +120,7 @@ test "$(id -u)" != 0
 for tool in cc gcc g++ clang ld make; do
     if command -v "$tool"; then echo "a compiler is in the image" >&2; exit 1; fi
 done
-python train_net.py --help | head -n 3
+python train_net.py --help 2>output/help.log | head -n 3
 python tools/make_shapes.py --output output/shapes --num-train 40 --num-val 8
 echo "== the first 20 iterations of the demo"
 python train_net.py --config-file $config --dataset output/shapes \
