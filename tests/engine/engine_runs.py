@@ -82,8 +82,8 @@ LIBRA = {
 }
 
 
-def write_dataset(folder: Path, num_images: int = 7, num_val: int = 3) -> Path:
-    """COCO files of rectangles on noise: wide and tall images, and one without objects."""
+def write_dataset(folder: Path, num_images: int = 7, num_val: int = 3, empty=(2,)) -> Path:
+    """COCO files of rectangles on noise: wide and tall images, those of ``empty`` without any."""
     rng = np.random.RandomState(0)
     (folder / "images").mkdir(parents=True)
     (folder / "annotations").mkdir()
@@ -93,7 +93,7 @@ def write_dataset(folder: Path, num_images: int = 7, num_val: int = 3) -> Path:
             height, width = (64, 80) if i % 3 else (80, 64)
             name = f"{split}_{i}.png"
             picture = rng.randint(0, 60, (height, width, 3)).astype(np.uint8)
-            for _ in range(0 if i == 2 else rng.randint(1, 4)):
+            for _ in range(0 if i in empty else rng.randint(1, 4)):
                 w, h = rng.randint(12, 40, 2)
                 x, y = rng.randint(0, width - w), rng.randint(0, height - h)
                 category = int(rng.randint(1, 3))
@@ -122,7 +122,7 @@ def write_config(path: Path, config: dict) -> Path:
     return path
 
 
-def run(args, *, misbehave: str = "", launcher=(), timeout: float = 100):
+def run(args, *, misbehave: str = "", launcher=(), timeout: float = 240):
     """Run train_net.py to its end; see engine_driver.py for ``misbehave``.
 
     Returns:
