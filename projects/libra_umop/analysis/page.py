@@ -1,7 +1,7 @@
 """The report as one HTML page that needs no network: plotly.js, style and images are inside."""
 
 import html
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from .figures import run_colour, to_div
 from .finding import Finding, percent
@@ -21,7 +21,7 @@ class Page:
     def __init__(self) -> None:
         self.parts: List[str] = []
         self.links: List[str] = []
-        self._figures: List[str] = []
+        self._figures: List[Tuple[bool, str]] = []
         self._count = 0
 
     def figure(
@@ -36,10 +36,8 @@ class Page:
     def card(self, content: str, title: str, caption: str = "", wide: bool = False) -> None:
         """Add HTML with a title to the section under way."""
         note = f"<figcaption>{caption}</figcaption>" if caption else ""
-        size = " wide" if wide else ""
-        self._figures.append(
-            f'<figure class="card{size}"><h3>{html.escape(title)}</h3>{note}{content}</figure>'
-        )
+        body = f"<h3>{html.escape(title)}</h3>{note}{content}</figure>"
+        self._figures.append((wide, body))
 
     def section(self, anchor: str, title: str, intro: str) -> None:
         """Close the section under way: a title over what was added; none if that is empty."""
@@ -47,9 +45,19 @@ class Page:
             self.links.append(f'<a href="#{anchor}">{html.escape(title)}</a>')
             self.parts.append(
                 f'<section id="{anchor}"><h2>{html.escape(title)}</h2><p>{intro}</p>'
-                f'<div class="grid">{"".join(self._figures)}</div></section>'
+                f'<div class="grid">{"".join(self._cards())}</div></section>'
             )
         self._figures = []
+
+    def _cards(self) -> List[str]:
+        """The cards of the section, two in a row; one that would be alone takes the whole row."""
+        cards, is_left = [], True
+        for i, (wide, body) in enumerate(self._figures):
+            is_last = i + 1 == len(self._figures) or self._figures[i + 1][0]
+            is_wide = wide or (is_left and is_last)
+            is_left = is_wide or not is_left
+            cards.append(f'<figure class="card{" wide" if is_wide else ""}">{body}')
+        return cards
 
     def html(self, title: str, head: str, foot: str) -> str:
         """The whole page."""
@@ -101,6 +109,11 @@ def _describe(m: Dict[str, Any]) -> str:
     if m["collection"]:
         words.append(f"{m['collection']['steps']} steps measured")
     return ", ".join(w for w in words if w)
+
+
+def _unbroken(text: str) -> str:
+    """Text for the page, its numbers not parted from their percent signs."""
+    return html.escape(text).replace(" %", "&nbsp;%")
 
 
 def tiles(measured: Sequence[Dict[str, Any]], findings: List[Finding]) -> str:
@@ -166,7 +179,7 @@ def findings_section(measured: Sequence[Dict[str, Any]], findings: List[Finding]
             switch = f'<p class="switch">Try {keys}</p>'
         items.append(
             f'<li><div class="kind">{f.imbalance}{badge(f.size)}</div>'
-            f"<div>{who}<p>{html.escape(f.text)}</p>{switch}</div></li>"
+            f"<div>{who}<p>{_unbroken(f.text)}</p>{switch}</div></li>"
         )
     if not items:
         items = [
