@@ -13,33 +13,16 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import List
 
 import torch
 from detectron2.engine import default_argument_parser
 
 from libra_umop.data.arguments import add_dataset_args, configure_dataset
+from libra_umop.engine.argument_types import image_size, positive
 from libra_umop.engine.benchmark_report import environment, markdown, write_json
-from libra_umop.engine.benchmarking import (
-    STEPS,
-    Bench,
-    Contender,
-    Workload,
-    loading_speed,
-    peak_memory,
-    time_steps,
-)
-from libra_umop.engine.errors import ConfigError, exit_code_of
-
-
-def size(text: str) -> Tuple[int, int]:
-    """HxW, for argparse."""
-    height, separator, width = text.partition("x")
-    if not separator or not height.isdecimal() or not width.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is not HEIGHTxWIDTH in pixels, as in 800x1333")
-    if min(int(height), int(width)) < 32:
-        raise argparse.ArgumentTypeError(f"{text} is too small: sides of at least 32 are needed")
-    return int(height), int(width)
+from libra_umop.engine.benchmarking import STEPS, Contender, Workload, loading_speed, measure
+from libra_umop.engine.errors import exit_code_of
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -50,14 +33,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--versus", metavar="CONFIG", help="the baseline of the ratios")
     parser.add_argument("--compile", action="store_true", help="also under torch.compile")
     parser.add_argument(
-        "--size", type=size, default=(320, 544), metavar="HxW", help="default 320x544"
+        "--size", type=image_size, default=(320, 544), metavar="HxW", help="default 320x544"
     )
-    parser.add_argument("--batch-size", type=int, default=1, help="default %(default)s")
-    parser.add_argument("--iterations", type=int, default=10, help="timed rounds; default 10")
-    parser.add_argument("--warmup", type=int, default=2, help="rounds before; default 2")
+    parser.add_argument("--batch-size", type=positive, default=1, help="default %(default)s")
+    parser.add_argument("--iterations", type=positive, default=10, help="timed rounds; default 10")
+    parser.add_argument("--warmup", type=positive, default=2, help="rounds before; default 2")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
     parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
-    parser.add_argument("--threads", type=int, help="of PyTorch on the CPU")
+    parser.add_argument("--threads", type=positive, help="of PyTorch on the CPU")
     parser.add_argument("--device", default="", help="cpu or cuda; default: a GPU if any")
     parser.add_argument("--json", type=Path, help="file for all figures, with every single time")
     parser.add_argument("--markdown", action="store_true", help="print a table for BENCHMARKS.md")
@@ -81,25 +64,6 @@ def contenders_of(args: argparse.Namespace) -> List[Contender]:
     return contenders
 
 
-def measure(args: argparse.Namespace, contenders: List[Contender]) -> Dict[str, Dict[str, Any]]:
-    """Figures by contender, named as in ``benchmark_report.TITLES``."""
-    workload = Workload(args.size, args.batch_size)
-    times = time_steps(
-        contenders, workload, steps=args.steps, iterations=args.iterations, warmup=args.warmup
-    )
-    figures: Dict[str, Dict[str, Any]] = {}
-    for contender in contenders:
-        figure: Dict[str, Any] = {"config_file": contender.config_file}
-        for step, measurement in times[contender.label].items():
-            figure[step] = 1000 * measurement.median
-            figure[f"{step}_all"] = [1000 * seconds for seconds in measurement.raw_times]
-            if not args.no_memory:
-                figure[f"{step}_memory"] = peak_memory(contender, workload, step)
-        figure["parameters"] = Bench(contender, workload).num_parameters / 1e6
-        figures[contender.label] = figure
-    return figures
-
-
 def as_for_training(args: argparse.Namespace, contender: Contender) -> argparse.Namespace:
     """The arguments with which training would load the data of a contender."""
     values = vars(default_argument_parser().parse_args([]))
@@ -111,8 +75,6 @@ def as_for_training(args: argparse.Namespace, contender: Contender) -> argparse.
 def main(argv=None) -> int:
     """Run the tool; returns its exit code."""
     args = build_parser().parse_args(argv)
-    if min(args.batch_size, args.iterations) < 1 or args.warmup < 0:
-        raise ConfigError("--batch-size and --iterations are at least 1, --warmup at least 0")
     if args.threads:
         torch.set_num_threads(args.threads)
     contenders = contenders_of(args)
@@ -124,7 +86,14 @@ def main(argv=None) -> int:
             "batch_size": args.batch_size,
             "iterations": args.iterations,
         },
-        "figures": measure(args, contenders),
+        "figures": measure(
+            contenders,
+            Workload(args.size, args.batch_size),
+            steps=args.steps,
+            iterations=args.iterations,
+            warmup=args.warmup,
+            memory=not args.no_memory,
+        ),
     }
     if args.dataset or args.train_json:
         for contender in contenders:

@@ -12,21 +12,13 @@ are stored in it. Exit code: 0 the file was written, 2 it was not.
 import argparse
 import sys
 from pathlib import Path
-from typing import Tuple
 
+from libra_umop.engine.argument_types import image_size
 from libra_umop.engine.errors import exit_code_of
 from libra_umop.engine.predictor import LibraPredictor
 from libra_umop.export.exporter import DEFAULT_OPSET, FORMATS, export_detector
 
 SUFFIXES = {"torchscript": ".ts", "onnx": ".onnx"}
-
-
-def size(text: str) -> Tuple[int, int]:
-    """HxW, for argparse."""
-    height, separator, width = text.partition("x")
-    if not (separator and height.isdecimal() and width.isdecimal() and int(height) * int(width)):
-        raise argparse.ArgumentTypeError(f"{text} is not HEIGHTxWIDTH in pixels, as in 800x1333")
-    return int(height), int(width)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, help="default: the weights' name with .ts or .onnx")
     parser.add_argument(
         "--sizes",
-        type=size,
+        type=image_size,
         nargs="+",
         metavar="HxW",
         help="of the images that it is traced (the first) and compared at; default: two, landscape "

@@ -12,27 +12,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from libra_umop.engine.argument_types import positive, score
 from libra_umop.engine.errors import exit_code_of
 from libra_umop.engine.predict_inputs import find_inputs
 from libra_umop.engine.predict_outputs import CocoIds, write_coco_results, write_csv
 from libra_umop.engine.predict_run import PredictionRun
 from libra_umop.engine.predictor import LibraPredictor
-
-
-def score(text: str) -> float:
-    """A number in [0, 1], for argparse."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not in [0, 1]")
-    return value
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1, for argparse."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -60,7 +60,7 @@ def test_two_configs_are_compared_in_one_run(tool, tiny, tmp_path, capsys):
 def test_data_loading_is_measured_on_a_data_set(tool, tiny, shared_data, tmp_path):
     file = tmp_path / "figures.json"
     argv = ["--config-file", tiny("umop_retinanet"), "--dataset", str(shared_data / "bccd")]
-    argv += ["--size", "64x64", "--iterations", "1", "--warmup", "0", "--no-memory"]
+    argv += ["--size", "64x64", "--iterations", "1", "--warmup", "1", "--no-memory"]
     argv += ["--steps", "inference", "--device", "cpu", "--json", str(file)]
     argv += ["--opts", "SOLVER.IMS_PER_BATCH", "2"]
     argv += ["SOLVER.REFERENCE_WORLD_SIZE", "0", "DATALOADER.NUM_WORKERS", "0"]
@@ -100,22 +100,19 @@ def test_masks_are_drawn_up_where_a_model_learns_them(repo):
     torch.testing.assert_close(area, instances.gt_boxes.area(), rtol=1e-3, atol=1e-2)
 
 
-def test_steps_take_turns_and_slowness_is_seen(monkeypatch):
+def test_steps_take_turns_and_slowness_is_seen():
     order = []
 
     class FakeBench:
-        def __init__(self, contender, workload):
-            self.label = contender.label
+        def __init__(self, label, seconds):
+            self.label, self.seconds = label, seconds
 
         def train_step(self):
             order.append(self.label)
-            time.sleep(0.02 if self.label == "slow" else 0.002)
+            time.sleep(self.seconds)
 
-    monkeypatch.setattr(benchmarking, "Bench", FakeBench)
-    contenders = [Contender("slow", ""), Contender("fast", "")]
-    times = benchmarking.time_steps(
-        contenders, Workload((64, 64)), steps=["train_step"], iterations=4, warmup=1
-    )
+    benches = {label: FakeBench(label, s) for label, s in (("slow", 0.02), ("fast", 0.002))}
+    times = benchmarking.time_steps(benches, steps=["train_step"], iterations=4, warmup=1)
     assert order == ["slow", "fast"] + ["fast", "slow", "slow", "fast"] * 2
     assert len(times["slow"]["train_step"].raw_times) == 4
     assert times["slow"]["train_step"].median > 2 * times["fast"]["train_step"].median

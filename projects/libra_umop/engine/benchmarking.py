@@ -9,7 +9,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import torch
 from detectron2.config import CfgNode
@@ -169,28 +169,60 @@ def _calibrate_frozen_norms(model: nn.Module, batch: List[Dict[str, Any]]) -> No
         hook.remove()
 
 
-def time_steps(
+def measure(
     contenders: Sequence[Contender],
     workload: Workload,
     *,
     steps: Sequence[str] = STEPS,
     iterations: int = 10,
     warmup: int = 2,
-) -> Dict[str, Dict[str, Measurement]]:
-    """Time the steps of all contenders in turns.
+    memory: bool = True,
+) -> Dict[str, Dict[str, Any]]:
+    """Time, memory and size of all contenders.
 
     Args:
         contenders: with different labels.
-        workload: what they all work on.
+        workload, steps, iterations, warmup: as for :func:`time_steps`.
+        memory: whether to measure it, which takes a process for each contender and step.
+
+    Returns:
+        By label: ``config_file``; for each step its median in ms, all its times as ``<step>_all``,
+        and ``<step>_memory`` in MiB; ``parameters`` in millions.
+    """
+    benches = {contender.label: Bench(contender, workload) for contender in contenders}
+    times = time_steps(benches, steps=steps, iterations=iterations, warmup=warmup)
+    figures: Dict[str, Dict[str, Any]] = {}
+    for contender in contenders:
+        figure: Dict[str, Any] = {"config_file": contender.config_file}
+        for step, measurement in times[contender.label].items():
+            figure[step] = 1000 * measurement.median
+            figure[f"{step}_all"] = [1000 * seconds for seconds in measurement.raw_times]
+            if memory:
+                figure[f"{step}_memory"] = peak_memory(contender, workload, step)
+        figure["parameters"] = benches[contender.label].num_parameters / 1e6
+        figures[contender.label] = figure
+    return figures
+
+
+def time_steps(
+    benches: Mapping[str, Bench],
+    *,
+    steps: Sequence[str] = STEPS,
+    iterations: int = 10,
+    warmup: int = 2,
+) -> Dict[str, Dict[str, Measurement]]:
+    """Time the steps of all benches in turns.
+
+    Args:
+        benches: by label.
         steps: of :data:`STEPS`.
-        iterations: timed rounds; in each, every contender makes every step once, and every second
+        iterations: timed rounds; in each, every bench makes every step once, and every second
             round goes backwards.
         warmup: rounds before, untimed.
 
     Returns:
         By label and step, a ``Measurement`` in seconds: ``median``, ``iqr``, ``raw_times``.
     """
-    benches = {contender.label: Bench(contender, workload) for contender in contenders}
     turns = [(label, step) for step in steps for label in benches]
     seconds: Dict[Tuple[str, str], List[float]] = {turn: [] for turn in turns}
     for i in range(warmup + iterations):

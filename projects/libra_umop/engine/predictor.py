@@ -205,7 +205,11 @@ class _CompleteCheckpointer(LibraCheckpointer):
             f"{name} is {tuple(stored)} there and {tuple(wanted)} in the model"
             for name, stored, wanted in incompatible.incorrect_shapes
         ]
-        wrong += [f"{name} is missing" for name in incompatible.missing_keys]
+        wrong += [
+            f"{name} is missing"
+            for name in incompatible.missing_keys
+            if not name.endswith("num_batches_tracked")
+        ]
         if wrong:
             raise ConfigError(
                 f"the weights do not fit the config, {len(wrong)} tensors differ; the first: "

@@ -1,0 +1,30 @@
+"""Types for argparse that the tools share; a bad value is answered with what would be right."""
+
+import argparse
+from typing import Tuple
+
+
+def score(text: str) -> float:
+    """A number in [0, 1]."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not in [0, 1]")
+    return value
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def image_size(text: str) -> Tuple[int, int]:
+    """HxW in pixels, each at least 32, the stride of a backbone."""
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text} is not HEIGHTxWIDTH in pixels, as in 800x1333")
+    if min(int(height), int(width)) < 32:
+        raise argparse.ArgumentTypeError(f"{text} is too small: sides of at least 32 are needed")
+    return int(height), int(width)
