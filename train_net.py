@@ -69,7 +69,8 @@ def train(cfg, args):
     trainer.resume_or_load(resume=args.resume)
     results = trainer.train()
     if cfg.TEST.AUG.ENABLED:
-        results = {**(results or {}), **trainer.test_with_augmentation(cfg, trainer.evaluated_model)}
+        augmented = trainer.test_with_augmentation(cfg, trainer.evaluated_model)
+        results = {**(results or {}), **augmented}
     return results
 
 

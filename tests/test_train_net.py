@@ -1,4 +1,4 @@
-"""train_net.py as a command: what it says, its exit codes, and a run from training to evaluation."""
+"""train_net.py as a command: what it says, its exit codes, and a whole run."""
 
 import json
 import sys
@@ -11,6 +11,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE / "engine")]
 
 import train_net  # noqa: E402
 from engine_runs import RETINANET, write_config, write_dataset  # noqa: E402
+
 from libra_umop.engine.checkpoint import read_run  # noqa: E402
 
 
@@ -47,7 +48,8 @@ def test_it_is_short():
 
 def test_misspelt_key_is_one_line(capsys):
     line = refused(capsys, "SOLVER.BASE_LRR", 1)
-    assert line == "ConfigError: command line: no key is named SOLVER.BASE_LRR; did you mean SOLVER.BASE_LR?"
+    assert line.startswith("ConfigError: command line: no key is named SOLVER.BASE_LRR;")
+    assert line.endswith("did you mean SOLVER.BASE_LR?")
 
 
 def test_dataset_that_is_not_there_is_one_line(capsys, tmp_path):
@@ -107,6 +109,7 @@ def test_training_evaluating_and_what_the_checkpoint_tells(tmp_path, data, capsy
 
 def test_device_is_the_cpu_where_there_is_no_cuda_and_said_in_one_line(monkeypatch):
     import torch
+
     from libra_umop.engine.config_io import load_config
     from libra_umop.engine.launching import choose_device
 

@@ -16,6 +16,7 @@ from detectron2.utils import comm
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import train_net  # noqa: E402
+
 from libra_umop.engine.trainer import LibraTrainer  # noqa: E402
 
 torch.set_num_threads(1)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.data import MetadataCatalog
+
 from libra_umop.config import add_libra_umop_config
 from libra_umop.engine.checkpoint import LibraCheckpointer, atomic_write, read_run
 from libra_umop.engine.errors import ConfigError
@@ -141,7 +142,7 @@ def test_averaged_weights_are_the_model_and_training_goes_on_with_its_own(tmp_pa
         ("detectron2://nothing/of/this/kind", "cannot be fetched"),
     ],
 )
-def test_weights_that_cannot_be_had_name_the_key_and_the_way_out(path, reason, monkeypatch, tmp_path):
+def test_weights_that_cannot_be_had_name_the_way_out(path, reason, monkeypatch, tmp_path):
     monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # as without a network

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from libra_umop.engine.config_io import load_config
 from libra_umop.engine.errors import ConfigError
 

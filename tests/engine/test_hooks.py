@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.engine.train_loop import TrainerBase
+
 from libra_umop.engine.ema import WeightAverage
 from libra_umop.engine.errors import StopTraining
 from libra_umop.engine.hooks import BestSoFar, Evaluate
@@ -98,7 +99,8 @@ def test_what_evaluation_draws_does_not_change_what_training_draws():
             seed(0)
         if evaluate:
             run = Run([])
-            run.evaluate._evaluate = lambda: {"x": random.random() + np.random.rand() + torch.rand(1)}
+            drawing = (random.random, np.random.rand, lambda: torch.rand(1).item())
+            run.evaluate._evaluate = lambda: {"x": sum(draw() for draw in drawing)}
             run.train(0, 1)
         return random.random(), np.random.rand(), torch.rand(1).item()
 

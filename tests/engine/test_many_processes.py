@@ -16,7 +16,10 @@ ATSS = {
     "MODEL": {
         **RETINANET["MODEL"],
         "META_ARCHITECTURE": "ATSS",
-        "ANCHOR_GENERATOR": {"SIZES": [[64], [128], [256], [512], [1024]], "ASPECT_RATIOS": [[1.0]]},
+        "ANCHOR_GENERATOR": {
+            "SIZES": [[64], [128], [256], [512], [1024]],
+            "ASPECT_RATIOS": [[1.0]],
+        },
     },
     "SOLVER": {**RETINANET["SOLVER"], "IMS_PER_BATCH": 4, "MAX_ITER": 5, "CHECKPOINT_PERIOD": 9},
 }

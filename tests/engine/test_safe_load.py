@@ -8,6 +8,7 @@ import pickletools
 import numpy as np
 import pytest
 import torch
+
 from libra_umop.engine.checkpoint import LibraCheckpointer
 from libra_umop.engine.errors import ConfigError
 from libra_umop.engine.safe_load import safe_pickle_load, safe_torch_load

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from detectron2.data.common import AspectRatioGroupedDataset
 from detectron2.data.samplers import TrainingSampler
+
 from libra_umop.engine.train_loader import ResumableTrainLoader, group_samples
 
 WIDE = [True, False, False, True, True, False, True]

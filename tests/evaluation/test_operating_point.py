@@ -3,9 +3,10 @@
 import math
 
 import pytest
-from libra_umop.evaluation.coco import operating_point
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+
+from libra_umop.evaluation.coco import operating_point
 
 
 def evaluated(detections, annotations):

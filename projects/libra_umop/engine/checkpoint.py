@@ -1,7 +1,6 @@
 """Checkpoints that are whole or absent, that hold all of a run, and that run nothing when read."""
 
 import glob
-import json
 import os
 import re
 import tempfile

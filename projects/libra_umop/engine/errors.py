@@ -3,6 +3,8 @@
 import functools
 import sys
 
+from ..data.errors import DatasetError
+
 # Documented exit codes of train_net.py beside 0 (done) and 1 (an error with its traceback).
 EXIT_USER_ERROR = 2
 # A signal asked to stop, and a checkpoint of that iteration was written (EX_TEMPFAIL of sysexits.h:
@@ -30,7 +32,7 @@ class StopTraining(BaseException):
 def exit_code_of(main):
     """Decorate a command's ``main``: what a user can mend is one line on stderr and exit code 2.
 
-    ``ConfigError`` and ``libra_umop.data.errors.DatasetError`` are such errors; every other
+    ``ConfigError`` and ``DatasetError`` are such errors; every other
     exception keeps its traceback, as it is ours to mend.
     """
 
@@ -38,17 +40,8 @@ def exit_code_of(main):
     def wrapped(*args, **kwargs):
         try:
             return main(*args, **kwargs)
-        except user_errors() as e:
+        except (ConfigError, DatasetError) as e:
             print(f"{type(e).__name__}: {e}", file=sys.stderr, flush=True)
             sys.exit(EXIT_USER_ERROR)
 
     return wrapped
-
-
-def user_errors() -> tuple:
-    """The exception classes that are printed as one line."""
-    try:
-        from ..data.errors import DatasetError
-    except ModuleNotFoundError:
-        return (ConfigError,)
-    return ConfigError, DatasetError

@@ -1,6 +1,7 @@
 """Starting the processes of a run: by ourselves as Detectron2 does, or under torchrun."""
 
 import datetime
+import inspect
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 from torch.multiprocessing.spawn import ProcessExitedException
 
-from .errors import StopTraining, exit_code_of
+from .errors import ConfigError, StopTraining, exit_code_of
 
 # As long as a rank may wait for another: evaluation on the main rank is part of it.
 TIMEOUT = datetime.timedelta(minutes=30)
@@ -41,6 +42,11 @@ def launch(main: Callable[[Any], Any], args: Any, *, device: str) -> int:
     """
     if "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ:
         return _run_under_torchrun(main, args, device)
+    if torch.device(device).type == "cuda" and args.num_gpus > torch.cuda.device_count():
+        raise ConfigError(
+            f"--num-gpus is {args.num_gpus}, but there are {torch.cuda.device_count()} here;"
+            " MODEL.DEVICE cpu starts as many processes on the CPU"
+        )
     world_size = args.num_gpus * args.num_machines
     if world_size <= 1:
         return _exit_code(main, args)
@@ -48,8 +54,10 @@ def launch(main: Callable[[Any], Any], args: Any, *, device: str) -> int:
         _run_spawned, (main, args, world_size, device), nprocs=args.num_gpus, join=False
     )
     _forward_signals(context)
+    can_wait = "grace_period" in inspect.signature(context.join).parameters  # newer torch
+    grace = {"grace_period": GRACE_S} if can_wait else {}
     try:
-        while not context.join(grace_period=GRACE_S):
+        while not context.join(**grace):
             pass
     except ProcessExitedException as e:
         if e.signal_name:

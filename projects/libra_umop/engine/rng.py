@@ -10,7 +10,7 @@ from detectron2.utils.env import seed_all_rng
 
 
 def get_rng_state() -> Dict[str, Any]:
-    """State of python's, numpy's, torch's and every CUDA device's generator, as plain containers."""
+    """State of python's, numpy's, torch's and every CUDA device's generator, in containers."""
     name, keys, position, has_gauss, gauss = np.random.get_state()
     version, words, gauss_next = random.getstate()
     return {

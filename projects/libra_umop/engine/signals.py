@@ -23,8 +23,9 @@ class StopOnSignal(HookBase):
     """On SIGTERM, SIGUSR1 or Ctrl-C: finish the iteration, write a checkpoint, end with 75.
 
     The signal may reach one rank only; all ranks stop in the same iteration. A second Ctrl-C, some
-    seconds after the first, ends at once. Signals are noted from ``before_train`` to ``after_train``; the hook
-    belongs behind all others. In the last iteration training ends as it would have.
+    seconds after the first, ends at once. Signals are noted from ``before_train`` to
+    ``after_train``; the hook belongs behind all others. In the last iteration training ends as it
+    would have.
     """
 
     def __init__(self, checkpointer):

@@ -39,7 +39,8 @@ def build_train_loader(cfg, mapper: Optional[Callable] = None) -> "ResumableTrai
             f" {world_size} times SOLVER.GRADIENT_ACCUMULATION {cfg.SOLVER.GRADIENT_ACCUMULATION}"
         )
     from_config = build_detection_train_loader.from_config
-    parts = from_config(cfg, mapper=mapper, sampler=())  # the sampler is built when its seed is known
+    # Any sampler but None; ours is built when its seed is known.
+    parts = from_config(cfg, mapper=mapper, sampler=())
     is_wide = [d.get("width", 0) > d.get("height", 0) for d in parts["dataset"]]
     dataset = DatasetFromList(parts["dataset"], copy=False)
     return ResumableTrainLoader(

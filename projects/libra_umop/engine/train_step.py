@@ -148,7 +148,7 @@ class TrainStep(SimpleTrainer):
         self.grad_scaler.update()
 
     def _agree(self, failed: bool = False, timeout: Optional[datetime.timedelta] = None) -> None:
-        """Learn of the other ranks' failures and signals, before anyone waits for their gradients."""
+        """Learn of other ranks' failures and signals, before waiting for their gradients."""
         if comm.get_world_size() == 1:
             self.agreed_signal = max(self.agreed_signal, self.stop_signal)
             return

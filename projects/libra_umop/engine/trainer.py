@@ -5,11 +5,10 @@ import weakref
 from collections import OrderedDict
 from typing import Any, Dict, List, Optional
 
-import torch
 from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, create_ddp_model, hooks
 from detectron2.engine.train_loop import TrainerBase
-from detectron2.evaluation import print_csv_format
+from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
@@ -49,7 +48,8 @@ class LibraTrainer(DefaultTrainer):
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         loader = self.build_train_loader(cfg)
-        self.average = WeightAverage(model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None
+        ema = cfg.SOLVER.EMA
+        self.average = WeightAverage(model, ema.DECAY) if ema.ENABLED else None
         self._trainer = TrainStep.from_config(cfg, _wrap(model), loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = LibraCheckpointer(
@@ -138,7 +138,10 @@ class LibraTrainer(DefaultTrainer):
                 raise
             logger.info(str(stop))
             self.checkpointer.save("model_final", iteration=self.iter)
-        return getattr(self, "_last_eval_results", None)
+        results = getattr(self, "_last_eval_results", None)
+        if comm.is_main_process():
+            verify_results(self.cfg, results)
+        return results
 
     def before_train(self):
         super().before_train()
@@ -219,4 +222,3 @@ def _wrap(model: nn.Module) -> nn.Module:
     on_cuda = next(model.parameters()).device.type == "cuda"
     devices = [comm.get_local_rank()] if on_cuda else None
     return create_ddp_model(model, broadcast_buffers=False, device_ids=devices)
-
