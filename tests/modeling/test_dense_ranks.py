@@ -1,7 +1,6 @@
 """Two gloo ranks: unequal images, a rank without objects, the statistics of the joined batch."""
 
-import os
-import socket
+import time
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from detectron2.utils.events import EventStorage
 from torch.nn.parallel import DistributedDataParallel
 
 NUM_RANKS = 2
+TIMEOUT_S = 280  # a few seconds on an idle machine
 # Rank 0 has small objects on one image shape, rank 1 has none on another.
 INPUTS = [
     [make_input([[10, 10, 60, 50], [30, 40, 80, 92]], [1, 3])],
@@ -46,10 +46,10 @@ def joint_step(model, inputs):
     return sum(losses.values()).detach(), logged, grads
 
 
-def run_rank(rank, port, folder):
+def run_rank(rank, folder):
     torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=NUM_RANKS)
+    store = f"file://{folder}/store"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=NUM_RANKS)
     comm.create_local_process_group(NUM_RANKS)
     results = {}
     for name in DETECTORS:
@@ -68,13 +68,13 @@ def run_rank(rank, port, folder):
 def ranks(tmp_path_factory):
     """What each of the two ranks saw of every detector."""
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    context = mp.spawn(run_rank, args=(port, str(folder)), nprocs=NUM_RANKS, join=False)
-    if not context.join(timeout=120):
-        # `join` returns as soon as one is done.
-        assert context.join(timeout=120), "the ranks hang"
+    context = mp.spawn(run_rank, args=(str(folder),), nprocs=NUM_RANKS, join=False)
+    deadline = time.monotonic() + TIMEOUT_S
+    while not context.join(timeout=5):
+        if time.monotonic() > deadline:
+            for process in context.processes:
+                process.kill()
+            pytest.fail(f"the ranks hang: not done after {TIMEOUT_S} s")
     return [torch.load(folder / f"{rank}.pt") for rank in range(NUM_RANKS)]
 
 
