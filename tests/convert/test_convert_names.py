@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from shrink import shrink
 
 from libra_umop.convert.mmdet import from_mmdet, to_mmdet
 from libra_umop.convert.read import Checkpoint
 from libra_umop.convert.run import tensor_shapes
 from libra_umop.engine.config_io import load_config
+from shrink import shrink
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 COCO = "COCO-Detection/"

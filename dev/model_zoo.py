@@ -1,0 +1,227 @@
+#!/usr/bin/env python
+"""Keep the tables of MODEL_ZOO.md true to configs/.
+
+    dev/model_zoo.py             write the tables from dev/model_zoo.csv and configs/
+    dev/model_zoo.py --check     only say whether they are up to date
+    dev/model_zoo.py --measure   first count parameters and operations of every config anew
+
+The CSV is the one place of published AP. Operations are multiply-adds for one image of 800x1333,
+padded to 800x1344, as fvcore counts them.
+"""
+
+import argparse
+import csv
+import sys
+import warnings
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Callable, Dict, Iterable, List, NamedTuple, Sequence
+from unittest import mock
+
+import torch
+from detectron2.modeling import build_model
+from detectron2.modeling.roi_heads import CascadeROIHeads
+from fvcore.nn.jit_handles import conv_flop_count
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from libra_umop.engine.config_io import load_config
+
+REPO = Path(__file__).resolve().parents[1]
+CSV = REPO / "dev" / "model_zoo.csv"
+PAGE = REPO / "MODEL_ZOO.md"
+BEGIN, END = "<!-- table: {} -->", "<!-- end of table -->"
+IMAGE_SIZE = (800, 1344)
+DATASETS = {"shapes": " --dataset output/shapes", "bccd": " --dataset BCCD"}  # of quick configs
+
+
+class Row(NamedTuple):
+    """One config: what was published for it, and its size. All as text; "" for unknown."""
+
+    config: str  # relative to configs/
+    published_ap: str
+    params_m: str = ""
+    gflops: str = ""
+
+
+class DenseForward(nn.Module):
+    """The part of a detector that multiplies: from the normalised image to all raw outputs.
+
+    A two-stage detector's heads see as many proposals as it keeps in testing.
+    """
+
+    def __init__(self, model: nn.Module, num_proposals: int, num_detections: int):
+        super().__init__()
+        self.model = model
+        self.num_proposals, self.num_detections = num_proposals, num_detections
+
+    def forward(self, image: Tensor) -> List[Tensor]:
+        model = self.model
+        features = model.backbone(image)
+        if hasattr(model, "head"):
+            outputs = model.head([features[name] for name in model.head_in_features])
+            return [tensor for level in outputs for tensor in level]
+        rpn = model.proposal_generator
+        logits, deltas = rpn.rpn_head([features[name] for name in rpn.in_features])
+        return [*logits, *deltas, *self._regions(next(iter(features.values())))]
+
+    def _regions(self, feature: Tensor) -> List[Tensor]:
+        heads, channels = self.model.roi_heads, feature.shape[1]
+        outputs: List[Tensor] = []
+        is_cascade = isinstance(heads, CascadeROIHeads)
+        box_heads = heads.box_head if is_cascade else [heads.box_head]
+        predictors = heads.box_predictor if is_cascade else [heads.box_predictor]
+        for box_head, predictor in zip(box_heads, predictors):
+            pooled = feature.new_zeros(self.num_proposals, channels, *heads.box_pooler.output_size)
+            outputs += predictor(box_head(pooled))
+        if heads.mask_on:
+            size = heads.mask_pooler.output_size
+            pooled = feature.new_zeros(self.num_detections, channels, *size)
+            outputs.append(heads.mask_head.layers(pooled))
+        return outputs
+
+
+def config_names() -> List[str]:
+    """Every config that is not a base, sorted."""
+    configs = REPO / "configs"
+    names = (str(path.relative_to(configs)) for path in configs.rglob("*.yaml"))
+    return sorted(name for name in names if not Path(name).name.startswith("Base-"))
+
+
+def build(name: str, device: str) -> DenseForward:
+    """The model of a config at its full size, without pretrained weights, in eval mode."""
+    cfg = load_config(str(REPO / "configs" / name))
+    cfg.MODEL.DEVICE = device
+    cfg.MODEL.TIMM.PRETRAINED = False
+    with torch.device(device):
+        model = build_model(cfg)
+    num_proposals = cfg.MODEL.RPN.POST_NMS_TOPK_TEST
+    return DenseForward(model, num_proposals, cfg.TEST.DETECTIONS_PER_IMAGE).eval()
+
+
+def num_params(model: nn.Module) -> int:
+    """Trainable and frozen parameters; frozen batch norms have none, as Detectron2 counts."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+class OperationCounter(TorchDispatchMode):
+    """Multiply-adds as ``fvcore.nn.FlopCountAnalysis`` counts them, in ``total``.
+
+    fvcore reads them off a trace, which needs a run on data. This counts by the same rules while
+    the network runs on the meta device, where nothing is computed; a test compares the two.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        count = COUNTS.get(func.overloadpacket)
+        self.total += count(args, out) if count else 0
+        return out
+
+
+def _norm(flops: int) -> Callable:
+    return lambda args, out: flops * args[0].numel()
+
+
+aten = torch.ops.aten
+COUNTS = {
+    aten.convolution: lambda a, out: conv_flop_count(a[0].shape, a[1].shape, out.shape, a[6]),
+    torch.ops.torchvision.deform_conv2d: lambda a, out: conv_flop_count(
+        a[0].shape, a[1].shape, out.shape
+    ),
+    aten.mm: lambda a, out: a[0].numel() * a[1].shape[1],
+    aten.addmm: lambda a, out: a[1].numel() * a[2].shape[1],
+    aten.bmm: lambda a, out: a[0].numel() * a[1].shape[2],
+    aten.native_layer_norm: _norm(5),
+    aten.native_group_norm: _norm(5),
+    aten.native_batch_norm: _norm(2),
+    aten._native_batch_norm_legit_no_training: _norm(2),
+    aten.upsample_nearest2d: lambda a, out: out.numel(),
+}
+
+
+def count_operations(model: DenseForward, image_size: Sequence[int] = IMAGE_SIZE) -> int:
+    """Multiply-adds of a model on the meta device for one image, by fvcore's rules."""
+    image = torch.empty(1, 3, *image_size, device="meta")
+    no_autocast = mock.patch.object(torch, "autocast", lambda *args, **kwargs: nullcontext())
+    with no_autocast, torch.no_grad(), OperationCounter() as counter:  # it knows no meta device
+        model(image)
+    return counter.total
+
+
+def read_rows() -> Dict[str, Row]:
+    with open(CSV, newline="") as f:
+        return {line["config"]: Row(**line) for line in csv.DictReader(f)}
+
+
+def write_rows(rows: Iterable[Row]) -> None:
+    with open(CSV, "w", newline="") as f:
+        writer = csv.writer(f, lineterminator="\n")
+        writer.writerow(Row._fields)
+        writer.writerows(sorted(rows))
+
+
+def measure(name: str) -> Dict[str, str]:
+    """The columns ``params_m`` and ``gflops`` of a config."""
+    model = build(name, "meta")
+    gflops = count_operations(model) / 1e9
+    return {"params_m": f"{num_params(model) / 1e6:.1f}", "gflops": f"{gflops:.0f}"}
+
+
+def table(rows: Dict[str, Row], folder: str) -> str:
+    """The Markdown table of one folder of configs/."""
+    lines = [
+        "| config | published AP | params, M | GFLOPs | command |",
+        "|---|---|---|---|---|",
+    ]
+    for name in config_names():
+        if name.startswith(folder + "/"):
+            row = rows[name]
+            label = Path(name).stem.replace("_FPN", "")
+            command = f"python train_net.py --config-file configs/{name}" + DATASETS.get(
+                Path(name).stem.rsplit("_", 1)[-1], ""
+            )
+            link = f"[{label}](configs/{name})"
+            cells = (link, row.published_ap or "-", row.params_m, row.gflops, f"`{command}`")
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def render(page: str, rows: Dict[str, Row]) -> str:
+    """``page`` with the part between each pair of markers written anew."""
+    for folder in sorted({name.split("/")[0] for name in config_names()}):
+        begin = BEGIN.format(folder)
+        if begin not in page:
+            raise SystemExit(f"{PAGE.name} has no {begin!r}")
+        head, rest = page.split(begin, 1)
+        page = head + begin + "\n" + table(rows, folder) + "\n" + END + rest.split(END, 1)[1]
+    return page
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="change nothing; 1 if out of date")
+    parser.add_argument("--measure", action="store_true", help="count all anew")
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    rows = read_rows()
+    if args.measure:
+        rows = {n: rows.get(n, Row(n, ""))._replace(**measure(n)) for n in config_names()}
+        write_rows(rows.values())
+    missing, stale = set(config_names()) - set(rows), set(rows) - set(config_names())
+    if missing or stale:
+        raise SystemExit(f"{CSV.name} lacks {sorted(missing)} and has, in vain, {sorted(stale)}")
+    page = PAGE.read_text()
+    rendered = render(page, rows)
+    if args.check:
+        sys.exit(rendered != page)
+    PAGE.write_text(rendered)
+
+
+if __name__ == "__main__":
+    main()
