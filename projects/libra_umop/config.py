@@ -192,6 +192,9 @@ def _add_backbones(cfg: CN) -> None:
     cfg.MODEL.TIMM.OUT_INDICES = []
     # "LN": a layer norm on every feature (detectors on Swin); "": none.
     cfg.MODEL.TIMM.OUT_NORM = ""
+    # Res2Net: average the last split of res2's first block over 3x3 (the authors, timm); False: pass
+    # it on (mmdetection, whose weights the published rows are).
+    cfg.MODEL.TIMM.POOL_AT_STRIDE_1 = True
     # More arguments of the model's constructor, e.g. {window_size: 12}; see timm's source.
     cfg.MODEL.TIMM.ARGS = CN(new_allowed=True)
 
@@ -278,6 +281,6 @@ def _add_analysis(cfg: CN) -> None:
     cfg.ANALYSIS.PERIOD = 20
     # Negatives per image that a measured step scores once more to find hard ones among all of
     # them, not only among those sampled; 0 looks among those sampled.
-    cfg.ANALYSIS.NUM_PROBED_NEGATIVES = 64
+    cfg.ANALYSIS.NUM_PROBED_NEGATIVES = 32
     # Part of them, by loss, that counts as hard; (0, 1].
     cfg.ANALYSIS.HARD_FRACTION = 0.1

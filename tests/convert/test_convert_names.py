@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from libra_umop.convert.checks import contradictions
 from libra_umop.convert.mmdet import from_mmdet, to_mmdet
 from libra_umop.convert.read import Checkpoint
 from libra_umop.convert.run import tensor_shapes
@@ -128,3 +129,11 @@ def test_fcos_has_another_box_coding_and_no_names():
     weights = weights_of(cfg)
     missing = to_mmdet(cfg, weights, {}).missing
     assert any(name.startswith("head.bbox_pred.weight (there: no name known)") for name in missing)
+
+
+def test_what_mmdetection_always_does_is_asked_for_without_its_config():
+    cfg = load_config(str(CONFIGS / COCO / "umop_atss_R2_101_26w4s_DCN_FPN_2x_ms.yaml"))
+    wanted = ["MODEL.FPN.P7_RELU False", "MODEL.TIMM.POOL_AT_STRIDE_1 False"]
+    assert contradictions(cfg, Checkpoint({}, {})) == wanted
+    cfg.MODEL.FPN.P7_RELU = cfg.MODEL.TIMM.POOL_AT_STRIDE_1 = False
+    assert contradictions(cfg, Checkpoint({}, {})) == []

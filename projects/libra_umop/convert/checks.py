@@ -15,8 +15,8 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 def contradictions(cfg: CfgNode, checkpoint: Checkpoint) -> List[str]:
     """``KEY VALUE`` pairs that would make ``cfg`` agree with what a file of mmdetection says.
 
-    Read from the training config's text, where the file keeps it. One thing holds without it:
-    mmdetection has no ReLU before P7 unless told to.
+    Read from the training config's text, where the file keeps it. Two things hold without it:
+    mmdetection has no ReLU before P7 unless told to, and its Res2Net does not pool at stride 1.
     """
     text = checkpoint.config_text
     wanted = []
@@ -33,6 +33,8 @@ def contradictions(cfg: CfgNode, checkpoint: Checkpoint) -> List[str]:
         if _pyramid(cfg) == "build_retinanet_resnet_fpn_backbone" and not has_relu:
             key = "MODEL.BFP.PYRAMID" if _is_balanced(cfg) else "MODEL.BACKBONE.NAME"
             wanted.append(f"{key} build_retinanet_fpn_backbone")
+    if not _has_resnet(cfg) and cfg.MODEL.TIMM.NAME.startswith("res2ne"):
+        wanted += _key(cfg, "MODEL.TIMM.POOL_AT_STRIDE_1", False)
     return wanted
 
 

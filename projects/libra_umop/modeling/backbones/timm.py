@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .deformable import RESNET_STAGES, SelfOffsetDeformConv2d
 from .input_normalization import InputNormalization
+from .res2net import skip_pool_at_stride_1
 from .swin import pad_before_shift
 from .timm_models import create_timm_model, feature_name, indices_of, probe_timm_model
 
@@ -192,6 +193,8 @@ def build_timm_backbone(cfg, input_shape: ShapeSpec) -> TimmBackbone:
     kwargs["out_indices"] = tuple(keys.OUT_INDICES) or indices_of(cfg.MODEL.FPN.IN_FEATURES, info)
     net = create_timm_model(keys, kwargs, pretrained=not cfg.MODEL.WEIGHTS)
     pad_before_shift(net)
+    if not keys.POOL_AT_STRIDE_1:
+        skip_pool_at_stride_1(net)
     resnets = cfg.MODEL.RESNETS
     return TimmBackbone(
         net=net,
