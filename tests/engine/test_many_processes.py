@@ -16,6 +16,7 @@ ATSS = {
     "MODEL": {
         **RETINANET["MODEL"],
         "META_ARCHITECTURE": "ATSS",
+        "FPN": {**RETINANET["MODEL"]["FPN"], "OUT_CHANNELS": 64},  # for 32 groups on a 1x1 map
         "ANCHOR_GENERATOR": {
             "SIZES": [[64], [128], [256], [512], [1024]],
             "ASPECT_RATIOS": [[1.0]],

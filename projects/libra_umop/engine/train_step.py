@@ -5,7 +5,9 @@ import datetime
 import itertools
 import logging
 import math
+import sys
 import time
+import traceback
 from typing import Any, Dict, List, Optional
 
 import numpy as np
@@ -163,7 +165,10 @@ class TrainStep(SimpleTrainer):
         self.agreed_signal = max(self.agreed_signal, int(flag) % _FAILED)
 
     def _say_farewell(self, where: str) -> None:
-        logger.error(f"Rank {comm.get_rank()} failed at iteration {self.iter}, in {where}")
+        told = f"Rank {comm.get_rank()} failed at iteration {self.iter}, in {where}"
+        logger.error(told)
+        if not comm.is_main_process():  # whose log is a file that nobody looks at
+            print(f"{told}\n{traceback.format_exc()}", file=sys.stderr, flush=True)
         if comm.get_world_size() > 1:
             with contextlib.suppress(RuntimeError):  # they may wait for us elsewhere
                 self._agree(failed=True, timeout=FAREWELL)
