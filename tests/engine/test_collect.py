@@ -174,7 +174,7 @@ def test_negatives_are_all_candidates_below_the_threshold(repo, tmp_path):
         expected += np.histogram(negatives, NUM_IOU_BINS, (0, 1))[0]
     assert np.abs(np.asarray(step["sample"]["all"]) - expected).sum() <= 2  # edges, fp32
     assert step["sample"]["hard_among"] == "all"
-    probed = min(64, int(sum(step["sample"]["all"])))
+    probed = min(32, int(sum(step["sample"]["all"])))
     assert 0 < sum(step["sample"]["hard"]) <= 0.1 * 2 * probed
 
 

@@ -10,8 +10,8 @@ Measured = List[Dict[str, Any]]  # what measure_run gave for every run
 # Okabe and Ito's colours, told apart with any colour vision; the n-th run has the n-th everywhere.
 RUN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY, DARK, LIGHT, INK = "#8A929C", "#343B45", "#D5DAE0", "#1C2127"
-# Finest level to coarsest, dark to light, told apart in grey as well.
-LEVEL_COLOURS = ("#00204D", "#31446B", "#666970", "#958F78", "#CBBA69", "#E3D25B", "#FFEA46")
+# Finest level to coarsest, dark to light (viridis), told apart in grey as well.
+LEVEL_COLOURS = ("#440154", "#3B528B", "#21918C", "#5EC962", "#D0B100")
 FONT = "Inter, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 # What a reader may do with a figure; nothing of it reaches a network.
 PLOT_CONFIG = {
@@ -35,7 +35,7 @@ def faint(colour: str, opacity: float) -> str:
 
 def level_colour(index: int, count: int) -> str:
     """The colour of a pyramid level, by its place among ``count``."""
-    last = len(LEVEL_COLOURS) - 2  # the lightest is too light for a line on white
+    last = len(LEVEL_COLOURS) - 1
     return LEVEL_COLOURS[round(index * last / max(count - 1, 1))]
 
 

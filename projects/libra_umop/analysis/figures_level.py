@@ -1,6 +1,6 @@
 """The figures of the level imbalance."""
 
-from typing import Optional
+from typing import Dict, Optional, Tuple
 
 import numpy as np
 import plotly.graph_objects as go
@@ -87,9 +87,20 @@ def focus_over_time(measured: Measured) -> Optional[go.Figure]:
             figure.add_hline(y, line={"dash": "dot", "color": GREY, "width": 1}, row=1, col=column)
     style(figure, height=420)
     figure.update_xaxes(title_text="iteration", row=2)
+    limits = [_limits(m["level"]["dense"]["focus"]) for m in shown]
+    for row, name in enumerate(("gamma", "alpha"), start=1):
+        low, high = min(x[name][0] for x in limits), max(x[name][1] for x in limits)
+        margin = 0.06 * (high - low) + 1e-3
+        figure.update_yaxes(range=[low - margin, high + margin], row=row)
     figure.update_yaxes(title_text="gamma of the level", row=1, col=1)
     figure.update_yaxes(title_text="alpha of the level", row=2, col=1)
     return lift_legend(figure, len(shown) > 1)
+
+
+def _limits(focus: Dict[str, float]) -> Dict[str, Tuple[float, float]]:
+    """Between which values gamma and alpha = w / gamma can lie."""
+    low, high = focus["gamma"] - focus["delta"], focus["gamma"] + focus["delta"]
+    return {"gamma": (low, high), "alpha": (focus["w"] / high, focus["w"] / max(low, 1e-6))}
 
 
 def clipped_shares(measured: Measured) -> Optional[go.Figure]:

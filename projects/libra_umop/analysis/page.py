@@ -103,7 +103,17 @@ def header(measured: Sequence[Dict[str, Any]]) -> str:
 
 def _describe(m: Dict[str, Any]) -> str:
     """A run in a few words: detector, evaluation, how often it was measured."""
-    words = [str(m["detector"] or "")]
+    settings = m["settings"]
+    losses = [loss.get("type") for loss in settings["box_losses"].values()]
+    levers = {
+        "IoU-balanced sampling": settings["sampler"] == "iou_balanced",
+        "OHEM": settings["sampler"] == "ohem",
+        "BFP": settings["bfp"],
+        "balanced L1": "balanced_l1" in losses,
+        "progressive focus": (settings["focus"] or {}).get("progressive"),
+    }
+    on = " + ".join(lever for lever, is_on in levers.items() if is_on)
+    words = [f"{m['detector'] or ''}{' with ' if on else ''}{on}"]
     if "AP" in m["AP"]:
         words.append(f"{m['AP']['AP']:.1f} AP")
     if m["collection"]:

@@ -45,7 +45,7 @@ class ImbalanceCollector(HookBase):
         *,
         output_dir: str,
         period: int = 20,
-        num_probed: int = 64,
+        num_probed: int = 32,
         hard_fraction: float = 0.1,
         refine_level: str = "p4",
         meta: Dict[str, Any],

@@ -24,7 +24,7 @@ class ROIHeadsProbe(Probe):
         hard_fraction: part of the scored negatives, by loss, that is called hard; (0, 1].
     """
 
-    def __init__(self, model: nn.Module, *, num_probed: int = 64, hard_fraction: float = 0.1):
+    def __init__(self, model: nn.Module, *, num_probed: int = 32, hard_fraction: float = 0.1):
         super().__init__(model)
         self.num_probed = num_probed
         self.hard_fraction = hard_fraction
