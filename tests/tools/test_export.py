@@ -128,6 +128,18 @@ def test_a_model_that_detects_nothing_is_compared_at_a_lower_threshold(export, t
     assert boxes.shape == (0, 4) and len(scores) == len(classes) == 0
 
 
+def test_what_onnx_cannot_hold_is_named_in_one_line(tool, checkpoint, tmp_path, capfd):
+    weights = checkpoint("configs/COCO-Detection/retinanet_R_101_DCN_FPN_1.5x_ms.yaml")
+    file = tmp_path / "detector.onnx"
+    argv = ["--weights", str(weights), "--format", "onnx", "--output", str(file), *SIZES]
+    with pytest.raises(SystemExit) as e:
+        tool("export").main(argv)
+    out, err = capfd.readouterr()
+    assert e.value.code == 2 and not list(tmp_path.iterdir())
+    assert "deform_conv2d" in err and "torchscript" in err
+    assert "%" not in out + err  # no dump of the graph
+
+
 def test_masks_are_refused_by_name(tool, repo, tmp_path, capsys, checkpoint):
     weights = checkpoint("configs/COCO-InstanceSegmentation/libra_mask_rcnn_R_50_FPN_1x.yaml")
     with pytest.raises(SystemExit) as e:

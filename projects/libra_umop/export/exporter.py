@@ -6,6 +6,7 @@ import os
 import warnings
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -151,7 +152,8 @@ class _Writer:
         dynamic = {"image": {1: "height", 2: "width"}}
         dynamic.update({name: {0: "detections"} for name in OUTPUT_NAMES})
         try:
-            with dynamic_resizing(self._opset):
+            # A failed export logs its whole graph, thousands of lines.
+            with dynamic_resizing(self._opset), mock.patch("torch._C._jit_onnx_log", create=True):
                 torch.onnx.export(
                     self._graph,
                     (self._image,),
