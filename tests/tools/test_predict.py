@@ -195,30 +195,23 @@ def test_a_video_that_is_none_is_skipped(predict, photos, tmp_path):
     assert code == 1 and "broken.mp4" in err
 
 
-@pytest.mark.parametrize("mode", ["L", "1", "P", "LA", "RGBA", "CMYK", "I;16"])
-def test_every_kind_of_pixels_becomes_three_channels(tmp_path, mode):
-    from libra_umop.engine.predict_inputs import read_bgr
-
-    grey = np.zeros((16, 32), np.uint8)
-    grey[:, 20:] = 255
-    if mode == "I;16":
-        image = Image.fromarray(grey.astype(np.uint16) * 257)
-    else:
-        image = Image.fromarray(grey).convert("RGB").convert(mode)
-    path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
-    image.save(path)
-    pixels = read_bgr(path)
-    assert pixels.shape == (16, 32, 3) and pixels.dtype == np.uint8
-    assert np.array_equal(pixels, np.repeat(grey[:, :, None], 3, axis=2))
-
-
-def test_exif_rotation_is_applied(tmp_path):
-    from libra_umop.engine.predict_inputs import read_bgr
-
+def test_files_are_read_as_training_reads_them(predict, tmp_path):
+    """The same photo upright and grey, with 16 bits whose white is 4095, and stored on its side."""
+    grey = np.random.default_rng(0).integers(0, 256, (60, 80), dtype=np.uint8)
     exif = Image.Exif()
-    exif[274] = 6  # turned by a quarter
-    Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
-    assert read_bgr(tmp_path / "turned.jpg").shape == (30, 20, 3)
+    exif[274] = 6  # shown turned by a quarter
+    Image.fromarray(grey).save(tmp_path / "1.png")
+    Image.fromarray(np.rint(grey * (4095 / 255)).astype(np.uint16)).save(tmp_path / "2.png")
+    Image.fromarray(np.ascontiguousarray(np.rot90(grey))).save(tmp_path / "3.png", exif=exif)
+    code, _, err = predict(
+        tmp_path, "--threshold", 0.06, "--json", tmp_path / "r.json",
+        "--opts", "INPUT.WHITE_16BIT", 4095,
+    )  # fmt: skip
+    assert code == 0, err
+    found = {i: [] for i in (1, 2, 3)}
+    for r in json.loads((tmp_path / "r.json").read_text()):
+        found[r["image_id"]].append((*r["bbox"], r["score"], r["category_id"]))
+    assert found[1] and found[1] == found[2] == found[3]
 
 
 def test_files_of_one_name_from_two_folders_are_both_drawn(predict, photos, tmp_path):

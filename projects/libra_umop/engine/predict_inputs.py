@@ -6,7 +6,6 @@ from typing import Iterator, List, NamedTuple, Sequence, Tuple
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
 
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .png .bmp .webp .tif .tiff .ppm .pgm .gif".split())
 VIDEO_SUFFIXES = frozenset(".mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg".split())
@@ -59,39 +58,6 @@ def _why_nothing(pattern: str) -> str:
     if Path(pattern).is_dir():
         return f"no image in this folder ({' '.join(sorted(IMAGE_SUFFIXES))})"
     return "no such file, and no file matches it"
-
-
-def read_bgr(path: Path) -> np.ndarray:
-    """Read an image file as a person sees it.
-
-    EXIF rotation is applied; grey, palette, CMYK and alpha become BGR; 16 bits are scaled to 8.
-
-    Returns:
-        (H, W, 3) uint8, BGR.
-
-    Raises:
-        ValueError: the file is missing, empty, truncated or no image; the message is the reason.
-    """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            image = _to_eight_bits(ImageOps.exif_transpose(image))
-            rgb = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as e:
-        reason = "it is empty" if path.is_file() and not path.stat().st_size else str(e)
-        raise ValueError(f"cannot be read as an image: {reason}") from e
-    return np.ascontiguousarray(rgb[:, :, ::-1])
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("has floating-point pixels, whose range is not known")
-    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion clips them at 255
-        values = np.asarray(image).astype(np.int64)
-        if values.max(initial=0) > 255:
-            values = values // 257
-        return Image.fromarray(values.clip(0, 255).astype(np.uint8))
-    return image
 
 
 class Video:

@@ -12,7 +12,9 @@ import torch
 from detectron2.structures import Instances
 from tqdm import tqdm
 
-from .predict_inputs import Input, Video, read_bgr
+from ..data.errors import DatasetError
+from ..data.images import read_image
+from .predict_inputs import Input, Video
 from .predict_outputs import CocoIds, DrawnVideo, coco_records, write_image
 from .predictor import LibraPredictor
 
@@ -75,7 +77,7 @@ class PredictionRun:
         try:
             video = Video(item.path)
         except ValueError as e:
-            return self._skip(item, e)
+            return self._skip(item, ValueError(f"{item.path}: {e}"))
         drawn = self._drawn_video(item, video)
         frames = tqdm(video, total=video.num_frames or None, desc=item.name, unit="frame")
         before = self.num_images
@@ -87,7 +89,7 @@ class PredictionRun:
             drawn.close()
         count = self.num_images - before
         if not count:
-            return self._skip(item, ValueError("no frame of it can be read"))
+            return self._skip(item, ValueError(f"{item.path}: no frame of it can be read"))
         print(f"{item.name}: {count} frames{f' -> {drawn.file}' if drawn else ''}")
 
     def summary(self) -> str:
@@ -101,10 +103,11 @@ class PredictionRun:
         return f"{line} ({self._predictor.cfg.MODEL.DEVICE}, batches of {self._batch_size})"
 
     def _read(self, inputs: Iterable[Input]) -> Iterator[Tuple[Input, np.ndarray]]:
+        white = self._predictor.cfg.INPUT.WHITE_16BIT
         for item in inputs:
             try:
-                image = read_bgr(item.path)
-            except ValueError as e:
+                image = read_image(str(item.path), "BGR", white_16bit=white)
+            except DatasetError as e:
                 self._skip(item, e)
                 continue
             yield item, image
@@ -131,7 +134,7 @@ class PredictionRun:
 
     def _skip(self, item: Input, error: Exception) -> None:
         self.skipped.append(str(item.path))
-        print(f"skipped {item.path}: {error}", file=sys.stderr)
+        print(f"skipped {error}", file=sys.stderr)
 
     def _drawn_video(self, item: Input, video: Video) -> Optional[DrawnVideo]:
         if self._output_dir is None:
