@@ -124,6 +124,14 @@ def test_second_derivatives_are_refused_and_not_wrong():
         torch.autograd.grad(grad.sum(), logits)
 
 
+def test_softplus_is_accurate_to_a_few_roundings():
+    x = torch.cat((torch.linspace(-100, 100, 100_001), torch.randn(1000) * 1e-3))
+    exact = torch.nn.functional.softplus(x.double(), threshold=1e3)
+    error = (module._softplus(x).double() - exact).abs() / exact
+    assert error[x > -80].max() < 5e-7
+    assert module._softplus(torch.tensor([0.0])).item() == pytest.approx(0.6931472, rel=1e-7)
+
+
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="labels"):
         focal_loss_sum(torch.zeros(3, K), torch.zeros(4, dtype=torch.int64), gamma=2.0, alpha=0.25)
