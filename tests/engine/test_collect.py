@@ -13,6 +13,7 @@ from detectron2.utils.events import EventStorage
 
 from libra_umop.analysis import objective, records
 from libra_umop.analysis.records import NUM_IOU_BINS
+from libra_umop.engine.benchmarking import Workload, synthetic_batch
 from libra_umop.engine.collect import ImbalanceCollector
 from libra_umop.engine.collect_probes import iou_histogram
 from libra_umop.engine.collect_roi_probe import spread
@@ -20,6 +21,7 @@ from libra_umop.engine.config_io import load_config
 from shrink import shrink
 
 CONFIGS = "configs/COCO-Detection"
+MASKS = "configs/COCO-InstanceSegmentation"
 PLAIN = f"{CONFIGS}/faster_rcnn_R_50_FPN_1x.yaml"
 LIBRA = f"{CONFIGS}/libra_faster_rcnn_R_50_FPN_1x.yaml"
 RETINANET = f"{CONFIGS}/retinanet_R_50_FPN_1x.yaml"
@@ -74,6 +76,7 @@ def train(cfg, *, steps=1, data=None, extra_hooks=(), model=None):
             TWO_STAGE,
             {"roi_heads_stage0", "roi_heads_stage1", "roi_heads_stage2", "rpn"},
         ),
+        (f"{MASKS}/mask_rcnn_R_50_FPN_1x.yaml", (), TWO_STAGE, {"roi_heads", "rpn"}),
         (RETINANET, (), DENSE, {"dense"}),
         (f"{CONFIGS}/libra_retinanet_R_50_FPN_1x.yaml", (), DENSE, {"dense"}),
         (f"{CONFIGS}/umop_retinanet_R_50_FPN_1x.yaml", (), DENSE, {"dense"}),
@@ -82,7 +85,9 @@ def train(cfg, *, steps=1, data=None, extra_hooks=(), model=None):
     ],
 )
 def test_every_detector_is_measured(repo, tmp_path, config, opts, sections, heads):
-    model, steps = train(tiny_cfg(repo, config, tmp_path, *opts))
+    cfg = tiny_cfg(repo, config, tmp_path, *opts)
+    data = synthetic_batch(cfg, Workload((SIZE, SIZE), 2)) if cfg.MODEL.MASK_ON else batch()
+    model, steps = train(cfg, data=data)
     assert set(steps[0]) == sections
     assert set(steps[0]["objective"]) == heads
     for section in steps[0]["objective"].values():
