@@ -34,13 +34,19 @@ while (($#)); do
     esac
 done
 
+# Docker needs its daemon, and BuildKit for the Dockerfile's mounts.
+is_usable() {
+    command -v "$1" >/dev/null || return 1
+    [[ $1 != docker ]] || { docker info && docker buildx version; } &>/dev/null
+}
 if [[ -z $builder ]]; then
     for builder in docker podman buildah none; do
-        command -v "$builder" >/dev/null && break
+        if is_usable "$builder"; then break; fi
     done
 fi
 if ! command -v "$builder" >/dev/null; then
-    echo "none of docker, podman and buildah is installed (Debian: apt-get install buildah)" >&2
+    echo "none of docker (running, with buildx), podman and buildah is here" \
+        "(Debian: apt-get install buildah)" >&2
     exit 3
 fi
 

@@ -95,7 +95,7 @@ def test_build_script_says_when_there_is_no_builder(repo, tmp_path):
         (tmp_path / tool).symlink_to(shutil.which(tool))
     done = run_build(repo, PATH=str(tmp_path))
     assert done.returncode == 3
-    assert "none of docker, podman and buildah is installed" in done.stderr
+    assert "podman and buildah is here (Debian: apt-get install buildah)" in done.stderr
 
 
 def test_build_hands_on_what_is_set_and_nothing_else(repo, tmp_path):
