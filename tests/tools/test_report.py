@@ -289,7 +289,7 @@ def test_page_draws_every_plot_in_chromium_without_a_console_message(reported, t
         [CHROMIUM, *CHROMIUM_FLAGS, f"--user-data-dir={tmp_path}", page.as_uri()],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     own = done.stdout[done.stdout.index("<header") :]
     num_figures = len(re.findall(r"Plotly\.newPlot\(\s*\"figure-", page.read_text()))
