@@ -87,10 +87,8 @@ Rule = Tuple[str, Template]  # pattern of our name, names of theirs
 
 
 def _plain(*templates: str) -> Template:
-    """Templates filled with the groups of the pattern; ``{neck}`` is the pyramid's name."""
-    return lambda match, structure: [
-        Source(t.format(*match.groups(), neck=structure.neck)) for t in templates
-    ]
+    """Templates filled with the groups of the pattern."""
+    return lambda match, structure: [Source(t.format(*match.groups())) for t in templates]
 
 
 def _resnet(*templates: str) -> Template:
