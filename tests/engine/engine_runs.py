@@ -82,15 +82,19 @@ LIBRA = {
 }
 
 
-def write_dataset(folder: Path, num_images: int = 7, num_val: int = 3, empty=(2,)) -> Path:
-    """COCO files of rectangles on noise: wide and tall images, those of ``empty`` without any."""
+def write_dataset(folder: Path, num_images: int = 7, num_val: int = 3, empty=(2,), tall=(0, 3, 6)):
+    """COCO files of rectangles on noise: wide and tall images, those of ``empty`` without any.
+
+    Returns:
+        the folder.
+    """
     rng = np.random.RandomState(0)
     (folder / "images").mkdir(parents=True)
     (folder / "annotations").mkdir()
     for split, count in (("train", num_images), ("val", num_val)):
         images, annotations = [], []
         for i in range(count):
-            height, width = (64, 80) if i % 3 else (80, 64)
+            height, width = (80, 64) if i in tall else (64, 80)
             name = f"{split}_{i}.png"
             picture = rng.randint(0, 60, (height, width, 3)).astype(np.uint8)
             for _ in range(0 if i in empty else rng.randint(1, 4)):
