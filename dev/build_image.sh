@@ -138,7 +138,7 @@ python train_net.py --config-file $config --dataset output/shapes \
     SOLVER.MAX_ITER 100000 SOLVER.STEPS "()" OUTPUT_DIR output/stopped >output/stopped.log 2>&1 &
 training=$!
 for _ in $(seq 240); do
-    if grep -q "iter: " output/stopped.log; then break; fi
+    if grep -qs "iter: " output/stopped.log; then break; fi
     sleep 0.5
 done
 kill -TERM $training
