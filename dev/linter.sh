@@ -21,5 +21,5 @@ mypy
 git ls-files '*.sh' '*.sbatch' | xargs -r shellcheck
 git ls-files '*Dockerfile' | xargs -r hadolint
 check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
-kubernetes-validate --strict deploy/kubernetes/indexed-job.yaml
+kubernetes-validate --strict --quiet deploy/kubernetes/indexed-job.yaml deploy/kubernetes/storage.yaml
 check-jsonschema --quiet --schemafile tests/deploy/pytorchjob.schema.json deploy/kubernetes/pytorchjob.yaml
