@@ -1,7 +1,8 @@
 """train_net.py with accidents: MISBEHAVE is "what@iteration@rank", comma separated.
 
-``what`` is KILL, TERM, USR1 or INT (the process sends itself that signal in the iteration), NAN (a
-weight becomes NaN before it) or RAISE (the forward pass fails in it).
+``what`` is KILL, TERM, USR1 or INT (the process sends itself that signal in the iteration),
+LAUNCHER (it sends SIGTERM to what started it), NAN (a weight becomes NaN before it) or RAISE (the
+forward pass fails in it).
 """
 
 import os
@@ -33,6 +34,8 @@ class Misbehave(HookBase):
             next(self.trainer.model.parameters()).data.fill_(float("nan"))
         elif self.what == "RAISE":
             self.trainer.model.register_forward_pre_hook(self.fail)
+        elif self.what == "LAUNCHER":
+            os.kill(os.getppid(), signal.SIGTERM)
         else:
             os.kill(os.getpid(), getattr(signal, f"SIG{self.what}"))
 

@@ -101,3 +101,19 @@ def test_signal_at_one_rank_stops_all_ranks_at_one_iteration(tmp_path, free_port
     assert "stopped after iteration 4 of 6" in done.out
     state = weights(tmp_path / "out" / "model_0000004.pth", "trainer")
     assert len(state["rng"]) == 2 and state["iteration"] == 4
+
+
+def test_sigterm_at_torchrun_reaches_data_loader_workers_and_still_a_checkpoint_is_written(
+    tiny_coco, tmp_path
+):
+    """torchrun signals the whole process group of each rank."""
+    config = write_config(tmp_path / "config.yaml", RETINANET)
+    args = ["--config-file", config, "--dataset", tiny_coco, *QUICK, "DATALOADER.NUM_WORKERS", "1"]
+    args += ["SOLVER.MAX_ITER", "500", "SOLVER.CHECKPOINT_PERIOD", "500"]
+    done = run([*args, "OUTPUT_DIR", tmp_path / "out"], misbehave="LAUNCHER@2@1", launcher=TORCHRUN)
+    stopped = re.search(r"SIGTERM: stopped after iteration (\d+) of 500", done.out)
+    assert stopped, done.out[-3000:]
+    name = f"model_{int(stopped.group(1)):07d}.pth"
+    assert (tmp_path / "out" / "last_checkpoint").read_text() == name
+    assert weights(tmp_path / "out" / name, "iteration") == int(stopped.group(1))
+    assert "DataLoader worker" not in done.out

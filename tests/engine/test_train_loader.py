@@ -1,6 +1,8 @@
 """The stream of training batches: its order, its augmentation, and going on in the middle."""
 
 import itertools
+import multiprocessing
+import subprocess
 
 import numpy as np
 import pytest
@@ -73,3 +75,19 @@ def test_another_batch_size_starts_another_shuffle_and_says_so():
     second = loader()
     assert not second.load_state_dict(state)
     assert second.batches_given == 0 and second.seed != first.seed
+
+
+def test_worker_leaves_the_signals_that_stop_a_run_to_its_parent():
+    """torchrun and schedulers signal every process of a run, its loader's workers too."""
+    whole = take(loader(), 12)
+    before = set(multiprocessing.active_children())
+    stream = iter(loader(num_workers=1))
+    assert take(stream, 1) == whole[:1]
+    (worker,) = set(multiprocessing.active_children()) - before
+    for name in ("TERM", "USR1", "INT", "TERM"):
+        subprocess.run(["kill", f"-{name}", str(worker.pid)], check=True)  # not its parent
+    assert take(stream, 11) == whole[1:]
+    assert worker.is_alive()
+    worker.terminate()  # as at the end of the parent, which would else wait for ever
+    worker.join(30)
+    assert worker.exitcode == 0

@@ -9,6 +9,9 @@ number of workers, and the number of processes does not change which augmentatio
 
 import contextlib
 import itertools
+import os
+import signal
+import threading
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -97,6 +100,7 @@ class ResumableTrainLoader:
             batch_sampler=_Batches(itertools.islice(batches, self.batches_given, None)),
             num_workers=self._num_workers,
             collate_fn=trivial_batch_collator,
+            worker_init_fn=_heed_the_parent_alone,
             generator=torch.Generator().manual_seed(self.seed),  # leaves the global one alone
         )
         for batch in loader:
@@ -127,6 +131,24 @@ class ResumableTrainLoader:
         self.seed = state["seed"] if same else (state["seed"] + state["batches_given"]) % 2**31
         self.batches_given = state["batches_given"] if same else 0
         return same
+
+
+def _heed_the_parent_alone(worker_id: int) -> None:
+    """In a worker process: SIGTERM ends it only where its parent sends it.
+
+    A scheduler or torchrun signals all processes of a run, and a worker that dies of it would take
+    the run with it, before its checkpoint. At its own end the parent does send SIGTERM.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # for threads to come, too
+
+    def wait() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def group_samples(
