@@ -91,6 +91,16 @@ def test_levels_have_a_factor_each():
     torch.testing.assert_close(deltas[4], deltas[0])
 
 
+@pytest.mark.parametrize("norm", ["GN", "BN", ""])
+def test_convolutions_of_the_towers_have_a_bias_only_where_no_norm_follows(norm):
+    head = build_model(tiny_cfg("ATSS", "MODEL.ATSS.NORM", norm)).head
+    convs = [x for x in (*head.cls_subnet, *head.bbox_subnet) if isinstance(x, torch.nn.Conv2d)]
+    assert len(convs) >= 2
+    assert all((conv.bias is None) == bool(norm) for conv in convs)
+    outputs = (head.cls_score, head.bbox_pred, head.ctrness)
+    assert all(conv.bias is not None for conv in outputs)
+
+
 def test_batch_without_objects_has_no_box_loss_but_a_live_gradient():
     model = tiny_model("ATSS")
     with EventStorage():

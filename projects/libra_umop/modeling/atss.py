@@ -25,7 +25,10 @@ __all__ = ["ATSS", "ATSSHead", "UMOPATSS"]
 
 
 class ATSSHead(FCOSHead):
-    """FCOS's head with a learned factor for the box deltas of each level."""
+    """FCOS's head with a learned factor for the box deltas of each level.
+
+    As in the reference code, a convolution of the towers has no bias where a norm follows it.
+    """
 
     def __init__(self, *, input_shape: List[ShapeSpec], **kwargs):
         """
@@ -34,6 +37,10 @@ class ATSSHead(FCOSHead):
         """
         super().__init__(input_shape=input_shape, **kwargs)
         self.scales = nn.ParameterList(nn.Parameter(torch.ones(())) for _ in input_shape)
+        for tower in (self.cls_subnet, self.bbox_subnet):
+            for layer, follower in zip(tower, tower[1:]):
+                if isinstance(layer, nn.Conv2d) and not isinstance(follower, nn.ReLU):
+                    layer.bias = None
 
     def forward(self, features: List[Tensor]) -> Tuple[List[Tensor], List[Tensor], List[Tensor]]:
         """Same interface as :meth:`FCOSHead.forward`."""
