@@ -69,3 +69,4 @@ def _shrink_images(cfg: CfgNode, image_size: int) -> None:
     cfg.INPUT.MAX_SIZE_TRAIN = cfg.INPUT.MAX_SIZE_TEST = 2 * image_size
     cfg.TEST.AUG.MIN_SIZES = (image_size, image_size * 5 // 4)
     cfg.TEST.AUG.MAX_SIZE = 2 * image_size
+    cfg.TEST.AUG.MAX_SIZES = (2 * image_size,) * 2 if cfg.TEST.AUG.MAX_SIZES else ()

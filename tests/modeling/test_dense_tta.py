@@ -7,8 +7,10 @@ from detectron2.layers import batched_nms
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
 from detectron2.structures import Boxes, Instances
 
+from libra_umop.engine.config_io import load_config
 from libra_umop.evaluation.tta import build_tta_model
 from libra_umop.modeling.dense_tta import DenseDetectorWithTTA, MultiScaleViews
+from shrink import shrink
 
 SCALES = ("TEST.AUG.MIN_SIZES", (96, 128), "TEST.AUG.MAX_SIZES", (128, 150))
 # These clip boxes before suppression, as the merging of views has to.
@@ -38,6 +40,13 @@ def test_without_max_sizes_there_is_one_longest_side():
     cfg = tiny_cfg("ATSS", "TEST.AUG.MIN_SIZES", (96, 192), "TEST.AUG.MAX_SIZE", 160)
     views = MultiScaleViews.from_cfg(cfg)(make_input([], []))
     assert [tuple(view["image"].shape[1:]) for view in views[::2]] == [(96, 128), (120, 160)]
+
+
+def test_a_shrunk_config_has_as_many_longest_sides_as_scales(repo):
+    config = repo / "configs" / "COCO-Detection" / "umop_atss_Swin_L_FPN_2x_ms_tta.yaml"
+    cfg = shrink(load_config(str(config)))
+    assert len(cfg.TEST.AUG.MAX_SIZES) == len(cfg.TEST.AUG.MIN_SIZES)
+    assert MultiScaleViews.from_cfg(cfg)(make_input([], []))
 
 
 @pytest.mark.parametrize("min_sizes, max_sizes", [((), ()), ((96, 128), (128,))])
