@@ -8,6 +8,7 @@ from dense_models import make_batch, make_input, spread_scores, tiny_cfg, tiny_m
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
+from torch._dynamo.testing import CompileCounter
 
 OFF = ("MODEL.UMOP.PROGRESSIVE_FOCUS", False, "MODEL.UMOP.LEVEL_WISE", False)
 
@@ -141,3 +142,17 @@ def test_a_checkpoint_of_detectron2_loads_silently(tmp_path, caplog):
     assert not caplog.records
     assert model.load_state_dict(parent.state_dict()).missing_keys == []
     assert model.loss_normalizer.average == 100
+
+
+def test_compiled_losses_are_not_compiled_again_at_each_step():
+    """What is logged in them are numbers that differ from step to step."""
+    torch.compiler.reset()
+    model, counter = tiny_model("UMOPRetinaNet"), CompileCounter()
+    model.losses = torch.compile(model.losses, backend=counter)
+    graphs = []
+    with EventStorage() as storage:
+        for _ in range(4):
+            model(make_batch())
+            storage.step()
+            graphs.append(counter.frame_count)
+    assert graphs[0] > 0 and graphs[1:] == graphs[:-1]

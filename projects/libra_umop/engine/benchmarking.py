@@ -143,8 +143,6 @@ def compile_parts(model: nn.Module) -> None:
         if name in ("backbone", "head", "proposal_generator.rpn_head"):
             module.compile()
     if hasattr(model, "losses"):
-        if hasattr(model, "_scalars"):  # logging reads numbers, which would recompile at each step
-            model._scalars.put = torch.compiler.disable(model._scalars.put)
         model.losses = torch.compile(model.losses)
 
 

@@ -76,6 +76,7 @@ class DeferredScalars:
     def __init__(self):
         self._pending: Optional[Tuple[List[str], Tensor, torch.cuda.Event, int]] = None
 
+    @torch.compiler.disable  # reads numbers, which would recompile at each step
     def put(self, names: List[str], values: Tensor) -> None:
         """Write ``values`` (len(names),) to the current :class:`EventStorage`."""
         storage = get_event_storage()
