@@ -45,8 +45,8 @@ def _add_sampling(cfg: CN) -> None:
     # Where the bins end: "threshold" (the paper: at the background threshold of IOU_THRESHOLDS) or
     # "observed" (the reference code: at the largest IoU of all boxes, ground truth included: 1).
     cfg.MODEL.ROI_HEADS.IOU_BALANCED.BIN_RANGE = "threshold"
-    # OHEMROIHeads: how many regions of each image to learn from, those of the largest loss; > 0. All
-    # proposals are ranked: BATCH_SIZE_PER_IMAGE and POSITIVE_FRACTION do not apply.
+    # OHEMROIHeads: how many regions of each image to learn from, those of the largest loss; >= 1.
+    # All proposals are ranked: BATCH_SIZE_PER_IMAGE and POSITIVE_FRACTION do not apply.
     cfg.MODEL.ROI_HEADS.OHEM = CN()
     cfg.MODEL.ROI_HEADS.OHEM.NUM_HARD = 128
     # LibraRPN: at most this many negatives for each positive anchor of an image, an image without a
@@ -55,7 +55,7 @@ def _add_sampling(cfg: CN) -> None:
 
 
 def _add_feature_pyramid(cfg: CN) -> None:
-    """Feature level: the balanced feature pyramid, build_bfp_backbone (Libra R-CNN, section 3.2)."""
+    """Feature level: balanced feature pyramid, build_bfp_backbone (Libra R-CNN, section 3.2)."""
     cfg.MODEL.BFP = CN()
     # The registered pyramid that is balanced.
     cfg.MODEL.BFP.PYRAMID = "build_resnet_fpn_backbone"
@@ -85,7 +85,7 @@ def _add_dense_detectors(cfg: CN) -> None:
     # SMOOTH_L1_LOSS_BETA (beta of both L1 losses), FOCAL_LOSS_GAMMA, FOCAL_LOSS_ALPHA.
     # Factor of the box loss; >= 0.
     cfg.MODEL.RETINANET.BBOX_REG_LOSS_WEIGHT = 1.0
-    # LibraRetinaNet: "focal", or "ohem" (all positives, the hardest negatives; RetinaNet, table 1d).
+    # LibraRetinaNet: "focal", or "ohem" (all positives, hardest negatives; RetinaNet, table 1d).
     cfg.MODEL.RETINANET.CLS_LOSS_TYPE = "focal"
     # Negatives for each positive under "ohem"; > 0.
     cfg.MODEL.RETINANET.OHEM_NEG_POS_RATIO = 3.0
@@ -165,9 +165,9 @@ def _add_fcos(cfg: CN) -> None:
 def _add_backbones(cfg: CN) -> None:
     """Backbones beyond Detectron2's own, and pyramids over any of them.
 
-    Deformable stages of build_deform_resnet_backbone and build_timm_backbone are chosen by Detectron2's
-    MODEL.RESNETS.DEFORM_ON_PER_STAGE, DEFORM_MODULATED and DEFORM_NUM_GROUPS, frozen stages by
-    MODEL.BACKBONE.FREEZE_AT, batch norms by MODEL.RESNETS.NORM.
+    Deformable stages of build_deform_resnet_backbone and build_timm_backbone are chosen by
+    Detectron2's MODEL.RESNETS.DEFORM_ON_PER_STAGE, DEFORM_MODULATED and DEFORM_NUM_GROUPS, frozen
+    stages by MODEL.BACKBONE.FREEZE_AT, batch norms by MODEL.RESNETS.NORM.
     """
     # build_fpn_backbone, build_retinanet_fpn_backbone: registered name of the bottom-up network.
     cfg.MODEL.FPN.BOTTOM_UP = "build_resnet_backbone"
@@ -192,8 +192,8 @@ def _add_backbones(cfg: CN) -> None:
     cfg.MODEL.TIMM.OUT_INDICES = []
     # "LN": a layer norm on every feature (detectors on Swin); "": none.
     cfg.MODEL.TIMM.OUT_NORM = ""
-    # Res2Net: average the last split of res2's first block over 3x3 (the authors, timm); False: pass
-    # it on (mmdetection, whose weights the published rows are).
+    # Res2Net: average the last split of res2's first block over 3x3 (the authors, timm); False:
+    # pass it on (mmdetection, whose weights the published rows are).
     cfg.MODEL.TIMM.POOL_AT_STRIDE_1 = True
     # More arguments of the model's constructor, e.g. {window_size: 12}; see timm's source.
     cfg.MODEL.TIMM.ARGS = CN(new_allowed=True)

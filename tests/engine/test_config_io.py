@@ -1,10 +1,13 @@
 """Configs: nothing in them runs, and what is wrong is named with what would be right."""
 
+import functools
 import os
 
 import pytest
+from detectron2.config import CfgNode, get_cfg
 
-from libra_umop.engine.config_io import load_config
+from libra_umop.engine.config_io import all_keys, load_config
+from libra_umop.engine.config_ranges import CHOICES, RANGES
 from libra_umop.engine.errors import ConfigError
 
 EXPLOIT = "MODEL:\n  WEIGHTS: !!python/object/apply:os.system ['touch {flag}']\n"
@@ -29,8 +32,6 @@ def test_python_in_yaml_is_refused_and_not_run(through_base, tmp_path):
 
 def test_detectron2_runs_the_same_yaml(tmp_path):
     """So that the test above means something."""
-    from detectron2.config import get_cfg
-
     flag, bad = tmp_path / "flag", tmp_path / "bad.yaml"
     bad.write_text(EXPLOIT.format(flag=flag))
     with pytest.raises(Exception):
@@ -114,6 +115,33 @@ def test_what_is_wrong_in_a_file_is_named_with_what_would_be_right(text, told, t
         ("MODEL.BACKBONE.NAME", "build_resnet_fpn_bakbone", "mean build_resnet_fpn_backbone?"),
         ("MODEL.ROI_HEADS.NAME", "LibraRoiHeads", "did you mean LibraROIHeads?"),
         ("MODEL.ROI_HEADS.NEGATIVE_SAMPLER", "iou_balance", "did you mean iou_balanced?"),
+        ("MODEL.ROI_HEADS.OHEM.NUM_HARD", "0", "should be at least 1"),
+        ("MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_FRACTION", "2.0", "should be in [0, 1]"),
+        ("MODEL.ROI_HEADS.IOU_BALANCED.BIN_RANGE", "treshold", "did you mean threshold?"),
+        ("MODEL.ROI_HEADS.POSITIVE_SAMPLER", "rand", "did you mean random?"),
+        ("MODEL.RPN.NEG_POS_RATIO", "nan", "should be a finite number"),
+        ("MODEL.BFP.REFINE_TYPE", "nonlocal", "did you mean non_local?"),
+        ("MODEL.RETINANET.CLS_LOSS_TYPE", "focall", "did you mean focal?"),
+        ("MODEL.RETINANET.OHEM_NEG_POS_RATIO", "0.0", "should be a finite number > 0"),
+        ("MODEL.RETINANET.BBOX_REG_LOSS_WEIGHT", "-1.0", "should be a finite number >= 0"),
+        ("MODEL.UMOP.FOCUS", "mean_probe", "did you mean mean_prob?"),
+        ("MODEL.UMOP.LEVEL_REDUCTION", "max", "(known: mean, sum)"),
+        ("MODEL.UMOP.W", "0.0", "should be a finite number > 0"),
+        ("MODEL.ATSS.MATCH_TOPK", "0", "should be at least 1"),
+        ("MODEL.ATSS.NORM", "GroupNorm", '(known: "", BN'),
+        ("MODEL.ATSS.IN_FEATURES", "[]", "should be one name or more"),
+        ("MODEL.ATSS.BBOX_REG_WEIGHTS", "(10.0, 10.0, 0.0, 5.0)", "each > 0"),
+        ("MODEL.FCOS.PRIOR_PROB", "1.0", "should be in (0, 1)"),
+        ("MODEL.FCOS.CENTER_SAMPLING_RADIUS", "0.0", "should be a finite number > 0"),
+        ("MODEL.FPN.BOTTOM_UP", "build_timm_bakbone", "did you mean build_timm_backbone?"),
+        ("MODEL.TIMM.DROP_PATH", "1.0", "should be in [0, 1)"),
+        ("MODEL.TIMM.OUT_NORM", "BN", "did you mean LN?"),
+        ("SOLVER.OPTIMIZER", "Adam", "did you mean AdamW?"),
+        ("SOLVER.BETAS", "[0.9]", "should be two numbers in [0, 1)"),
+        ("INPUT.WHITE_16BIT", "0", "should be in [1, 65535]"),
+        ("TEST.OPERATING_POINT.IOU_THRESH", "0.52", "should be one of 0.5, 0.55 ... 0.95"),
+        ("ANALYSIS.PERIOD", "0", "should be at least 1"),
+        ("ANALYSIS.HARD_FRACTION", "0.0", "should be in (0, 1]"),
         ("MODEL.DEVICE", "gpu", "should be cpu, cuda or cuda:N"),
         ("TEST.BEST_CHECKPOINT.MODE", "maximum", "did you mean max?"),
         ("DATALOADER.SAMPLER_TRAIN", "TrainSampler", "did you mean TrainingSampler?"),
@@ -124,6 +152,80 @@ def test_values_out_of_range_and_misspelt_names_are_refused(key, value, told):
     message = refused(opts=[key, value])
     assert told in message
     assert key.split(".")[0] in message
+
+
+@pytest.mark.parametrize(
+    "opts, told",
+    [
+        (
+            "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE balanced_l1"
+            " MODEL.ROI_HEADS.NAME StandardROIHeads",
+            "MODEL.ROI_HEADS.NAME StandardROIHeads does not know; LibraROIHeads does",
+        ),
+        (
+            "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE balanced_l1"
+            " MODEL.ROI_HEADS.NAME CascadeROIHeads",
+            "LibraCascadeROIHeads does",
+        ),
+        (
+            "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE balanced_l1"
+            " MODEL.ROI_HEADS.NAME OHEMROIHeads",
+            "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA is 0.0, should be > 0",
+        ),
+        (
+            "MODEL.RPN.BBOX_REG_LOSS_TYPE balanced_l1",
+            "MODEL.PROPOSAL_GENERATOR.NAME RPN does not know; LibraRPN does",
+        ),
+        (
+            "MODEL.RPN.BBOX_REG_LOSS_TYPE balanced_l1 MODEL.PROPOSAL_GENERATOR.NAME LibraRPN",
+            "MODEL.RPN.SMOOTH_L1_BETA is 0.0, should be > 0",
+        ),
+        ("MODEL.RPN.BBOX_REG_LOSS_TYPE balanced_l2", "did you mean balanced_l1?"),
+        (
+            "MODEL.RETINANET.BBOX_REG_LOSS_TYPE balanced_l1 MODEL.META_ARCHITECTURE RetinaNet",
+            "MODEL.META_ARCHITECTURE RetinaNet does not know; LibraRetinaNet does",
+        ),
+        (
+            "MODEL.RETINANET.BBOX_REG_LOSS_TYPE balanced_l1 MODEL.META_ARCHITECTURE UMOPRetinaNet"
+            " MODEL.RETINANET.SMOOTH_L1_LOSS_BETA 0.0",
+            "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA is 0.0, should be > 0",
+        ),
+        (
+            "MODEL.ROI_HEADS.NAME LibraROIHeads MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_IOU 0.5",
+            "FLOOR_IOU is 0.5, should be in [0, 0.5)",
+        ),
+        ("MODEL.META_ARCHITECTURE UMOPATSS MODEL.UMOP.DELTA 2.0", "MODEL.UMOP.DELTA must be in"),
+        ("MODEL.META_ARCHITECTURE UMOPFCOS MODEL.UMOP.W 1.75", "MODEL.UMOP.W must be in"),
+        ("TEST.AUG.ENABLED True TEST.AUG.MAX_SIZES (1333,)", "TEST.AUG.MAX_SIZES is (1333,)"),
+    ],
+)
+def test_keys_that_do_not_go_together_are_refused(opts, told):
+    assert told in refused(opts=opts.split())
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [
+        "MODEL.META_ARCHITECTURE ATSS MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE balanced_l1",
+        "MODEL.META_ARCHITECTURE GeneralizedRCNN MODEL.RETINANET.BBOX_REG_LOSS_TYPE balanced_l1",
+        "MODEL.META_ARCHITECTURE UMOPATSS MODEL.UMOP.PROGRESSIVE_FOCUS False MODEL.UMOP.W 9.0",
+        "TEST.AUG.ENABLED False TEST.AUG.MAX_SIZES (1333,)",
+    ],
+)
+def test_keys_that_nothing_reads_are_left_alone(opts):
+    load_config("", opts.split())
+
+
+def test_every_number_and_name_of_the_project_has_a_range():
+    """What may be anything, and what only the model or the run can judge, is listed here."""
+    free = {"MODEL.BFP.REFINE_LEVEL", "MODEL.FPN.TOP_IN_FEATURE", "MODEL.TIMM.NAME"}
+    free |= {"MODEL.TIMM.WEIGHTS", "TEST.BEST_CHECKPOINT.METRIC", "WANDB.PROJECT", "WANDB.NAME"}
+    cfg = load_config("")
+    ours = set(all_keys(cfg)) - set(all_keys(get_cfg()))
+    checked = set(RANGES) | set(CHOICES)
+    for key in ours - checked - free:
+        value = functools.reduce(getattr, key.split("."), cfg)
+        assert isinstance(value, (bool, CfgNode)), key
 
 
 def test_option_without_value_is_named():

@@ -1,165 +1,66 @@
-"""Ranges of numeric keys and names of registered components, checked before anything is built."""
+"""Configs that cannot train are refused before anything is built.
+
+Here is what keys mean for each other; :mod:`config_ranges` has what each may be by itself.
+"""
 
 import difflib
-import math
-from typing import Any, Callable, Dict, Iterable, Optional, Tuple
+from typing import Any, Callable, Iterable, NamedTuple, Optional, Tuple
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import (
-    ANCHOR_GENERATOR_REGISTRY,
-    BACKBONE_REGISTRY,
     META_ARCH_REGISTRY,
     PROPOSAL_GENERATOR_REGISTRY,
-    ROI_BOX_HEAD_REGISTRY,
     ROI_HEADS_REGISTRY,
-    ROI_KEYPOINT_HEAD_REGISTRY,
-    ROI_MASK_HEAD_REGISTRY,
-    SEM_SEG_HEADS_REGISTRY,
+    GeneralizedRCNN,
+    ProposalNetwork,
+    RetinaNet,
 )
-from detectron2.modeling.proposal_generator import RPN_HEAD_REGISTRY
 
+from ..modeling.roi_heads import BalancedSampling
+from ..modeling.umop import LevelFocalLoss, umop_arguments
+from .config_ranges import CHOICES, EXTRA_CHOICES, RANGES, is_number
 from .errors import ConfigError
 
-Check = Tuple[Callable[[Any], bool], str]
+
+class _BoxLoss(NamedTuple):
+    """The keys that choose a box loss, what computes it, and the detectors that it matters to."""
+
+    group: str  # of the keys
+    beta: str
+    chooser: str  # the key that names the component
+    registry: Any
+    detectors: Tuple[type, ...]
+    better: Tuple[Tuple[str, str], ...]  # Detectron2's component, and ours that knows balanced L1
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _each(check: Check, text: str) -> Check:
-    return lambda values: all(check[0](v) for v in values), text
-
-
-POSITIVE: Check = (lambda v: _number(v) and v > 0, "a finite number > 0")
-NOT_NEGATIVE: Check = (lambda v: _number(v) and v >= 0, "a finite number >= 0")
-FRACTION: Check = (lambda v: _number(v) and 0 <= v <= 1, "in [0, 1]")
-INSIDE: Check = (lambda v: _number(v) and 0 < v < 1, "in (0, 1)")
-BELOW_1: Check = (lambda v: _number(v) and 0 <= v < 1, "in [0, 1)")
-AT_LEAST_1: Check = (lambda v: _number(v) and v >= 1, "at least 1")
-FOCAL_ALPHA: Check = (lambda v: _number(v) and (v < 0 or v <= 1), "in [0, 1], or negative for none")
-SIZES: Check = _each(AT_LEAST_1, "sizes in pixels, each at least 1")
-POSITIVES: Check = _each(POSITIVE, "finite numbers, each > 0")
-FINITE: Check = (lambda v: all(_number(x) for x in v), "finite numbers")
-INCREASING: Check = (
-    lambda v: all(0 <= x <= 1 for x in v) and all(a < b for a, b in zip(v, v[1:])),
-    "increasing, each in [0, 1]",
+_BOX_LOSSES = (
+    _BoxLoss(
+        "MODEL.ROI_BOX_HEAD",
+        "SMOOTH_L1_BETA",
+        "MODEL.ROI_HEADS.NAME",
+        ROI_HEADS_REGISTRY,
+        (GeneralizedRCNN,),
+        (("CascadeROIHeads", "LibraCascadeROIHeads"), ("", "LibraROIHeads")),
+    ),
+    _BoxLoss(
+        "MODEL.RPN",
+        "SMOOTH_L1_BETA",
+        "MODEL.PROPOSAL_GENERATOR.NAME",
+        PROPOSAL_GENERATOR_REGISTRY,
+        (GeneralizedRCNN, ProposalNetwork),
+        (("", "LibraRPN"),),
+    ),
+    _BoxLoss(
+        "MODEL.RETINANET",
+        "SMOOTH_L1_LOSS_BETA",
+        "MODEL.META_ARCHITECTURE",
+        META_ARCH_REGISTRY,
+        (RetinaNet,),
+        (("", "LibraRetinaNet"),),
+    ),
 )
-
-RANGES: Dict[str, Check] = {
-    "SOLVER.IMS_PER_BATCH": AT_LEAST_1,
-    "SOLVER.BASE_LR": POSITIVE,
-    "SOLVER.BASE_LR_END": NOT_NEGATIVE,
-    "SOLVER.MAX_ITER": AT_LEAST_1,
-    "SOLVER.MOMENTUM": BELOW_1,
-    "SOLVER.WEIGHT_DECAY": NOT_NEGATIVE,
-    "SOLVER.WEIGHT_DECAY_NORM": NOT_NEGATIVE,
-    "SOLVER.GAMMA": (lambda v: _number(v) and 0 < v <= 1, "in (0, 1]"),
-    "SOLVER.WARMUP_FACTOR": FRACTION,
-    "SOLVER.WARMUP_ITERS": NOT_NEGATIVE,
-    "SOLVER.CHECKPOINT_PERIOD": AT_LEAST_1,
-    "SOLVER.REFERENCE_WORLD_SIZE": NOT_NEGATIVE,
-    "SOLVER.GRADIENT_ACCUMULATION": AT_LEAST_1,
-    "SOLVER.EMA.DECAY": BELOW_1,
-    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": POSITIVE,
-    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": (
-        lambda v: isinstance(v, (int, float)) and v > 0,
-        "a norm's order > 0, or inf",
-    ),
-    "DATALOADER.NUM_WORKERS": NOT_NEGATIVE,
-    "DATALOADER.REPEAT_THRESHOLD": NOT_NEGATIVE,
-    "INPUT.MIN_SIZE_TRAIN": SIZES,
-    "INPUT.MAX_SIZE_TRAIN": AT_LEAST_1,
-    "INPUT.MIN_SIZE_TEST": (lambda v: _number(v) and v >= 0, "pixels, or 0 to keep the size"),
-    "INPUT.MAX_SIZE_TEST": AT_LEAST_1,
-    "MODEL.PIXEL_MEAN": FINITE,
-    "MODEL.PIXEL_STD": POSITIVES,
-    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": AT_LEAST_1,
-    "MODEL.RPN.POSITIVE_FRACTION": FRACTION,
-    "MODEL.RPN.NMS_THRESH": FRACTION,
-    "MODEL.RPN.IOU_THRESHOLDS": INCREASING,
-    "MODEL.RPN.LOSS_WEIGHT": NOT_NEGATIVE,
-    "MODEL.RPN.BBOX_REG_LOSS_WEIGHT": NOT_NEGATIVE,
-    "MODEL.RPN.PRE_NMS_TOPK_TRAIN": AT_LEAST_1,
-    "MODEL.RPN.PRE_NMS_TOPK_TEST": AT_LEAST_1,
-    "MODEL.RPN.POST_NMS_TOPK_TRAIN": AT_LEAST_1,
-    "MODEL.RPN.POST_NMS_TOPK_TEST": AT_LEAST_1,
-    "MODEL.ROI_HEADS.NUM_CLASSES": AT_LEAST_1,
-    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": AT_LEAST_1,
-    "MODEL.ROI_HEADS.POSITIVE_FRACTION": FRACTION,
-    "MODEL.ROI_HEADS.IOU_THRESHOLDS": INCREASING,
-    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": FRACTION,
-    "MODEL.ROI_HEADS.NMS_THRESH_TEST": FRACTION,
-    "MODEL.ROI_HEADS.IOU_BALANCED.NUM_BINS": AT_LEAST_1,
-    "MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_IOU": BELOW_1,
-    "MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_FRACTION": FRACTION,
-    "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT": NOT_NEGATIVE,
-    "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS": POSITIVES,
-    "MODEL.BALANCED_L1.ALPHA": POSITIVE,
-    "MODEL.BALANCED_L1.GAMMA": POSITIVE,
-    "MODEL.RETINANET.NUM_CLASSES": AT_LEAST_1,
-    "MODEL.RETINANET.IOU_THRESHOLDS": INCREASING,
-    "MODEL.RETINANET.PRIOR_PROB": INSIDE,
-    "MODEL.RETINANET.SCORE_THRESH_TEST": FRACTION,
-    "MODEL.RETINANET.NMS_THRESH_TEST": FRACTION,
-    "MODEL.RETINANET.TOPK_CANDIDATES_TEST": AT_LEAST_1,
-    "MODEL.RETINANET.FOCAL_LOSS_GAMMA": NOT_NEGATIVE,
-    "MODEL.RETINANET.FOCAL_LOSS_ALPHA": FOCAL_ALPHA,
-    "TEST.DETECTIONS_PER_IMAGE": AT_LEAST_1,
-    "TEST.EVAL_PERIOD": NOT_NEGATIVE,
-    "TEST.EARLY_STOPPING.PATIENCE": NOT_NEGATIVE,
-    "TEST.EARLY_STOPPING.MIN_DELTA": NOT_NEGATIVE,
-    "TEST.OPERATING_POINT.SCORE_THRESH": FRACTION,
-    "TEST.OPERATING_POINT.IOU_THRESH": FRACTION,
-    "TEST.AUG.MIN_SIZES": SIZES,
-    "TEST.AUG.MAX_SIZE": AT_LEAST_1,
-}
-
-CHOICES: Dict[str, Iterable[str]] = {
-    "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY._obj_map,
-    "MODEL.BACKBONE.NAME": BACKBONE_REGISTRY._obj_map,
-    "MODEL.BFP.PYRAMID": BACKBONE_REGISTRY._obj_map,
-    "MODEL.PROPOSAL_GENERATOR.NAME": PROPOSAL_GENERATOR_REGISTRY._obj_map,
-    "MODEL.RPN.HEAD_NAME": RPN_HEAD_REGISTRY._obj_map,
-    "MODEL.ANCHOR_GENERATOR.NAME": ANCHOR_GENERATOR_REGISTRY._obj_map,
-    "MODEL.ROI_HEADS.NAME": ROI_HEADS_REGISTRY._obj_map,
-    "MODEL.ROI_BOX_HEAD.NAME": ROI_BOX_HEAD_REGISTRY._obj_map,
-    "MODEL.ROI_MASK_HEAD.NAME": ROI_MASK_HEAD_REGISTRY._obj_map,
-    "MODEL.ROI_KEYPOINT_HEAD.NAME": ROI_KEYPOINT_HEAD_REGISTRY._obj_map,
-    "MODEL.SEM_SEG_HEAD.NAME": SEM_SEG_HEADS_REGISTRY._obj_map,
-    "MODEL.BFP.REFINE_TYPE": ("non_local", "conv", "none"),
-    "MODEL.BALANCED_L1.FORMULA": ("exact", "reference"),
-    "MODEL.ROI_HEADS.NEGATIVE_SAMPLER": ("random", "iou_balanced"),
-    "MODEL.ROI_HEADS.POSITIVE_SAMPLER": ("random", "instance_balanced"),
-    "MODEL.ROI_HEADS.IOU_BALANCED.BIN_RANGE": ("threshold", "observed"),
-    "SOLVER.LR_SCHEDULER_NAME": (
-        "WarmupMultiStepLR",
-        "WarmupCosineLR",
-        "WarmupStepWithFixedGammaLR",
-    ),
-    "SOLVER.AMP.DTYPE": ("float16", "bfloat16"),
-    "TEST.BEST_CHECKPOINT.MODE": ("max", "min"),
-    "SOLVER.WARMUP_METHOD": ("linear", "constant"),
-    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("value", "norm", "full_model"),
-    "DATALOADER.SAMPLER_TRAIN": (
-        "TrainingSampler",
-        "RepeatFactorTrainingSampler",
-        "RandomSubsetTrainingSampler",
-        "WeightedTrainingSampler",
-        "WeightedCategoryTrainingSampler",
-    ),
-    "INPUT.RANDOM_FLIP": ("horizontal", "vertical", "none"),
-    "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "range"),
-}
-
-# Names that Detectron2 understands beside what the registries hold.
-EXTRA_CHOICES = {
-    "MODEL.PROPOSAL_GENERATOR.NAME": ("PrecomputedProposals",),
-    "MODEL.ROI_BOX_HEAD.NAME": ("",),
-    "MODEL.ROI_MASK_HEAD.NAME": ("",),
-    "MODEL.ROI_KEYPOINT_HEAD.NAME": ("",),
-}
+_DETECTRON2_BOX_LOSSES = ("smooth_l1", "giou", "diou", "ciou")
 
 
 def check_config(cfg: CfgNode, source: str = "") -> None:
@@ -184,6 +85,11 @@ def check_config(cfg: CfgNode, source: str = "") -> None:
             _check_choice(where, key, value, [name for name, _ in _pairs(names)])
     _check_steps(cfg, where)
     _check_device(cfg, where)
+    for box_loss in _BOX_LOSSES:
+        _check_box_loss(cfg, where, box_loss)
+    _check_bins(cfg, where)
+    _check_focus(cfg, where)
+    _check_scales(cfg, where)
 
 
 def _pairs(names) -> Iterable[Tuple[str, Any]]:
@@ -212,9 +118,8 @@ def _check_choice(where: str, key: str, value: str, names: list) -> None:
         return
     near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise ConfigError(
-        f"{where}{key} is {value!r}{hint} (known: {', '.join(n for n in sorted(names) if n)})"
-    )
+    known = ", ".join(name or '""' for name in sorted(names))
+    raise ConfigError(f"{where}{key} is {value!r}{hint} (known: {known})")
 
 
 def _check_steps(cfg: CfgNode, where: str) -> None:
@@ -222,7 +127,7 @@ def _check_steps(cfg: CfgNode, where: str) -> None:
     steps, max_iter = cfg.SOLVER.STEPS, cfg.SOLVER.MAX_ITER
     if cfg.SOLVER.LR_SCHEDULER_NAME != "WarmupMultiStepLR":
         return
-    ok = all(_number(s) and 0 < s < max_iter for s in steps)
+    ok = all(is_number(s) and 0 < s < max_iter for s in steps)
     if not ok or any(a >= b for a, b in zip(steps, steps[1:])):
         raise ConfigError(
             f"{where}SOLVER.STEPS is {tuple(steps)!r}, should be increasing and inside"
@@ -237,3 +142,76 @@ def _check_device(cfg: CfgNode, where: str) -> None:
         raise ConfigError(
             f"{where}MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, should be cpu, cuda or cuda:N"
         ) from e
+
+
+def _check_box_loss(cfg: CfgNode, where: str, box_loss: _BoxLoss) -> None:
+    """Detectron2's components find a loss that they do not know in the first iteration only."""
+    detector = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    name = _get(cfg, box_loss.chooser)
+    if not _is_a(detector, box_loss.detectors) or name not in box_loss.registry:
+        return
+    key = f"{box_loss.group}.BBOX_REG_LOSS_TYPE"
+    value = _get(cfg, key)
+    component = box_loss.registry.get(name)
+    if component.__module__.startswith("detectron2.") and value == "balanced_l1":
+        better = next(ours for theirs, ours in box_loss.better if theirs in ("", name))
+        raise ConfigError(
+            f"{where}{key} is {value!r}, which {box_loss.chooser} {name} does not know;"
+            f" {better} does"
+        )
+    if component.__module__.startswith(("detectron2.", "libra_umop.")):
+        _check_choice(where, key, value, [*_DETECTRON2_BOX_LOSSES, "balanced_l1"])
+    beta = _get(cfg, f"{box_loss.group}.{box_loss.beta}")
+    if value == "balanced_l1" and beta <= 0:
+        raise ConfigError(
+            f"{where}{box_loss.group}.{box_loss.beta} is {beta!r}, should be > 0 where {key} is"
+            f" {value!r}, whose transition point it is"
+        )
+
+
+def _check_bins(cfg: CfgNode, where: str) -> None:
+    """Below the floor there have to be some of the IoUs that background has."""
+    heads = cfg.MODEL.ROI_HEADS
+    detector = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    if not _is_a(detector, (GeneralizedRCNN,)) or not _is_a(
+        ROI_HEADS_REGISTRY.get(heads.NAME), (BalancedSampling,)
+    ):
+        return
+    floor, end = heads.IOU_BALANCED.FLOOR_IOU, max(heads.IOU_THRESHOLDS, default=1)
+    if heads.IOU_BALANCED.BIN_RANGE == "threshold" and floor >= end:
+        raise ConfigError(
+            f"{where}MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_IOU is {floor!r}, should be in [0, {end}),"
+            " below MODEL.ROI_HEADS.IOU_THRESHOLDS"
+        )
+
+
+def _check_focus(cfg: CfgNode, where: str) -> None:
+    """The range of UMOP's numbers depends on the detector's focal loss."""
+    name = cfg.MODEL.META_ARCHITECTURE
+    group = {"UMOPRetinaNet": "RETINANET", "UMOPATSS": "ATSS", "UMOPFCOS": "FCOS"}.get(name)
+    if group is None:
+        return
+    keys = cfg.MODEL[group]
+    try:
+        LevelFocalLoss(
+            gamma=keys.FOCAL_LOSS_GAMMA, alpha=keys.FOCAL_LOSS_ALPHA, **umop_arguments(cfg)
+        )
+    except ValueError as e:
+        raise ConfigError(f"{where}{e} (MODEL.{group}.FOCAL_LOSS_GAMMA)") from e
+
+
+def _check_scales(cfg: CfgNode, where: str) -> None:
+    """They are used after training only, which would be late to learn of a mistake."""
+    aug = cfg.TEST.AUG
+    if not aug.ENABLED:
+        return
+    if not aug.MIN_SIZES or aug.MAX_SIZES and len(aug.MAX_SIZES) != len(aug.MIN_SIZES):
+        raise ConfigError(
+            f"{where}TEST.AUG.MAX_SIZES is {tuple(aug.MAX_SIZES)!r}, should be empty or one size"
+            f" for each of TEST.AUG.MIN_SIZES {tuple(aug.MIN_SIZES)!r}, of which there is at least"
+            " one"
+        )
+
+
+def _is_a(component: Any, kinds: Tuple[type, ...]) -> bool:
+    return isinstance(component, type) and issubclass(component, kinds)
