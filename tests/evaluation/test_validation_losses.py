@@ -21,7 +21,10 @@ from engine_runs import LIBRA, RETINANET, write_config, write_dataset  # noqa: E
 NAME = "validation_losses_test"
 
 
-@pytest.fixture(params=[RETINANET, LIBRA], ids=["retinanet", "libra"])
+UMOP = {**RETINANET, "MODEL": {**RETINANET["MODEL"], "META_ARCHITECTURE": "UMOPRetinaNet"}}
+
+
+@pytest.fixture(params=[RETINANET, UMOP, LIBRA], ids=["retinanet", "umop", "libra"])
 def cfg(request, tmp_path):
     data = write_dataset(tmp_path / "data")
     DatasetCatalog.register(
@@ -40,6 +43,8 @@ def test_losses_are_repeatable_finite_and_leave_the_model_as_it_was(cfg):
     model.backbone.train()
     modes = [module.training for module in model.modules()]
     state, normalizers = copy.deepcopy(model.state_dict()), get_normalizers(model)
+    is_umop = cfg.MODEL.META_ARCHITECTURE == "UMOPRetinaNet"
+    assert ("loss_normalizer.average" in state) == is_umop  # that losses move it in training
     torch.manual_seed(5)
     losses = validation_losses(cfg, model)
     drawn = torch.rand(1).item()
