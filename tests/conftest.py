@@ -1,6 +1,8 @@
 """Fixtures that all tests share: data and peer numbers where present, and a fixed seed."""
 
+import logging
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,18 @@ def seed():
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def handlers_end_with_their_test():
+    """What a run in this process logs to is the test's captured output, which is closed after it:
+    the next test that logs would find "Logging error" among its own."""
+    yield
+    for name in ("detectron2", "fvcore", "libra_umop"):
+        for handler in logging.getLogger(name).handlers[:]:
+            logging.getLogger(name).removeHandler(handler)
+    if "detectron2.utils.logger" in sys.modules:
+        sys.modules["detectron2.utils.logger"].setup_logger.cache_clear()
 
 
 @pytest.fixture(scope="session")
