@@ -117,3 +117,11 @@ def test_sigterm_at_torchrun_reaches_data_loader_workers_and_still_a_checkpoint_
     assert (tmp_path / "out" / "last_checkpoint").read_text() == name
     assert weights(tmp_path / "out" / name, "iteration") == int(stopped.group(1))
     assert "DataLoader worker" not in done.out
+
+
+def test_what_all_ranks_cannot_use_is_said_once(tmp_path, free_port):
+    config = write_config(tmp_path / "config.yaml", RETINANET)
+    args = ["--config-file", config, "--dataset", tmp_path / "nix", *with_port(free_port)]
+    done = run([*args, "OUTPUT_DIR", tmp_path / "out"])
+    assert done.returncode == 2, done.out[-3000:]
+    assert done.out.count("DatasetError: ") == 1 and "Traceback" not in done.out

@@ -3,6 +3,9 @@
 import functools
 import sys
 
+import torch.distributed as dist
+from detectron2.utils import comm
+
 from ..data.errors import DatasetError
 
 # Documented exit codes of train_net.py beside 0 (done) and 1 (an error with its traceback).
@@ -32,8 +35,8 @@ class StopTraining(BaseException):
 def exit_code_of(main):
     """Decorate a command's ``main``: what a user can mend is one line on stderr and exit code 2.
 
-    ``ConfigError`` and ``DatasetError`` are such errors; every other
-    exception keeps its traceback, as it is ours to mend.
+    ``ConfigError`` and ``DatasetError`` are such errors; every other exception keeps its traceback,
+    as it is ours to mend. Of several ranks that meet the same error the first one prints it.
     """
 
     @functools.wraps(main)
@@ -41,7 +44,19 @@ def exit_code_of(main):
         try:
             return main(*args, **kwargs)
         except (ConfigError, DatasetError) as e:
-            print(f"{type(e).__name__}: {e}", file=sys.stderr, flush=True)
+            line = f"{type(e).__name__}: {e}"
+            if _is_first_to_say(line):
+                print(line, file=sys.stderr, flush=True)
             sys.exit(EXIT_USER_ERROR)
 
     return wrapped
+
+
+def _is_first_to_say(line: str) -> bool:
+    """Whether no other rank has said it. Not left to rank 0, as an error may be one rank's own."""
+    if comm.get_world_size() == 1:
+        return True
+    try:
+        return dist.distributed_c10d._get_default_store().add(f"said: {line}", 1) == 1
+    except RuntimeError:  # the process that keeps the count has ended: rather twice than never
+        return True
