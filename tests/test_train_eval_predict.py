@@ -17,9 +17,8 @@ SMALL += ["INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64", "MODEL.D
 
 
 def run(repo, *arguments, code=0):
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=repo, capture_output=True, text=True, timeout=300
-    )
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, cwd=repo, capture_output=True, text=True, timeout=300)
     assert done.returncode == code, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout + done.stderr
 
@@ -36,9 +35,8 @@ def trained(repo, dataset, tmp_path_factory):
     """OUTPUT_DIR of a run of three iterations, and what it printed."""
     output = tmp_path_factory.mktemp("output")
     config = "configs/quick/libra_faster_rcnn_R_18_FPN_shapes.yaml"
-    printed = run(
-        repo, "train_net.py", "--config-file", config, "--dataset", dataset, *SMALL, "OUTPUT_DIR", output
-    )
+    arguments = ["--config-file", config, "--dataset", dataset, *SMALL, "OUTPUT_DIR", output]
+    printed = run(repo, "train_net.py", *arguments)
     return output, printed
 
 
@@ -78,7 +76,8 @@ def test_detectron2s_default_predictor_takes_the_run_as_it_is(trained, dataset):
     cfg.defrost()
     cfg.MODEL.WEIGHTS = str(output / "model_final.pth")
     cfg.DATASETS.TEST = ()
-    instances = DefaultPredictor(cfg)(cv2.imread(str(dataset / "images" / "val_00000.png")))["instances"]
+    image = cv2.imread(str(dataset / "images" / "val_00000.png"))
+    instances = DefaultPredictor(cfg)(image)["instances"]
     assert instances.image_size == (64, 64)
     assert torch.isfinite(instances.pred_boxes.tensor).all()
 

@@ -18,7 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", required=True, help="a checkpoint that train_net.py wrote")
     parser.add_argument("--config-file", default="", help="default: what the checkpoint carries")
-    parser.add_argument("--dataset", required=True, help="folder of the dataset, as for train_net.py")
+    parser.add_argument("--dataset", required=True, help="its folder, as for train_net.py")
     parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
     parser.add_argument("--num-images", type=int, default=9, help="how many (%(default)s)")
     parser.add_argument("--threshold", type=float, default=0.5, help="lowest score (%(default)s)")

