@@ -3,6 +3,7 @@
 # `dev/linter.sh` sorts the imports; `dev/linter.sh --check` changes nothing and only reports.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+PATH="$PATH:$PWD/.venv/bin" # where the Makefile puts the tools
 
 for tool in isort flake8 mypy shellcheck hadolint check-jsonschema kubernetes-validate; do
   if ! command -v "$tool" > /dev/null; then
