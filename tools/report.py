@@ -89,7 +89,7 @@ def main(argv=None) -> int:
     try:
         from libra_umop.analysis.report import Report
     except ModuleNotFoundError as error:
-        print(f"{error}; install the extra: pip install 'libra-umop[plots]'", file=sys.stderr)
+        print(f"{error}; install the extra: pip install -e '.[plots]'", file=sys.stderr)
         return 2
     from libra_umop.analysis.run import load_runs
 

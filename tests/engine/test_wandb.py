@@ -36,5 +36,5 @@ def test_a_run_follows_tensorboard_and_is_gone_on_with_under_its_id(cfg, monkeyp
 
 def test_without_wandb_the_extra_is_named(cfg, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ConfigError, match=r'pip install "libra-umop\[wandb\]"'):
+    with pytest.raises(ConfigError, match=r'pip install -e "\.\[wandb\]"'):
         start_wandb(cfg)

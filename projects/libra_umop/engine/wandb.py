@@ -19,7 +19,7 @@ def start_wandb(cfg) -> None:
         import wandb
     except ImportError as e:
         raise ConfigError(
-            'WANDB.ENABLED is True, which needs wandb: pip install "libra-umop[wandb]"'
+            'WANDB.ENABLED is True, which needs wandb: pip install -e ".[wandb]" in the checkout'
         ) from e
     id_file = os.path.join(cfg.OUTPUT_DIR, "wandb_id")
     run_id = open(id_file).read().strip() if os.path.isfile(id_file) else None

@@ -148,7 +148,7 @@ class _Writer:
             import onnx
             import onnxruntime  # noqa: F401  (before minutes are spent on exporting)
         except ImportError as e:
-            raise ExportError(f"{e}: ONNX export needs pip install 'libra-umop[export]'") from e
+            raise ExportError(f"{e}: ONNX export needs pip install -e '.[export]'") from e
         dynamic = {"image": {1: "height", 2: "width"}}
         dynamic.update({name: {0: "detections"} for name in OUTPUT_NAMES})
         try:
