@@ -204,19 +204,25 @@ def test_weights_come_from_a_local_file_unless_the_detector_has_its_own(tmp_path
 
 
 class Exploit:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = str(marker)
+
     def __reduce__(self):
-        return (open, ("/tmp/libra_umop_exploit", "w"))
+        return (open, (self.marker, "w"))
 
 
 @pytest.mark.parametrize("content", ["missing", "exploit", "other network"])
 def test_weights_that_cannot_be_read_are_named(tmp_path, content):
     path = tmp_path / "weights.pth"
     if content == "exploit":
-        path.write_bytes(pickle.dumps(Exploit()))
+        path.write_bytes(pickle.dumps(Exploit(tmp_path / "it_ran")))
     elif content == "other network":
         torch.save(timm.create_model("resnet18").state_dict(), path)
     with pytest.raises(ValueError, match="MODEL.TIMM.WEIGHTS is"):
         build(RES2NET, MODEL__TIMM__WEIGHTS=str(path), MODEL__WEIGHTS="")
+    assert not (tmp_path / "it_ran").exists()
 
 
 @pytest.mark.parametrize(
