@@ -12,7 +12,7 @@ __all__ = ["focal_loss_sum"]
 
 # Elements that one step of the eager loop works on. On a CPU its temporaries stay in the cache; on
 # a GPU they stay below half a GiB.
-_CPU_CHUNK = 1 << 16
+_CPU_CHUNK = 1 << 17
 _CUDA_CHUNK = 1 << 24
 
 
