@@ -38,7 +38,15 @@ def scatter_levels(refined: torch.Tensor, features: List[torch.Tensor]) -> List[
     Returns:
         The strengthened levels, of the same shapes as ``features``.
     """
-    return [x + _resize(refined, x.shape[-2:]) for x in features]
+    return [_add_resized(x, refined) for x in features]
+
+
+def _add_resized(x: torch.Tensor, refined: torch.Tensor) -> torch.Tensor:
+    resized = _resize(refined, x.shape[-2:])
+    if resized is refined or resized.dtype != x.dtype:
+        return x + resized
+    # In place: at stride 4 of a large image, one more buffer costs a CPU more than the addition.
+    return resized.add_(x)
 
 
 def _resize(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
