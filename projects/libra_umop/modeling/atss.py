@@ -15,11 +15,16 @@ from detectron2.modeling.meta_arch.fcos import FCOSHead
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils import comm
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..functional.atss_matching import atss_match, centerness_target
-from .dense_losses import DeferredScalars, DenseBoxLoss, clip_to_image, sum_over_ranks
-from .umop import LevelFocalLoss, level_scalars, umop_arguments
+from .dense_losses import (
+    DeferredScalars,
+    DenseBoxLoss,
+    centerness_loss_sum,
+    clip_to_image,
+    sum_over_ranks,
+)
+from .umop import LevelFocalLoss, log_levels, umop_arguments
 
 __all__ = ["ATSS", "ATSSHead", "UMOPATSS"]
 
@@ -223,13 +228,8 @@ class ATSS(DenseDetector):
         loss_box_reg = self.box_loss(
             all_anchors, self.box2box_transform, deltas, gt_boxes, targets
         )
-        centerness = torch.cat(pred_centerness, dim=1).squeeze(dim=2).float()  # (N, R)
-        loss_centerness = F.binary_cross_entropy_with_logits(centerness, targets, reduction="none")
-        loss_centerness = torch.where(is_pos, loss_centerness, 0.0).sum()
-
-        names, values = level_scalars(self.head_in_features, cls, sums[:, 1])
-        total = sums[:, 1].sum()[None] / len(gt_labels)
-        self._scalars.put(["num_pos_anchors", *names], torch.cat((total, values)))
+        loss_centerness = centerness_loss_sum(pred_centerness, targets, is_pos)
+        log_levels(self._scalars, self.head_in_features, cls, sums[:, 1], len(gt_labels))
         return {
             "loss_cls": cls.loss,
             "loss_box_reg": loss_box_reg * self.box_reg_loss_weight / target_sum,

@@ -14,6 +14,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from fvcore.nn import smooth_l1_loss
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..functional.balanced_l1_loss import balanced_l1_loss
 from ..functional.dense_box_loss import box_deltas, giou_loss
@@ -23,6 +24,7 @@ __all__ = [
     "DeferredScalars",
     "DenseBoxLoss",
     "LossNormalizer",
+    "centerness_loss_sum",
     "clip_to_image",
     "sum_over_ranks",
 ]
@@ -184,6 +186,19 @@ def _elementwise(loss_type: str, pred_boxes: Tensor, targets: Tensor) -> Tensor:
 def decode_boxes(transform, deltas: Tensor, anchors: Tensor) -> Tensor:
     """``transform.apply_deltas`` for (..., 4) deltas and anchors."""
     return transform.apply_deltas(deltas.reshape(-1, 4), anchors.reshape(-1, 4)).view(deltas.shape)
+
+
+def centerness_loss_sum(pred_centerness: List[Tensor], targets: Tensor, is_pos: Tensor) -> Tensor:
+    """Binary cross entropy of the centerness, summed over the positives (0-dim fp32).
+
+    Args:
+        pred_centerness: L of (N, R_l, 1) logits.
+        targets: (N, R) in [0, 1].
+        is_pos: (N, R) bool.
+    """
+    logits = torch.cat(pred_centerness, dim=1).squeeze(dim=2).float()  # (N, R)
+    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return torch.where(is_pos, loss, 0.0).sum()
 
 
 def clip_to_image(instances: Instances) -> Instances:

@@ -20,7 +20,7 @@ from .dense_losses import (
     clip_to_image,
     sum_over_ranks,
 )
-from .umop import HardNegativeLoss, LevelFocalLoss, level_scalars, umop_arguments
+from .umop import HardNegativeLoss, LevelFocalLoss, log_levels, umop_arguments
 
 __all__ = ["LibraRetinaNet", "UMOPRetinaNet"]
 
@@ -123,16 +123,11 @@ class LibraRetinaNet(RetinaNet):
             torch.stack(gt_boxes),
             is_pos.float(),
         )
-        self._log(cls, sums[:, 1], len(gt_labels))
+        log_levels(self._scalars, self.head_in_features, cls, sums[:, 1], len(gt_labels))
         return {
             "loss_cls": cls.loss,
             "loss_box_reg": loss_box_reg * self.box_reg_loss_weight / normalizer,
         }
-
-    def _log(self, cls, num_positives: Tensor, num_images: int) -> None:
-        names, values = level_scalars(self.head_in_features, cls, num_positives)
-        total = num_positives.sum()[None] / num_images
-        self._scalars.put(["num_pos_anchors", *names], torch.cat((total, values)))
 
     def _decode_multi_level_predictions(self, *args, **kwargs):
         """Same interface as the parent's."""

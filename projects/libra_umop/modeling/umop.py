@@ -12,8 +12,9 @@ from torch import Tensor
 from ..functional.focal_loss import focal_loss_sum
 from ..functional.hard_negative_mining import hard_negative_bce_sum
 from ..functional.progressive_focal_loss import FOCUS_TYPES, focus_from_sums, focus_sums
+from .dense_losses import DeferredScalars
 
-__all__ = ["HardNegativeLoss", "LevelFocalLoss", "LevelLoss", "level_scalars", "umop_arguments"]
+__all__ = ["HardNegativeLoss", "LevelFocalLoss", "LevelLoss", "log_levels", "umop_arguments"]
 
 LEVEL_REDUCTIONS = ("mean", "sum")
 
@@ -174,15 +175,21 @@ def flat_levels(pred_logits: List[Tensor], gt_labels: Tensor):
     return [(x.flatten(0, 1), y.flatten()) for x, y in zip(pred_logits, labels)]
 
 
-def level_scalars(
-    level_names: List[str], result: LevelLoss, num_positives: Tensor
-) -> Tuple[List[str], Tensor]:
-    """Names "umop/<level>/..." and the (5 L,) values to log of one step.
+def log_levels(
+    scalars: DeferredScalars,
+    level_names: List[str],
+    result: LevelLoss,
+    num_positives: Tensor,
+    num_images: int,
+) -> None:
+    """Write "num_pos_anchors", per image, and five scalars "umop/<level>/..." of each level.
 
     Args:
+        scalars: where to.
         level_names: L names such as "p3".
         result: what the loss returned.
-        num_positives: (L,) positives of this rank, or of all.
+        num_positives: (L,) positives of this rank's images.
+        num_images: how many they are.
     """
     columns: Dict[str, Tensor] = {
         "num_positives": num_positives,
@@ -192,7 +199,9 @@ def level_scalars(
         "loss_cls": result.level_losses,
     }
     names = [f"umop/{level}/{column}" for column in columns for level in level_names]
-    return names, torch.cat([values.float() for values in columns.values()])
+    per_image = num_positives.sum()[None] / num_images
+    values = torch.cat([per_image, *(column.float() for column in columns.values())])
+    scalars.put(["num_pos_anchors", *names], values)
 
 
 def umop_arguments(cfg) -> Dict[str, object]:
