@@ -3,6 +3,9 @@
     python benchmarks/bm_libra_step.py --size 320x544 --images 2
     python benchmarks/bm_libra_step.py --size 800x1333 --images 1 --levers
 
+On a CPU, page faults of blocks that glibc gives back and takes again can cost more than what is
+compared; MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=68719476736 in the environment avoids them.
+
 All models share their weights as far as they go. Their steps (forward, backward, optimizer)
 alternate, so that a machine that gets slower or busier does so for all; the figure is the ratio of
 the medians. Where other programs run too, the shortest steps and the CPU time say more.
