@@ -51,6 +51,18 @@ def test_scatter_adds_the_inverse_rescaling():
     assert features[0].sum() == 0  # arguments stay as they are
 
 
+@pytest.mark.parametrize("kinds", [(torch.half, torch.float), (torch.float, torch.half)])
+def test_scatter_keeps_its_arguments_and_the_wider_of_two_dtypes(kinds):
+    refined = torch.ones(1, 1, 2, 2, dtype=kinds[0])
+    value = 1 + 2**-12 if kinds[1] == torch.float else 1.0  # half precision has no such number
+    features = [torch.full((1, 1, n, n), value, dtype=kinds[1]) for n in (4, 2, 1)]
+    for out in scatter_levels(refined, features):
+        assert out.dtype == torch.float
+        assert (out == 1 + value).all()
+    assert (refined == 1).all()
+    assert all((x == value).all() for x in features)
+
+
 @pytest.mark.parametrize("refine_type", ["non_local", "conv", "none"])
 @pytest.mark.parametrize("level", [0, 2, 4])
 @pytest.mark.parametrize("shapes", [SHAPES, ODD_SHAPES])

@@ -1,4 +1,4 @@
-"""What the losses of all dense detectors share: normalisers over ranks, box losses, logging.
+"""What the losses of all dense detectors share: normalisers, box and centerness losses, logging.
 
 Letters: N images, R anchors of all L levels, K classes. Labels: -1 ignore, [0, K) foreground,
 K background. Nothing here waits for the device, except the box losses "diou" and "ciou".

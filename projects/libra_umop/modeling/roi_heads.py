@@ -91,8 +91,8 @@ class BalancedSampling:
             matched_idxs, matched_labels = self.proposal_matcher(match_quality)
             fg_idxs, bg_idxs = self._sample(match_quality, matched_idxs, matched_labels)
             if (self.positive_sampler, self.negative_sampler) != ("random", "random"):
-                # The order is free. From top to bottom, a CPU's ROIAlign meets what the region
-                # before left in the cache, and takes a seventh less time.
+                # The order is free, and from top to bottom a CPU's ROIAlign meets what the region
+                # before left in the cache (benchmarks/bm_region_order.py).
                 top = proposals_i.proposal_boxes.tensor[:, 1]
                 fg_idxs, bg_idxs = (idxs[top[idxs].argsort()] for idxs in (fg_idxs, bg_idxs))
             sampled.append(
