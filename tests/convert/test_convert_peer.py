@@ -3,6 +3,8 @@
 Tolerances: 1e-4 on features, logits and scores, 0.05 pixels on boxes.
 """
 
+import copy
+
 import pytest
 import torch
 from detectron2.structures import Boxes
@@ -77,10 +79,13 @@ def test_retinanet_head_outputs_are_the_peers(convert_peer, name):
 @torch.no_grad()
 def test_atss_head_outputs_are_the_peers(convert_peer, name):
     converted = convert_peer(name)
+    # The group norm of P7, here of 16 values, takes rounding a hundredfold, and by another amount
+    # on every processor: the peer's own is 9e-5. Ours stays out of the sum.
+    converted = converted._replace(model=copy.deepcopy(converted.model).double())
     outputs = converted.model.head(list(features_of(converted).values()))
     for ours, key in zip(outputs, ("cls", "reg", "ctr")):
         for i in range(5):
-            assert_same(ours[i][0], converted.expected[f"{key}_{i}"])
+            assert_same(ours[i][0], converted.expected[f"{key}_{i}"].double())
 
 
 def unmatched_detections(converted):
