@@ -28,21 +28,30 @@ from fvcore.common.benchmark import timeit
 from libra_umop.config import add_libra_umop_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-PLAIN = "COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"
-LIBRA = "COCO-Detection/libra_faster_rcnn_R_50_FPN_1x.yaml"
-LEVERS = [
-    "ablations/iou_sampling_R_50_FPN_1x.yaml",
-    "ablations/bfp_R_50_FPN_1x.yaml",
-    "ablations/balanced_l1_R_50_FPN_1x.yaml",
+PLAIN = ["COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"]
+LIBRA = ["COCO-Detection/libra_faster_rcnn_R_50_FPN_1x.yaml"]
+RANDOM = [
+    *("MODEL.ROI_HEADS.NEGATIVE_SAMPLER", "random"),
+    *("MODEL.ROI_HEADS.POSITIVE_SAMPLER", "random"),
 ]
+TORCHVISION = ["MODEL.ROI_HEADS.SPARSE_ROI_ALIGN", False]
+MODELS = {"plain": PLAIN, "Libra": LIBRA}
+LEVERS = {
+    "Libra, torchvision's ROIAlign": [*LIBRA, *TORCHVISION],
+    "  IoU-balanced sampling alone": ["ablations/iou_sampling_R_50_FPN_1x.yaml", *TORCHVISION],
+    "  BFP alone": ["ablations/bfp_R_50_FPN_1x.yaml", *TORCHVISION],
+    "  balanced L1 alone": ["ablations/balanced_l1_R_50_FPN_1x.yaml", *TORCHVISION],
+    "  sparse ROIAlign alone": [*PLAIN, "MODEL.ROI_HEADS.NAME", "LibraROIHeads", *RANDOM],
+}
 
 
-def build_step(config_file: str, batch: list, device: str):
+def build_step(config_file: str, *options: str, batch: list, device: str):
     """The model of a config, seeded, and a function that does one training step."""
     cfg = get_cfg()
     add_libra_umop_config(cfg)
     node = CfgNode.load_yaml_with_base(str(CONFIGS / config_file), allow_unsafe=False)
     cfg.merge_from_other_cfg(CfgNode(node))
+    cfg.merge_from_list(list(options))
     cfg.MODEL.DEVICE = device
     cfg.SOLVER.BASE_LR = 1e-6  # a step costs the same, and the models stay what they are
     torch.manual_seed(0)
@@ -98,20 +107,22 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     size = tuple(int(x) for x in args.size.split("x"))
     batch = make_batch(size, args.images)
-    config_files = [PLAIN, LIBRA] + (LEVERS if args.levers else [])
-    models, steps = zip(*(build_step(f, batch, args.device) for f in config_files))
+    configs = {**MODELS, **(LEVERS if args.levers else {})}
+    models, steps = zip(
+        *(build_step(*config, batch=batch, device=args.device) for config in configs.values())
+    )
     for model in models[1:]:  # whose heads were drawn after a BFP was
         model.load_state_dict(models[0].state_dict(), strict=False)
 
-    seconds = {f: [] for f in config_files}
+    seconds = {name: [] for name in configs}
     with EventStorage() as storage:
         for i in range(args.warmup + args.iters):
-            turn = list(zip(config_files, steps))[:: -1 if i % 2 else 1]  # none always comes first
-            for config_file, step in turn:
+            turn = list(zip(configs, steps))[:: -1 if i % 2 else 1]  # none always comes first
+            for name, step in turn:
                 cpu = time.process_time()
                 wall = timeit(num_iters=1)(step)()["median"]
                 if i >= args.warmup:
-                    seconds[config_file].append((wall, time.process_time() - cpu))
+                    seconds[name].append((wall, time.process_time() - cpu))
         regions = [storage.latest()[f"roi_head/num_{x}_samples"][0] for x in ("fg", "bg")]
     assert all(torch.isfinite(p).all() for m in models for p in m.parameters())
 
@@ -119,13 +130,13 @@ def main() -> None:
         f"torch {torch.__version__}, {args.device}, {args.threads} threads, {args.iters} steps of "
         f"{args.images} x {args.size}, {regions[0]:.0f} + {regions[1]:.0f} regions an image"
     )
-    print(f"{'config':34s} {'median s':>9s} {'ratio':>7s} {'min s':>9s} {'ratio':>7s}", end="")
+    print(f"{'model':34s} {'median s':>9s} {'ratio':>7s} {'min s':>9s} {'ratio':>7s}", end="")
     print(f" {'cpu s':>9s} {'ratio':>7s}")
-    for config_file in config_files:
-        print(f"{Path(config_file).stem:34s}", end="")
+    for name in configs:
+        print(f"{name:34s}", end="")
         for reduce, column in ((np.median, 0), (np.min, 0), (np.median, 1)):
-            value = reduce(seconds[config_file], axis=0)[column]
-            base = reduce(seconds[PLAIN], axis=0)[column]
+            value = reduce(seconds[name], axis=0)[column]
+            base = reduce(seconds["plain"], axis=0)[column]
             print(f" {value:9.3f} {value / base:7.3f}", end="")
         print()
 

@@ -41,7 +41,7 @@ def main() -> None:
     config_files = [PLAIN, UMOP] + (OTHERS if args.all else [])
     steps = {}
     for config_file in config_files:
-        model, steps[config_file] = build_step(config_file, batch, args.device)
+        model, steps[config_file] = build_step(config_file, batch=batch, device=args.device)
         if config_file == PLAIN:
             plain = model.state_dict()
         elif config_file == UMOP:

@@ -18,6 +18,7 @@ def add_libra_umop_config(cfg: CN) -> None:
         cfg: the node that :func:`detectron2.config.get_cfg` returns.
     """
     _add_sampling(cfg)
+    _add_region_pooling(cfg)
     _add_feature_pyramid(cfg)
     _add_box_losses(cfg)
     _add_dense_detectors(cfg)
@@ -52,6 +53,13 @@ def _add_sampling(cfg: CN) -> None:
     # LibraRPN: at most this many negatives for each positive anchor of an image, an image without a
     # positive counting as one with one; <= 0 is no limit (the paper). The released configs use 5.
     cfg.MODEL.RPN.NEG_POS_RATIO = -1.0
+
+
+def _add_region_pooling(cfg: CN) -> None:
+    """How the ROI heads of this project cut regions out of the feature maps."""
+    # Train on a CPU with ROIAlign as a sparse matrix product: the same values up to rounding, in a
+    # fraction of the time. No effect on other devices or in inference.
+    cfg.MODEL.ROI_HEADS.SPARSE_ROI_ALIGN = True
 
 
 def _add_feature_pyramid(cfg: CN) -> None:

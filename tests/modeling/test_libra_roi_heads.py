@@ -11,7 +11,11 @@ from tiny_rcnn import a_batch, a_target, proposals_with_ious, tiny_config, tiny_
 from libra_umop.modeling import BalancedL1OutputLayers
 from sync_counter import SyncCounter
 
-OFF = ["MODEL.ROI_HEADS.NEGATIVE_SAMPLER", "random", "MODEL.ROI_HEADS.POSITIVE_SAMPLER", "random"]
+RANDOM = [
+    *("MODEL.ROI_HEADS.NEGATIVE_SAMPLER", "random"),
+    *("MODEL.ROI_HEADS.POSITIVE_SAMPLER", "random"),
+]
+OFF = [*RANDOM, "MODEL.ROI_HEADS.SPARSE_ROI_ALIGN", False]
 BALANCED_L1 = ["MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", "balanced_l1"]
 ALL_HEADS = ["MODEL.MASK_ON", True, "MODEL.KEYPOINT_ON", True]
 LIBRA = {

@@ -11,6 +11,7 @@ from detectron2.utils.events import get_event_storage
 
 from ..functional.ohem import hardest
 from .fast_rcnn import balance_box_loss, region_losses
+from .poolers import use_sparse_roi_align
 
 __all__ = ["OHEMROIHeads"]
 
@@ -25,10 +26,11 @@ class OHEMROIHeads(StandardROIHeads):
     """
 
     @configurable
-    def __init__(self, *, num_hard: int, **kwargs):
+    def __init__(self, *, num_hard: int, sparse_roi_align: bool, **kwargs):
         """
         Args:
             num_hard: regions of each image to train on; > 0.
+            sparse_roi_align: whether to train on a CPU with :class:`SparseROIAlign`.
             kwargs: of :class:`StandardROIHeads`.
 
         Raises:
@@ -39,12 +41,15 @@ class OHEMROIHeads(StandardROIHeads):
             raise ValueError(f"MODEL.ROI_HEADS.OHEM.NUM_HARD is {num_hard}, but has to be > 0")
         if self.box_predictor.use_fed_loss:
             raise ValueError("OHEMROIHeads cannot rank by MODEL.ROI_BOX_HEAD.USE_FED_LOSS True")
+        if sparse_roi_align:
+            use_sparse_roi_align(self)
         self.num_hard = num_hard
 
     @classmethod
     def from_config(cls, cfg, input_shape):
         ret = super().from_config(cfg, input_shape)
         ret["num_hard"] = cfg.MODEL.ROI_HEADS.OHEM.NUM_HARD
+        ret["sparse_roi_align"] = cfg.MODEL.ROI_HEADS.SPARSE_ROI_ALIGN
         return ret
 
     @classmethod

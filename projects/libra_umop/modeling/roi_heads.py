@@ -16,6 +16,7 @@ from ..functional.iou_balanced_sampling import (
     sample_iou_balanced_negatives,
 )
 from .fast_rcnn import balance_box_loss
+from .poolers import use_sparse_roi_align
 
 __all__ = ["LibraROIHeads", "LibraCascadeROIHeads"]
 
@@ -41,6 +42,7 @@ class BalancedSampling:
         negative_sampler: str,
         positive_sampler: str,
         iou_balanced: Dict,
+        sparse_roi_align: bool,
         **kwargs,
     ):
         """
@@ -49,6 +51,7 @@ class BalancedSampling:
             positive_sampler: "random" or "instance_balanced".
             iou_balanced: num_bins, floor_iou, floor_fraction and bin_range of
                 :func:`sample_iou_balanced_negatives`.
+            sparse_roi_align: whether to train on a CPU with :class:`SparseROIAlign`.
             kwargs: of the parent.
 
         Raises:
@@ -59,6 +62,8 @@ class BalancedSampling:
         _check_choice("POSITIVE_SAMPLER", positive_sampler, POSITIVE_SAMPLERS)
         self.negative_sampler = negative_sampler
         self.positive_sampler = positive_sampler
+        if sparse_roi_align:
+            use_sparse_roi_align(self)
         self.iou_balanced = dict(iou_balanced, max_iou=_background_threshold(self.proposal_matcher))
         sample_iou_balanced_negatives(torch.empty(0), 0, **self.iou_balanced)  # are they in range?
 
@@ -74,6 +79,7 @@ class BalancedSampling:
             "floor_fraction": bins.FLOOR_FRACTION,
             "bin_range": bins.BIN_RANGE,
         }
+        ret["sparse_roi_align"] = cfg.MODEL.ROI_HEADS.SPARSE_ROI_ALIGN
         return ret
 
     @torch.no_grad()
@@ -90,11 +96,6 @@ class BalancedSampling:
             match_quality = pairwise_iou(targets_i.gt_boxes, proposals_i.proposal_boxes)
             matched_idxs, matched_labels = self.proposal_matcher(match_quality)
             fg_idxs, bg_idxs = self._sample(match_quality, matched_idxs, matched_labels)
-            if (self.positive_sampler, self.negative_sampler) != ("random", "random"):
-                # The order is free, and from top to bottom a CPU's ROIAlign meets what the region
-                # before left in the cache (benchmarks/bm_region_order.py).
-                top = proposals_i.proposal_boxes.tensor[:, 1]
-                fg_idxs, bg_idxs = (idxs[top[idxs].argsort()] for idxs in (fg_idxs, bg_idxs))
             sampled.append(
                 self._with_targets(proposals_i, targets_i, matched_idxs, fg_idxs, bg_idxs)
             )

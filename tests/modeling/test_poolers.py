@@ -1,0 +1,104 @@
+"""Oracles: the same heads with Detectron2's ROIAlign, and its own modules where ours steps back."""
+
+import pytest
+import torch
+from detectron2.layers import ROIAlign, ROIAlignRotated
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.utils.events import EventStorage
+from tiny_rcnn import a_batch, tiny_config, tiny_model
+from torch import nn
+
+from libra_umop.modeling import SparseROIAlign, poolers, use_sparse_roi_align
+
+ALL_HEADS = ["MODEL.MASK_ON", True, "MODEL.KEYPOINT_ON", True]
+HEADS = [
+    ("faster_rcnn_R_50_FPN_1x", "LibraROIHeads"),
+    ("cascade_rcnn_R_50_FPN_1x", "LibraCascadeROIHeads"),
+    ("faster_rcnn_R_50_FPN_1x", "OHEMROIHeads"),
+]
+
+
+def a_model(config, head, sparse):
+    options = ["MODEL.ROI_HEADS.NAME", head, "MODEL.ROI_HEADS.SPARSE_ROI_ALIGN", sparse]
+    return tiny_model(tiny_config(config, [*options, *ALL_HEADS]))
+
+
+def losses_and_gradients(model, batch):
+    torch.manual_seed(1)
+    with EventStorage():
+        losses = model(batch)
+        sum(losses.values()).backward()
+    return losses, {n: p.grad for n, p in model.named_parameters()}
+
+
+def count_calls(monkeypatch):
+    calls = []
+    pool = poolers.sparse_roi_align
+    monkeypatch.setattr(poolers, "sparse_roi_align", lambda *a: calls.append(1) or pool(*a))
+    return calls
+
+
+@pytest.mark.parametrize("config, head", HEADS)
+@pytest.mark.parametrize("num_boxes", [(3, 2), (3, 0)])
+def test_heads_learn_the_same_with_and_without_it(monkeypatch, config, head, num_boxes):
+    batch, calls, seen = a_batch(*num_boxes), count_calls(monkeypatch), []
+    for sparse in (False, True):
+        model = a_model(config, head, sparse)
+        seen.append((*losses_and_gradients(model, batch), list(model.state_dict()), len(calls)))
+    (losses, gradients, names, no_calls), (our_losses, our_gradients, our_names, our_calls) = seen
+    assert no_calls == 0 and our_calls >= 3 * 4  # boxes, masks and keypoints, of four levels
+    assert our_names == names
+    torch.testing.assert_close(our_losses, losses, rtol=1e-5, atol=1e-6)
+    for name, expected in gradients.items():
+        if expected is not None:  # of a frozen layer
+            error = (our_gradients[name] - expected).norm()
+            assert error <= 1e-4 * expected.norm() + 1e-7, name
+
+
+@pytest.mark.parametrize("config, head", HEADS)
+def test_inference_is_detectron2s(monkeypatch, config, head):
+    calls, batch = count_calls(monkeypatch), a_batch(2)
+    outputs = [a_model(config, head, sparse).eval()(batch) for sparse in (False, True)]
+    expected, actual = (o[0]["instances"].get_fields() for o in outputs)
+    assert torch.equal(actual["scores"], expected["scores"])
+    assert torch.equal(actual["pred_masks"], expected["pred_masks"])
+    assert calls == []
+
+
+def test_half_precision_is_left_to_detectron2(monkeypatch):
+    calls = count_calls(monkeypatch)
+    rois = torch.tensor([[0, 1.0, 2, 30, 20]])
+    features = torch.randn(1, 4, 16, 16).bfloat16()
+    modules = [cls((7, 7), 0.5, 0, True).train() for cls in (ROIAlign, SparseROIAlign)]
+    with torch.autocast("cpu"):
+        expected, actual = (module(features, rois) for module in modules)
+    assert torch.equal(actual, expected) and actual.dtype == torch.bfloat16
+    assert calls == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+def test_cuda_is_left_to_detectron2(monkeypatch):
+    calls = count_calls(monkeypatch)
+    rois = torch.tensor([[0, 1.0, 2, 30, 20]], device="cuda")
+    features = torch.randn(1, 4, 16, 16, device="cuda")
+    modules = [cls((7, 7), 0.5, 0, True).train() for cls in (ROIAlign, SparseROIAlign)]
+    expected, actual = (module(features, rois) for module in modules)
+    assert torch.equal(actual, expected)
+    assert calls == []
+
+
+def test_only_roi_align_is_replaced_and_keeps_its_arguments():
+    module = nn.ModuleDict(
+        {
+            "v1": ROIPooler((7, 5), [0.25, 0.125], 2, "ROIAlign"),
+            "v2": ROIPooler(14, [0.25], 0, "ROIAlignV2"),
+            "rotated": ROIPooler(7, [0.25], 0, "ROIAlignRotated"),
+        }
+    )
+    before = {name: [str(x) for x in pooler.level_poolers] for name, pooler in module.items()}
+    use_sparse_roi_align(module)
+    after = {name: list(pooler.level_poolers) for name, pooler in module.items()}
+    assert {type(x) for name in ("v1", "v2") for x in after[name]} == {SparseROIAlign}
+    assert [type(x) for x in after["rotated"]] == [ROIAlignRotated]
+    for name, level_poolers in after.items():
+        assert [str(x).replace("Sparse", "") for x in level_poolers] == before[name]
