@@ -23,13 +23,16 @@ def seed():
 
 
 @pytest.fixture(autouse=True)
-def handlers_end_with_their_test():
+def loggers_are_left_as_they_were():
     """What a run in this process logs to is the test's captured output, which is closed after it:
-    the next test that logs would find "Logging error" among its own."""
+    the next test that logs would find "Logging error" among its own, or what it did not ask for."""
+    loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "libra_umop")]
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     yield
-    for name in ("detectron2", "fvcore", "libra_umop"):
-        for handler in logging.getLogger(name).handlers[:]:
-            logging.getLogger(name).removeHandler(handler)
+    for logger, (handlers, level, propagate) in zip(loggers, before):
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
     if "detectron2.utils.logger" in sys.modules:
         sys.modules["detectron2.utils.logger"].setup_logger.cache_clear()
 

@@ -113,21 +113,6 @@ def test_positives_are_drawn_evenly_over_the_boxes():
     assert sampled.gt_classes.bincount(minlength=4).tolist() == [4, 4, 0, 0]
 
 
-def test_regions_come_from_top_to_bottom_foreground_first():
-    target = Instances((100, 100), gt_boxes=Boxes(torch.tensor([[10.0, 10.0, 90.0, 90.0]])))
-    target.gt_classes = torch.tensor([1])
-    tops = torch.tensor([25.0, 12, 20, 15, 70, 55, 65, 60, 80])  # IoU 0.94 to 0.81, then below 0.5
-    boxes = torch.tensor([10.0, 0, 90, 90]).repeat(len(tops), 1)
-    boxes[:, 1] = tops
-    proposals = Instances((100, 100), proposal_boxes=Boxes(boxes))
-    proposals.objectness_logits = torch.zeros(len(tops))
-    head = a_head("MODEL.ROI_HEADS.POSITIVE_FRACTION", 0.5)  # 16 of 32: all, as the negatives
-    (sampled,), _ = sample(head, [proposals], [target])
-
-    assert sampled.proposal_boxes.tensor[:, 1].tolist() == [10, 12, 15, 20, 25, 55, 60, 65, 70, 80]
-    assert sampled.gt_classes.tolist() == [1] * 5 + [3] * 5  # the box itself, and background
-
-
 @pytest.mark.parametrize("sampler, num_hard", [("random", 1), ("iou_balanced", 8)])
 def test_one_key_switches_the_negatives(sampler, num_hard):
     head = a_head("MODEL.ROI_HEADS.NEGATIVE_SAMPLER", sampler)  # 32 samples, K = 3
