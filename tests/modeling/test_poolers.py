@@ -37,9 +37,9 @@ def losses_and_gradients(model, num_boxes):
         for name, shape in model.backbone.output_shape().items()
     }
     targets = [a_target(n, size) for n in num_boxes]
+    boxes = [a_target(40, size).gt_boxes for _ in num_boxes]
     proposals = [
-        Instances(size, proposal_boxes=a_target(40, size).gt_boxes, objectness_logits=torch.zeros(40))
-        for _ in num_boxes
+        Instances(size, proposal_boxes=b, objectness_logits=torch.zeros(len(b))) for b in boxes
     ]
     with EventStorage():
         _, losses = heads(None, features, proposals, targets)
