@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from detectron2.layers import ROIAlign, ROIAlignRotated
+from detectron2.layers import ROIAlign
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Instances
 from detectron2.utils.events import EventStorage
@@ -83,9 +83,9 @@ def test_half_precision_is_left_to_detectron2(monkeypatch):
     calls = count_calls(monkeypatch)
     rois = torch.tensor([[0, 1.0, 2, 30, 20]])
     features = torch.randn(1, 4, 16, 16).bfloat16()
-    modules = [cls((7, 7), 0.5, 0, True).train() for cls in (ROIAlign, SparseROIAlign)]
+    module = ROIAlign((7, 7), 0.5, 0, True)
     with torch.autocast("cpu"):
-        expected, actual = (module(features, rois) for module in modules)
+        expected, actual = (m.train()(features, rois) for m in (module, SparseROIAlign(module)))
     assert torch.equal(actual, expected) and actual.dtype == torch.bfloat16
     assert calls == []
 
@@ -95,24 +95,20 @@ def test_cuda_is_left_to_detectron2(monkeypatch):
     calls = count_calls(monkeypatch)
     rois = torch.tensor([[0, 1.0, 2, 30, 20]], device="cuda")
     features = torch.randn(1, 4, 16, 16, device="cuda")
-    modules = [cls((7, 7), 0.5, 0, True).train() for cls in (ROIAlign, SparseROIAlign)]
-    expected, actual = (module(features, rois) for module in modules)
+    module = ROIAlign((7, 7), 0.5, 0, True)
+    expected, actual = (m.train()(features, rois) for m in (module, SparseROIAlign(module)))
     assert torch.equal(actual, expected)
     assert calls == []
 
 
 def test_only_roi_align_is_replaced_and_keeps_its_arguments():
-    module = nn.ModuleDict(
-        {
-            "v1": ROIPooler((7, 5), [0.25, 0.125], 2, "ROIAlign"),
-            "v2": ROIPooler(14, [0.25], 0, "ROIAlignV2"),
-            "rotated": ROIPooler(7, [0.25], 0, "ROIAlignRotated"),
-        }
-    )
-    before = {name: [str(x) for x in pooler.level_poolers] for name, pooler in module.items()}
+    types = ("ROIAlign", "ROIAlignV2", "ROIAlignRotated", "ROIPool")
+    module = nn.ModuleDict({name: ROIPooler((7, 7), [0.25, 0.125], 2, name) for name in types})
+    levels = {name: list(pooler.level_poolers) for name, pooler in module.items()}
     use_sparse_roi_align(module)
-    after = {name: list(pooler.level_poolers) for name, pooler in module.items()}
-    assert {type(x) for name in ("v1", "v2") for x in after[name]} == {SparseROIAlign}
-    assert [type(x) for x in after["rotated"]] == [ROIAlignRotated]
-    for name, level_poolers in after.items():
-        assert [str(x).replace("Sparse", "") for x in level_poolers] == before[name]
+    for name in ("ROIAlign", "ROIAlignV2"):
+        sparse = module[name].level_poolers
+        assert [type(x) for x in sparse] == [SparseROIAlign] * 2
+        assert [x.roi_align for x in sparse] == levels[name]
+    for name in ("ROIAlignRotated", "ROIPool"):
+        assert list(module[name].level_poolers) == levels[name]
