@@ -226,7 +226,9 @@ def _add_data(cfg: CN) -> None:
 
 
 def _add_engine(cfg: CN) -> None:
-    """Training: precision, averaging, stopping, and which checkpoint is the best."""
+    """Training: layout, precision, averaging, stopping, and which checkpoint is the best."""
+    # Train with convolutions in channels-last memory: the same weights, on a CPU in less time.
+    cfg.MODEL.CHANNELS_LAST = False
     # Type of autocast where SOLVER.AMP.ENABLED: "float16" (with loss scaling; CUDA only) or
     # "bfloat16" (without; CUDA and CPU).
     cfg.SOLVER.AMP.DTYPE = "float16"

@@ -104,6 +104,8 @@ class Bench:
         cfg = contender.load()
         self.device = torch.device(cfg.MODEL.DEVICE)
         self.model = build_model(cfg)
+        if cfg.MODEL.CHANNELS_LAST:
+            self.model.to(memory_format=torch.channels_last)
         self.batch = synthetic_batch(cfg, workload)
         self._optimizer = build_optimizer(cfg, self.model)
         self._storage = EventStorage()

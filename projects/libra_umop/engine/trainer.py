@@ -5,6 +5,7 @@ import weakref
 from collections import OrderedDict
 from typing import Any, Dict, List, Optional
 
+import torch
 from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, create_ddp_model, hooks
 from detectron2.engine.train_loop import TrainerBase
@@ -179,9 +180,10 @@ class LibraTrainer(DefaultTrainer):
     def build_model(cls, cfg):
         """Detectron2's; a value that a component refuses is an error that the user can mend."""
         try:
-            return super().build_model(cfg)
+            model = super().build_model(cfg)
         except ValueError as e:
             raise ConfigError(str(e)) from e
+        return model.to(memory_format=torch.channels_last) if cfg.MODEL.CHANNELS_LAST else model
 
     @classmethod
     def build_evaluator(cls, cfg, dataset_name):
