@@ -53,6 +53,7 @@ LIBRA = {
     "MODEL": {
         **RETINANET["MODEL"],
         "META_ARCHITECTURE": "GeneralizedRCNN",
+        "CHANNELS_LAST": True,
         "BACKBONE": {"NAME": "build_bfp_backbone", "FREEZE_AT": 0},
         "RESNETS": {
             **RETINANET["MODEL"]["RESNETS"],
