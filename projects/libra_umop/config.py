@@ -58,7 +58,7 @@ def _add_sampling(cfg: CN) -> None:
 def _add_region_pooling(cfg: CN) -> None:
     """How the ROI heads of this project cut regions out of the feature maps."""
     # Train on a CPU with ROIAlign as a sparse matrix product: the same values up to rounding, in a
-    # fraction of the time. No effect on other devices or in inference.
+    # fraction of the time. No effect on other devices, in half precision or in inference.
     cfg.MODEL.ROI_HEADS.SPARSE_ROI_ALIGN = True
 
 

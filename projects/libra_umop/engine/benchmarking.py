@@ -15,7 +15,6 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_train_loader
 from detectron2.layers import FrozenBatchNorm2d
-from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import nn
@@ -23,6 +22,7 @@ from torch.utils.benchmark import Measurement, TaskSpec, timer
 
 from .config_io import load_config
 from .optimizer import build_optimizer
+from .trainer import LibraTrainer
 
 MIB = 2**20
 
@@ -103,9 +103,7 @@ class Bench:
     def __init__(self, contender: Contender, workload: Workload):
         cfg = contender.load()
         self.device = torch.device(cfg.MODEL.DEVICE)
-        self.model = build_model(cfg)
-        if cfg.MODEL.CHANNELS_LAST:
-            self.model.to(memory_format=torch.channels_last)
+        self.model = LibraTrainer.build_model(cfg)
         self.batch = synthetic_batch(cfg, workload)
         self._optimizer = build_optimizer(cfg, self.model)
         self._storage = EventStorage()

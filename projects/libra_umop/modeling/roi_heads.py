@@ -32,7 +32,8 @@ def _random_sample(candidates: torch.Tensor, num_samples: int) -> torch.Tensor:
 class BalancedSampling:
     """
     What the Libra heads share: an ROIHeads whose samplers see the IoU of every proposal and the
-    ground-truth box that it is matched to. With both samplers "random" it is its parent.
+    ground-truth box that it is matched to. With both samplers "random", and without the sparse
+    ROIAlign, it is its parent.
     """
 
     @configurable
