@@ -17,7 +17,8 @@ from types import SimpleNamespace
 
 import torch
 
-from libra_umop.engine.benchmarking import Bench, Contender, Workload
+from libra_umop.benchmark.bench import Bench, Contender
+from libra_umop.benchmark.inputs import Workload
 from libra_umop.engine.collect import ImbalanceCollector
 
 CONFIGS = [

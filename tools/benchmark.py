@@ -18,10 +18,12 @@ from typing import List
 import torch
 from detectron2.engine import default_argument_parser
 
+from libra_umop.benchmark.bench import Contender
+from libra_umop.benchmark.inputs import Workload
+from libra_umop.benchmark.measure import STEPS, loading_speed, measure
+from libra_umop.benchmark.table import environment, markdown, write_json
 from libra_umop.data.arguments import add_dataset_args, configure_dataset
 from libra_umop.engine.argument_types import image_size, positive
-from libra_umop.engine.benchmark_report import environment, markdown, write_json
-from libra_umop.engine.benchmarking import STEPS, Contender, Workload, loading_speed, measure
 from libra_umop.engine.errors import exit_code_of
 
 
@@ -39,6 +41,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--iterations", type=positive, default=10, help="timed rounds; default 10")
     parser.add_argument("--warmup", type=positive, default=2, help="rounds before; default 2")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
+    parser.add_argument(
+        "--own-proposals",
+        action="store_true",
+        help="two-stage models train on what their random RPN proposes, not on the drawn regions",
+    )
     parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
     parser.add_argument("--threads", type=positive, help="of PyTorch on the CPU")
     parser.add_argument("--device", default="", help="cpu or cuda; default: a GPU if any")
@@ -78,17 +85,19 @@ def main(argv=None) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     contenders = contenders_of(args)
+    workload = Workload(args.size, args.batch_size)
+    if args.own_proposals:
+        workload = workload._replace(num_proposals=0)
     report = {
         "command": shlex.join(["tools/benchmark.py", *(sys.argv[1:] if argv is None else argv)]),
         "environment": environment(),
         "workload": {
-            "size": args.size,
-            "batch_size": args.batch_size,
+            **workload._asdict(),
             "iterations": args.iterations,
         },
         "figures": measure(
             contenders,
-            Workload(args.size, args.batch_size),
+            workload,
             steps=args.steps,
             iterations=args.iterations,
             warmup=args.warmup,

@@ -13,7 +13,7 @@ from detectron2.utils.events import EventStorage
 
 from libra_umop.analysis import objective, records
 from libra_umop.analysis.records import NUM_IOU_BINS
-from libra_umop.engine.benchmarking import Workload, synthetic_batch
+from libra_umop.benchmark.inputs import Workload, synthetic_batch
 from libra_umop.engine.collect import ImbalanceCollector
 from libra_umop.engine.collect_probes import iou_histogram
 from libra_umop.engine.collect_roi_probe import spread

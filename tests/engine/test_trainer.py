@@ -3,7 +3,7 @@
 import torch
 from detectron2.utils.events import EventStorage
 
-from libra_umop.engine.benchmarking import Workload, synthetic_batch
+from libra_umop.benchmark.inputs import Workload, synthetic_batch
 from libra_umop.engine.config_io import load_config
 from libra_umop.engine.trainer import LibraTrainer
 from shrink import shrink

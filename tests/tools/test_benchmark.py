@@ -6,10 +6,12 @@ import time
 import pytest
 import torch
 import yaml
+from detectron2.structures import pairwise_iou
 
-from libra_umop.engine import benchmarking
-from libra_umop.engine.benchmark_report import markdown
-from libra_umop.engine.benchmarking import Contender, Workload, num_classes_of, synthetic_batch
+from libra_umop.benchmark import measure
+from libra_umop.benchmark.bench import Bench, Contender
+from libra_umop.benchmark.inputs import Workload, draw_proposals, num_classes_of, synthetic_batch
+from libra_umop.benchmark.table import markdown
 from libra_umop.engine.config_io import load_config
 
 TINY = {
@@ -112,15 +114,43 @@ def test_steps_take_turns_and_slowness_is_seen():
             time.sleep(self.seconds)
 
     benches = {label: FakeBench(label, s) for label, s in (("slow", 0.02), ("fast", 0.002))}
-    times = benchmarking.time_steps(benches, steps=["train_step"], iterations=4, warmup=1)
+    times = measure.time_steps(benches, steps=["train_step"], iterations=4, warmup=1)
     assert order == ["slow", "fast"] + ["fast", "slow", "slow", "fast"] * 2
-    assert len(times["slow"]["train_step"].raw_times) == 4
+    assert len(times["slow"]["train_step"].wall) == 4
     assert times["slow"]["train_step"].median > 2 * times["fast"]["train_step"].median
 
 
 def test_features_stay_finite_without_pretrained_statistics(tiny):
     """Frozen batch norms of random weights would multiply the features block after block."""
-    bench = benchmarking.Bench(Contender("x", tiny("faster_rcnn")), Workload((64, 96)))
+    bench = Bench(Contender("x", tiny("faster_rcnn")), Workload((64, 96)))
     image = bench.model.preprocess_image(bench.batch).tensor
     for feature in bench.model.backbone.bottom_up(image).values():
         assert 0.1 < feature.std() < 100
+
+
+def test_two_stage_models_learn_from_the_same_drawn_regions(tiny):
+    """Number and size of the regions of random weights are luck; those given are as drawn."""
+    workload = Workload((64, 96), batch_size=2, num_proposals=150)
+    seen = []
+    for name in ("faster_rcnn", "libra_faster_rcnn"):
+        bench = Bench(Contender(name, tiny(name)), workload)
+        bench.model.roi_heads.register_forward_pre_hook(
+            lambda module, inputs: seen.append([x.proposal_boxes.tensor for x in inputs[2]])
+        )
+        bench.train_step()
+        bench.inference()
+    for drawn, own in (seen[:2], seen[2:]):
+        assert [len(x) for x in drawn] == [150, 150]
+        assert [len(x) for x in own] != [150, 150]  # inference has the model's own
+    assert all(torch.equal(a, b) for a, b in zip(seen[0], seen[2]))
+
+
+def test_drawn_regions_overlap_the_objects_as_a_trained_rpns_do(tiny):
+    item = synthetic_batch(load_config(tiny("faster_rcnn")), Workload((800, 1333)))[0]
+    drawn = draw_proposals(item["instances"], 2000)
+    ious = pairwise_iou(item["instances"].gt_boxes, drawn.proposal_boxes).amax(dim=0)
+    assert 0.1 < (ious >= 0.5).float().mean() < 0.4
+    assert (ious < 0.1).float().mean() > 0.2
+    assert drawn.proposal_boxes.nonempty().all()
+    empty = item["instances"][:0]
+    assert len(draw_proposals(empty, 50)) == 50

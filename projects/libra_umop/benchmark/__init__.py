@@ -1,0 +1,1 @@
+"""What a step costs: drawn-up inputs, steps in turns, and the tables made of their times."""
