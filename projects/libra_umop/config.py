@@ -100,6 +100,9 @@ def _add_dense_detectors(cfg: CN) -> None:
     # Clip boxes to the image and drop empty ones before non-maximum suppression (the reference
     # implementations) and not after it (Detectron2).
     cfg.MODEL.RETINANET.CLIP_BEFORE_NMS = True
+    # What the losses are divided by: "moving_average" of the positives (Detectron2), or
+    # "num_positives" of the step, one per image at least (mmdetection, the released UMOP).
+    cfg.MODEL.RETINANET.LOSS_NORMALIZER = "moving_average"
     _add_atss(cfg)
     _add_fcos(cfg)
 
@@ -109,7 +112,8 @@ def _add_umop(cfg: CN) -> None:
     cfg.MODEL.UMOP = CN()
     # PFL: gamma follows the positives' mean probability, alpha = w / gamma.
     cfg.MODEL.UMOP.PROGRESSIVE_FOCUS = True
-    # LRP: each pyramid level has a classification loss, and with PFL a gamma and alpha, of its own.
+    # LRP: each pyramid level has a classification loss, and with PFL a gamma and alpha, of its own;
+    # without PFL, and with LEVEL_REDUCTION "sum", that changes nothing.
     cfg.MODEL.UMOP.LEVEL_WISE = True
     # "mean_prob": gamma = -ln(mean p) (the paper); "mean_log": mean(-ln p) (the released code).
     cfg.MODEL.UMOP.FOCUS = "mean_prob"
@@ -117,9 +121,10 @@ def _add_umop(cfg: CN) -> None:
     cfg.MODEL.UMOP.DELTA = 0.5
     # w, the product of gamma and alpha; (0, FOCAL_LOSS_GAMMA - DELTA].
     cfg.MODEL.UMOP.W = 0.5
-    # LRP's loss: "mean" over levels, each divided by its own positives (the paper), or "sum" of
-    # levels, divided by all positives (the released code).
-    cfg.MODEL.UMOP.LEVEL_REDUCTION = "mean"
+    # LRP's loss: "sum" of levels, divided by all positives (the released code, and so what every
+    # published AP was trained with), or "mean" over levels, each divided by its own positives, but
+    # by one per image at least (the paper's equation).
+    cfg.MODEL.UMOP.LEVEL_REDUCTION = "sum"
 
 
 def _add_atss(cfg: CN) -> None:
@@ -164,6 +169,8 @@ def _add_fcos(cfg: CN) -> None:
     cfg.MODEL.FCOS.FOCAL_LOSS_ALPHA = 0.25
     # Factor of the GIoU loss; >= 0.
     cfg.MODEL.FCOS.BBOX_REG_LOSS_WEIGHT = 1.0
+    # As MODEL.RETINANET.LOSS_NORMALIZER.
+    cfg.MODEL.FCOS.LOSS_NORMALIZER = "moving_average"
     # Threshold on sqrt(class score x centerness).
     cfg.MODEL.FCOS.SCORE_THRESH_TEST = 0.2
     cfg.MODEL.FCOS.TOPK_CANDIDATES_TEST = 1000

@@ -216,8 +216,16 @@ def test_none_pfl_and_lrp_are_one_key_apart(family):
     losses, _ = step(tiny_model(name, *off), batch)
     assert {k: v.item() for k, v in losses.items()} == {k: v.item() for k, v in expected.items()}
     values = {tuple(x.item() for x in losses.values())}
-    for progressive, level_wise in ((True, False), (False, True), (True, True)):
+    # Without a gamma for each level, levels that are summed are the plain loss.
+    for progressive, level_wise, reduction in (
+        (True, False, "sum"),
+        (True, True, "sum"),
+        (True, True, "mean"),
+        (False, True, "mean"),
+        (False, True, "sum"),
+    ):
         opts = ("MODEL.UMOP.PROGRESSIVE_FOCUS", progressive, "MODEL.UMOP.LEVEL_WISE", level_wise)
+        opts += ("MODEL.UMOP.LEVEL_REDUCTION", reduction)
         losses, _ = step(tiny_model(name, *opts), batch)
         values.add(tuple(x.item() for x in losses.values()))
-    assert len(values) == 4
+    assert len(values) == 5

@@ -51,13 +51,15 @@ def test_progressive_focus_alone_has_one_gamma_for_all_levels():
 @pytest.mark.parametrize("focus", ["mean_prob", "mean_log"])
 def test_level_wise_each_level_has_its_own_gamma_alpha_and_normaliser(focus):
     logits, labels = make_levels()
-    loss = LevelFocalLoss(progressive_focus=True, level_wise=True, focus=focus)
+    loss = LevelFocalLoss(
+        progressive_focus=True, level_wise=True, focus=focus, level_reduction="mean"
+    )
     result, totals = compute(loss, logits, labels)
     expected = []
     for i, (x, y) in enumerate(per_level(logits, labels)):
         gamma, alpha = progressive_focus(x, y, focus=focus)
         torch.testing.assert_close((result.gammas[i], result.alphas[i]), (gamma, alpha))
-        positives = max(((y >= 0) & (y < K)).sum().item(), 1)
+        positives = max(((y >= 0) & (y < K)).sum().item(), 2)  # of 2 images
         expected.append(focal_loss_sum(x, y, gamma=gamma, alpha=alpha) / positives)
     torch.testing.assert_close(result.loss, sum(expected) / 3)
     torch.testing.assert_close(result.level_losses, torch.stack(expected))
@@ -75,6 +77,19 @@ def test_level_reduction_sum_divides_by_the_positives_of_all_levels():
     torch.testing.assert_close(result.loss, expected)
 
 
+def test_a_level_without_positives_counts_one_for_each_image():
+    """By hand: at p = 1/2, gamma 0 and no alpha, each background anchor and class gives ln 2."""
+    loss = LevelFocalLoss(gamma=0.0, alpha=-1.0, level_wise=True, level_reduction="mean")
+    logits = [torch.zeros(4, 10, K), torch.zeros(4, 5, K)]
+    labels = torch.full((4, 15), K)
+    labels[:, :6] = 0  # 24 positives on the first level, none on the second
+    result, _ = compute(loss, logits, labels)
+    ln2 = torch.tensor(2.0).log()
+    expected = torch.stack([4 * 10 * K * ln2 / 24, 4 * 5 * K * ln2 / 4])
+    torch.testing.assert_close(result.level_losses, expected)
+    torch.testing.assert_close(result.loss, expected.mean())
+
+
 def test_clipped_says_where_gamma_was_clamped():
     logits, labels = make_levels()
     labels[:, 40:60] = 0
@@ -85,14 +100,14 @@ def test_clipped_says_where_gamma_was_clamped():
     assert compute(loss, logits, labels)[0].clipped.tolist() == [1, 0, 0]
 
 
-def test_mean_over_two_ranks_is_the_loss_of_the_joined_batch():
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_mean_over_two_ranks_is_the_loss_of_the_joined_batch(reduction):
     logits, labels = make_levels()
-    loss = LevelFocalLoss(progressive_focus=True, level_wise=True)
+    loss = LevelFocalLoss(progressive_focus=True, level_wise=True, level_reduction=reduction)
     joined, totals = compute(loss, logits, labels)
-    halves = [
-        loss([x[i : i + 1] for x in logits], labels[i : i + 1], totals, torch.tensor(7.0), 2).loss
-        for i in range(2)
-    ]
+    parts = [([x[i : i + 1] for x in logits], labels[i : i + 1]) for i in range(2)]
+    torch.testing.assert_close(sum(loss.sums(*part) for part in parts), totals)
+    halves = [loss(*part, totals, torch.tensor(7.0 / 2), 2).loss for part in parts]
     torch.testing.assert_close(sum(halves) / 2, joined.loss)
 
 

@@ -20,6 +20,7 @@ from ..functional.balanced_l1_loss import FORMULAS
 from ..functional.balanced_pyramid import REFINE_TYPES
 from ..functional.iou_balanced_sampling import BIN_RANGES
 from ..functional.progressive_focal_loss import FOCUS_TYPES
+from ..modeling.dense_losses import LOSS_NORMALIZERS
 from ..modeling.retinanet import CLS_LOSS_TYPES
 from ..modeling.roi_heads import NEGATIVE_SAMPLERS, POSITIVE_SAMPLERS
 from ..modeling.umop import LEVEL_REDUCTIONS
@@ -190,6 +191,8 @@ CHOICES: Dict[str, Iterable[str]] = {
     "MODEL.ROI_HEADS.POSITIVE_SAMPLER": POSITIVE_SAMPLERS,
     "MODEL.ROI_HEADS.IOU_BALANCED.BIN_RANGE": BIN_RANGES,
     "MODEL.RETINANET.CLS_LOSS_TYPE": CLS_LOSS_TYPES,
+    "MODEL.RETINANET.LOSS_NORMALIZER": LOSS_NORMALIZERS,
+    "MODEL.FCOS.LOSS_NORMALIZER": LOSS_NORMALIZERS,
     "MODEL.UMOP.FOCUS": FOCUS_TYPES,
     "MODEL.UMOP.LEVEL_REDUCTION": LEVEL_REDUCTIONS,
     "MODEL.ATSS.NORM": NORMS,

@@ -10,17 +10,20 @@ from torch.nn import functional as F
 __all__ = ["hard_negative_bce_sum"]
 
 
-def hard_negative_bce_sum(logits: Tensor, labels: Tensor, *, neg_pos_ratio: float = 3.0) -> Tensor:
+def hard_negative_bce_sum(
+    logits: Tensor, labels: Tensor, *, neg_pos_ratio: float = 3.0, min_positives: int = 1
+) -> Tensor:
     """Binary cross entropy of all positives and of the hardest negatives only (RetinaNet, 5.1).
 
     An anchor's loss is the sum over its K classes. All positive anchors count, and of the
-    background anchors the ``neg_pos_ratio * max(positives, 1)`` with the largest loss, so that an
-    image set without objects still teaches something. The ranking has no gradient, is exact over
-    all images given, and does not wait for the device.
+    background anchors the ``neg_pos_ratio * max(positives, min_positives)`` with the largest loss,
+    so that an image set without objects still teaches something. The ranking has no gradient, is
+    exact over all images given, and does not wait for the device.
 
     Args:
         logits: (R, K). labels: (R,) int64 in {-1} + [0, K]; rows of -1 contribute nothing.
         neg_pos_ratio: negatives for each positive, > 0; the paper's baseline uses 3 (1:3).
+        min_positives: as many positives are counted at least, for instance one per image; >= 1.
 
     Returns:
         0-dim tensor, fp32 (fp64 for fp64 logits). Zero with a live gradient if R is 0.
@@ -37,7 +40,7 @@ def hard_negative_bce_sum(logits: Tensor, labels: Tensor, *, neg_pos_ratio: floa
     # bce = softplus(x) - x y, and y is 1 for the own class alone.
     loss = F.softplus(x, threshold=40.0).sum(dim=1) - torch.where(is_pos, own, 0.0)  # (R,)
 
-    num_neg = neg_pos_ratio * is_pos.sum().clamp(min=1)
+    num_neg = neg_pos_ratio * is_pos.sum().clamp(min=min_positives)
     with torch.no_grad():
         hardness = torch.where(labels == num_classes, loss, -1.0)
         order = hardness.argsort(descending=True)

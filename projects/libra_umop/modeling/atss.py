@@ -22,6 +22,7 @@ from .dense_losses import (
     DenseBoxLoss,
     centerness_loss_sum,
     clip_to_image,
+    count_positives,
     sum_over_ranks,
 )
 from .umop import LevelFocalLoss, log_levels, umop_arguments
@@ -216,11 +217,11 @@ class ATSS(DenseDetector):
         is_pos = (gt_labels >= 0) & (gt_labels != self.num_classes)
         targets = torch.where(is_pos, centerness_target(all_anchors, gt_boxes), 0.0)  # (N, R)
 
-        sums = self.cls_loss.sums(pred_logits, gt_labels)  # (L, 2)
+        sums = self.cls_loss.sums(pred_logits, gt_labels)  # (L, 3)
         totals = sum_over_ranks(torch.cat((sums.flatten(), targets.sum()[None])))
         totals, target_sum = totals[:-1].view_as(sums), totals[-1]
         num_ranks = comm.get_world_size()
-        num_pos = totals[:, 1].sum().clamp(min=1) / num_ranks
+        num_pos = count_positives(totals, num_ranks)
         target_sum = torch.where(target_sum > 0, target_sum, 1.0) / num_ranks
 
         cls = self.cls_loss(pred_logits, gt_labels, totals, num_pos, num_ranks)

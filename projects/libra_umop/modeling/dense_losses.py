@@ -26,11 +26,13 @@ __all__ = [
     "LossNormalizer",
     "centerness_loss_sum",
     "clip_to_image",
+    "count_positives",
     "sum_over_ranks",
 ]
 
 _IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
 BOX_LOSS_TYPES = ("smooth_l1", "balanced_l1", *_IOU_LOSSES)
+LOSS_NORMALIZERS = ("moving_average", "num_positives")
 
 
 def sum_over_ranks(x: Tensor) -> Tensor:
@@ -43,20 +45,52 @@ def sum_over_ranks(x: Tensor) -> Tensor:
     return x
 
 
-class LossNormalizer(nn.Module):
-    """Moving average of the number of positives, by which RetinaNet and FCOS divide their losses.
+def count_positives(totals: Tensor, num_ranks: int) -> Tensor:
+    """Positives of all levels, mean over ranks, but one per image at least (0-dim).
 
-    Detectron2 keeps it as a Python number of one rank that a resumed run starts anew; here it is a
-    buffer, in the checkpoint and the same on all ranks. A checkpoint without it loads silently.
+    Images without any positive thus give the mean of their losses and not the sum.
+
+    Args:
+        totals: (L, 3), see :meth:`LevelFocalLoss.sums`, summed over ``num_ranks`` ranks.
+    """
+    return torch.maximum(totals[:, 1].sum(), totals[0, 2]) / num_ranks
+
+
+class LossNormalizer(nn.Module):
+    """Number of positives, by which RetinaNet and FCOS divide their losses, or its moving average.
+
+    Detectron2 keeps the average as a Python number of one rank that a resumed run starts anew; here
+    it is a buffer, in the checkpoint and the same on all ranks. A checkpoint without it loads
+    silently.
     """
 
-    def __init__(self, *, initial: float, momentum: float = 0.9):
+    def __init__(
+        self, *, initial: float, momentum: float = 0.9, loss_normalizer: str = "moving_average"
+    ):
+        """
+        Args:
+            initial: what the average starts from.
+            momentum: weight of the average so far, in [0, 1).
+            loss_normalizer: "moving_average" (Detectron2) or "num_positives", those of this step
+                (:func:`count_positives`; the released UMOP); the average then stays as it is.
+
+        Raises:
+            ValueError: for another name.
+        """
         super().__init__()
+        if loss_normalizer not in LOSS_NORMALIZERS:
+            raise ValueError(
+                f"LOSS_NORMALIZER must be one of {LOSS_NORMALIZERS}, got {loss_normalizer!r}"
+            )
         self.momentum = momentum
+        self.loss_normalizer = loss_normalizer
         self.register_buffer("average", torch.tensor(float(initial)))
 
-    def update(self, value: Tensor) -> Tensor:
-        """Move the average towards ``value`` (0-dim) and return a copy of it."""
+    def update(self, totals: Tensor, num_ranks: int) -> Tensor:
+        """What to divide by in this step (0-dim); arguments as for :func:`count_positives`."""
+        if self.loss_normalizer == "num_positives":
+            return count_positives(totals, num_ranks)
+        value = totals[:, 1].sum().clamp(min=1) / num_ranks
         average = self.average * self.momentum + value * (1 - self.momentum)
         self.average.copy_(average)
         return average

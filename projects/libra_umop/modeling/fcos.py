@@ -39,6 +39,7 @@ class FCOS(fcos.FCOS):
         *,
         cls_loss: Optional[LevelFocalLoss] = None,
         box_reg_loss_weight: float = 1.0,
+        loss_normalizer: str = "moving_average",
         input_format: str = "BGR",
         **kwargs,
     ):
@@ -46,6 +47,7 @@ class FCOS(fcos.FCOS):
         Args:
             cls_loss: the classification loss; by default focal loss with the parent's arguments.
             box_reg_loss_weight: factor of the box loss, >= 0.
+            loss_normalizer: see :class:`LossNormalizer`.
             kwargs: those of :class:`detectron2.modeling.meta_arch.fcos.FCOS`.
         """
         super().__init__(**kwargs)
@@ -59,7 +61,7 @@ class FCOS(fcos.FCOS):
         self.box_loss = DenseBoxLoss(loss_type="giou")
         self.box_reg_loss_weight = box_reg_loss_weight
         self.input_format = input_format
-        self.loss_normalizer = LossNormalizer(initial=300)
+        self.loss_normalizer = LossNormalizer(initial=300, loss_normalizer=loss_normalizer)
         self._scalars = DeferredScalars()
 
     @classmethod
@@ -82,6 +84,7 @@ class FCOS(fcos.FCOS):
             "center_sampling_radius": node.CENTER_SAMPLING_RADIUS,
             "cls_loss": cls.build_cls_loss(cfg),
             "box_reg_loss_weight": node.BBOX_REG_LOSS_WEIGHT,
+            "loss_normalizer": node.LOSS_NORMALIZER,
             "test_score_thresh": node.SCORE_THRESH_TEST,
             "test_topk_candidates": node.TOPK_CANDIDATES_TEST,
             "test_nms_thresh": node.NMS_THRESH_TEST,
@@ -111,9 +114,9 @@ class FCOS(fcos.FCOS):
         gt_labels, gt_boxes = torch.stack(gt_labels), torch.stack(gt_boxes)  # (N, R), (N, R, 4)
         all_anchors = Boxes.cat(anchors).tensor
         num_ranks = comm.get_world_size()
-        sums = self.cls_loss.sums(pred_logits, gt_labels)  # (L, 2)
+        sums = self.cls_loss.sums(pred_logits, gt_labels)  # (L, 3)
         totals = sum_over_ranks(sums)
-        normalizer = self.loss_normalizer.update(totals[:, 1].sum().clamp(min=1) / num_ranks)
+        normalizer = self.loss_normalizer.update(totals, num_ranks)
 
         cls = self.cls_loss(pred_logits, gt_labels, totals, normalizer, num_ranks)
         is_pos = (gt_labels >= 0) & (gt_labels != self.num_classes)

@@ -43,6 +43,7 @@ class LibraRetinaNet(RetinaNet):
         box_loss: Optional[DenseBoxLoss] = None,
         box_reg_loss_weight: float = 1.0,
         clip_before_nms: bool = True,
+        loss_normalizer: str = "moving_average",
         **kwargs,
     ):
         """
@@ -52,6 +53,7 @@ class LibraRetinaNet(RetinaNet):
             box_reg_loss_weight: factor of the box loss, >= 0.
             clip_before_nms: clip boxes to the image and drop empty ones before non-maximum
                 suppression, as the reference implementation does, and not after.
+            loss_normalizer: see :class:`LossNormalizer`.
             kwargs: those of :class:`RetinaNet`.
         """
         super().__init__(**kwargs)
@@ -67,7 +69,7 @@ class LibraRetinaNet(RetinaNet):
         )
         self.box_reg_loss_weight = box_reg_loss_weight
         self.clip_before_nms = clip_before_nms
-        self.loss_normalizer = LossNormalizer(initial=100)
+        self.loss_normalizer = LossNormalizer(initial=100, loss_normalizer=loss_normalizer)
         self._scalars = DeferredScalars()
 
     @classmethod
@@ -83,6 +85,7 @@ class LibraRetinaNet(RetinaNet):
         )
         ret["box_reg_loss_weight"] = cfg.MODEL.RETINANET.BBOX_REG_LOSS_WEIGHT
         ret["clip_before_nms"] = cfg.MODEL.RETINANET.CLIP_BEFORE_NMS
+        ret["loss_normalizer"] = cfg.MODEL.RETINANET.LOSS_NORMALIZER
         return ret
 
     @classmethod
@@ -110,9 +113,9 @@ class LibraRetinaNet(RetinaNet):
         """Same interface as :meth:`RetinaNet.losses`."""
         gt_labels = torch.stack(gt_labels)  # (N, R)
         num_ranks = comm.get_world_size()
-        sums = self.cls_loss.sums(pred_logits, gt_labels)  # (L, 2)
+        sums = self.cls_loss.sums(pred_logits, gt_labels)  # (L, 3)
         totals = sum_over_ranks(sums)
-        normalizer = self.loss_normalizer.update(totals[:, 1].sum().clamp(min=1) / num_ranks)
+        normalizer = self.loss_normalizer.update(totals, num_ranks)
 
         cls = self.cls_loss(pred_logits, gt_labels, totals, normalizer, num_ranks)
         is_pos = (gt_labels >= 0) & (gt_labels != self.num_classes)

@@ -8,6 +8,7 @@ from typing import Dict, List, NamedTuple, Tuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..functional.focal_loss import focal_loss_sum
 from ..functional.hard_negative_mining import hard_negative_bce_sum
@@ -36,6 +37,7 @@ class LevelFocalLoss:
     predicted already, and alpha follow gamma. LRP gives each level a loss of its own, so that the
     levels with few positives are not outvoted: here its own gamma and alpha, and with
     ``level_reduction="mean"`` its own normaliser. With both off it is RetinaNet's focal loss.
+    Identical images give the same loss and gradient, however many of them are in the batch.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class LevelFocalLoss:
         focus: str = "mean_prob",
         delta: float = 0.5,
         w: float = 0.5,
-        level_reduction: str = "mean",
+        level_reduction: str = "sum",
     ):
         """
         Args:
@@ -56,9 +58,11 @@ class LevelFocalLoss:
             progressive_focus: PFL.
             level_wise: LRP.
             focus, delta, w: see :func:`progressive_focus`.
-            level_reduction: "mean": the mean over levels of the levels' losses, each divided by
-                its level's positives (the paper); "sum": their sum, divided by the positives of
-                all levels (the released code). Of interest with ``level_wise`` only.
+            level_reduction: "sum": the sum of the levels' losses, divided by the positives of all
+                levels (the released code); "mean": the mean over levels of the levels' losses, each
+                divided by its level's positives (the paper's equation), but by one per image at
+                least: a level without positives would otherwise be summed over all images, and
+                outweigh the others. Of interest with ``level_wise`` only.
 
         Raises:
             ValueError: for a number out of its range or an unknown name.
@@ -98,15 +102,17 @@ class LevelFocalLoss:
             pred_logits: L of (N, R_l, K). gt_labels: (N, sum of R_l).
 
         Returns:
-            (L, 2) fp32: each level's focus sum (see :func:`focus_sums`) and number of positives.
+            (L, 3) fp32: each level's focus sum (see :func:`focus_sums`) and number of positives,
+            and N.
         """
         focus = self._focus["focus"]
-        return torch.stack(
+        sums = torch.stack(
             [
                 torch.stack(focus_sums(logits, labels, focus=focus))
                 for logits, labels in flat_levels(pred_logits, gt_labels)
             ]
         )
+        return F.pad(sums, (0, 1), value=float(len(gt_labels)))
 
     def __call__(
         self,
@@ -119,7 +125,7 @@ class LevelFocalLoss:
         """
         Args:
             pred_logits, gt_labels: as for :meth:`sums`.
-            totals: (L, 2), :meth:`sums` over all ranks.
+            totals: (L, 3), :meth:`sums` over all ranks.
             normalizer: 0-dim, mean over ranks of all levels' positives, or what stands for it.
             num_ranks: how many ranks ``totals`` is the sum of; gradients are averaged over them.
         """
@@ -131,7 +137,8 @@ class LevelFocalLoss:
             sums.append(focal_loss_sum(logits, labels, gamma=gamma, alpha=alpha))
         level_losses = torch.stack(sums)
         if self.level_wise and self.level_reduction == "mean":
-            level_losses = level_losses / (totals[:, 1].clamp(min=1) / num_ranks)
+            positives = torch.maximum(totals[:, 1], totals[:, 2])  # one per image at least
+            level_losses = level_losses / (positives / num_ranks)
             loss = level_losses.mean()
         else:
             loss = level_losses.sum() / normalizer
@@ -152,7 +159,8 @@ class LevelFocalLoss:
 class HardNegativeLoss(LevelFocalLoss):
     """One-stage OHEM in the place of the focal loss: all positives, the hardest negatives.
 
-    The negatives are ranked over all levels and images of a rank together.
+    The negatives are ranked over all levels and images of a rank together; fewer positives than
+    images count as one per image.
     """
 
     def __init__(self, *, neg_pos_ratio: float = 3.0):
@@ -164,9 +172,12 @@ class HardNegativeLoss(LevelFocalLoss):
     def __call__(self, pred_logits, gt_labels, totals, normalizer, num_ranks) -> LevelLoss:
         """Same interface as :meth:`LevelFocalLoss.__call__`."""
         logits, labels = torch.cat(pred_logits, dim=1).flatten(0, 1), gt_labels.flatten()
-        loss = hard_negative_bce_sum(logits, labels, neg_pos_ratio=self.neg_pos_ratio) / normalizer
+        loss = hard_negative_bce_sum(
+            logits, labels, neg_pos_ratio=self.neg_pos_ratio, min_positives=len(gt_labels)
+        )
         gammas, alphas = self._gammas_alphas(totals)
-        return LevelLoss(loss, torch.zeros_like(gammas), gammas, alphas, torch.zeros_like(gammas))
+        zeros = torch.zeros_like(gammas)
+        return LevelLoss(loss / normalizer, zeros, gammas, alphas, zeros)
 
 
 def flat_levels(pred_logits: List[Tensor], gt_labels: Tensor):
