@@ -67,3 +67,12 @@ def test_analysis_imports_no_training_code(room, repo):
     names = [f"libra_umop.{room}.{p.stem}" for p in sorted(folder.glob("[!_]*.py"))]
     modules = loaded_modules(f"import {', '.join(names)}")
     assert not {"libra_umop.engine", "libra_umop.modeling", "detectron2.engine"} & modules
+
+
+def test_table_of_levers_needs_nothing_but_the_standard_library(repo):
+    source = (repo / "projects" / "libra_umop" / "levers.py").read_text()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [getattr(node, "module", None) or alias.name for alias in node.names]
+            assert {name.split(".")[0] for name in names} <= set(sys.stdlib_module_names)
+            assert getattr(node, "level", 0) == 0

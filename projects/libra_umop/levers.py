@@ -1,0 +1,475 @@
+"""The levers: what this project can switch on in a detector, each in one row of one table.
+
+A lever cures one imbalance. A row says for each family of detectors which keys switch it on and
+off, and which classes know it, so that config checks, findings, documents and comparisons say the
+same. One lever is one difference: :func:`switch` changes the named lever and no other one, though
+the class that it needs may bring others along that are on by default.
+
+Configs are read as nested mappings: a ``CfgNode``, or the dicts of a ``config.yaml``.
+"""
+
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+
+__all__ = [
+    "FAMILIES",
+    "LEVERS",
+    "Family",
+    "Lever",
+    "Way",
+    "active",
+    "as_text",
+    "baseline",
+    "family_of",
+    "levers_for",
+    "switch",
+]
+
+IMBALANCES = ("sample", "feature", "objective", "level")
+
+Pairs = List[Tuple[str, Any]]
+Value = Union[str, bool, float, Callable[["_Values"], Any]]
+
+_ARCHITECTURE = "MODEL.META_ARCHITECTURE"
+_BACKBONE = "MODEL.BACKBONE.NAME"
+_PYRAMID = "MODEL.BFP.PYRAMID"
+_HEADS = "MODEL.ROI_HEADS.NAME"
+_RPN = "MODEL.PROPOSAL_GENERATOR.NAME"
+
+
+class _Values:
+    """A config by dotted keys, with changes on top."""
+
+    def __init__(self, cfg: Mapping, changes: Optional[Dict[str, Any]] = None):
+        self.cfg, self.changes = cfg, dict(changes or {})
+
+    def __getitem__(self, key: str) -> Any:
+        """The value of ``key``; None where the config has no such key."""
+        if key in self.changes:
+            return self.changes[key]
+        node: Any = self.cfg
+        for part in key.split("."):
+            if not isinstance(node, Mapping) or part not in node:
+                return None
+            node = node[part]
+        return node
+
+    def change(self, keys: Mapping[str, Value]) -> None:
+        """Set keys; a value that is a function is asked first, with what the config is now."""
+        values = {k: v(self) if callable(v) else v for k, v in keys.items()}
+        self.changes.update(values)
+
+
+class Family(NamedTuple):
+    """Detectors that take the same levers by the same keys.
+
+    Attributes:
+        name: as in :attr:`Lever.ways`.
+        title: as people call it.
+        architectures: values of ``MODEL.META_ARCHITECTURE``.
+        chooser: the key that names the component which most levers change.
+        classes: the values of ``chooser`` that belong to the family.
+        baseline: the one that all levers are compared with, at its levers off.
+    """
+
+    name: str
+    title: str
+    architectures: Tuple[str, ...]
+    chooser: str
+    classes: Tuple[str, ...]
+    baseline: str
+
+
+_TWO_STAGE = ("GeneralizedRCNN", "PanopticFPN")
+_RETINANETS = ("RetinaNet", "LibraRetinaNet", "UMOPRetinaNet")
+
+FAMILIES: Dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family(
+            "standard",
+            "Faster and Mask R-CNN",
+            _TWO_STAGE,
+            _HEADS,
+            ("StandardROIHeads", "LibraROIHeads", "OHEMROIHeads"),
+            "LibraROIHeads",
+        ),
+        Family(
+            "cascade",
+            "Cascade R-CNN",
+            _TWO_STAGE,
+            _HEADS,
+            ("CascadeROIHeads", "LibraCascadeROIHeads"),
+            "LibraCascadeROIHeads",
+        ),
+        Family("rpn", "RPN", ("ProposalNetwork",), _RPN, ("RPN", "LibraRPN"), "LibraRPN"),
+        Family("retinanet", "RetinaNet", _RETINANETS, _ARCHITECTURE, _RETINANETS, "LibraRetinaNet"),
+        Family("atss", "ATSS", ("ATSS", "UMOPATSS"), _ARCHITECTURE, ("ATSS", "UMOPATSS"), "ATSS"),
+        Family("fcos", "FCOS", ("FCOS", "UMOPFCOS"), _ARCHITECTURE, ("FCOS", "UMOPFCOS"), "FCOS"),
+    )
+}
+
+
+class Way(NamedTuple):
+    """How one lever is switched in one family.
+
+    Attributes:
+        on, off: key to value, or to a function of the config that gives it.
+        chooser: the key that names the component, "" where any will do.
+        classes: the values of ``chooser`` that know the lever; the first is taken where the
+            config's is none of them.
+    """
+
+    on: Mapping[str, Value]
+    off: Mapping[str, Value]
+    chooser: str = ""
+    classes: Tuple[str, ...] = ()
+
+
+class Lever(NamedTuple):
+    """One row.
+
+    Attributes:
+        name: on a command line.
+        imbalance: the one of :data:`IMBALANCES` that it cures; "" for several together.
+        title: what it is, and where it is from.
+        ways: by name of the family; a family that is absent has no such lever.
+        parts: the levers that a row stands for if it stands for several; it has no ways then.
+        excludes: levers that are switched off by switching this one on.
+        needs: levers without which this one changes nothing.
+    """
+
+    name: str
+    imbalance: str
+    title: str
+    ways: Mapping[str, Way] = {}
+    parts: Tuple[str, ...] = ()
+    excludes: Tuple[str, ...] = ()
+    needs: Tuple[str, ...] = ()
+
+    def is_on(self, cfg: Mapping) -> bool:
+        """Whether ``cfg`` trains with it; for several levers, with all that its family has."""
+        values = _Values(cfg)
+        rows = [LEVERS[name] for name in _parts(self, _family(values))]
+        return bool(rows) and all(_is_on(row, values) for row in rows)
+
+
+def _the_pyramid(values: _Values) -> str:
+    """The pyramid that a config has, whether it is inside a BFP already or not."""
+    name = values[_BACKBONE]
+    return values[_PYRAMID] if name == "build_bfp_backbone" else name
+
+
+def _keep_if_positive(key: str, beta: float) -> Callable[[_Values], float]:
+    """Balanced L1 needs a transition point: the config's own, or ``beta`` where it has none."""
+    return lambda values: values[key] if (values[key] or 0) > 0 else beta
+
+
+def _balanced_l1(group: str, beta_key: str, beta: float, off: Mapping, chooser: str, *classes: str):
+    loss, beta_key = f"MODEL.{group}.BBOX_REG_LOSS_TYPE", f"MODEL.{group}.{beta_key}"
+    on = {loss: "balanced_l1", beta_key: _keep_if_positive(beta_key, beta)}
+    return Way(on, {loss: "smooth_l1", **off}, chooser, classes)
+
+
+def _sampler(key: str, value: str) -> Dict[str, Way]:
+    on, off = {f"MODEL.ROI_HEADS.{key}": value}, {f"MODEL.ROI_HEADS.{key}": "random"}
+    heads = {"standard": "LibraROIHeads", "cascade": "LibraCascadeROIHeads"}
+    return {family: Way(on, off, _HEADS, (name,)) for family, name in heads.items()}
+
+
+def _umop(on: Mapping[str, Value], off: Mapping[str, Value]) -> Dict[str, Way]:
+    classes = {"retinanet": "UMOPRetinaNet", "atss": "UMOPATSS", "fcos": "UMOPFCOS"}
+    return {
+        family: Way(
+            {f"MODEL.UMOP.{k}": v for k, v in on.items()},
+            {f"MODEL.UMOP.{k}": v for k, v in off.items()},
+            _ARCHITECTURE,
+            (name,),
+        )
+        for family, name in classes.items()
+    }
+
+
+_BFP = Way({_BACKBONE: "build_bfp_backbone", _PYRAMID: _the_pyramid}, {_BACKBONE: _the_pyramid})
+_LRP_TITLE = "level-wise resampling: each level's own gamma and alpha"
+
+LEVERS: Dict[str, Lever] = {
+    lever.name: lever
+    for lever in (
+        Lever(
+            "iou_sampling",
+            "sample",
+            "IoU-balanced negatives (Libra R-CNN 3.1)",
+            _sampler("NEGATIVE_SAMPLER", "iou_balanced"),
+            excludes=("ohem",),
+        ),
+        Lever(
+            "instance_sampling",
+            "sample",
+            "instance-balanced positives (Libra R-CNN 3.1)",
+            _sampler("POSITIVE_SAMPLER", "instance_balanced"),
+            excludes=("ohem",),
+        ),
+        Lever(
+            "ohem",
+            "sample",
+            "hardest examples only (OHEM; RetinaNet, table 1d)",
+            {
+                "standard": Way({}, {_HEADS: "LibraROIHeads"}, _HEADS, ("OHEMROIHeads",)),
+                "retinanet": Way(
+                    {"MODEL.RETINANET.CLS_LOSS_TYPE": "ohem"},
+                    {"MODEL.RETINANET.CLS_LOSS_TYPE": "focal"},
+                    _ARCHITECTURE,
+                    ("LibraRetinaNet",),
+                ),
+            },
+            excludes=("iou_sampling", "instance_sampling", "pfl", "lrp", "lrp_mean"),
+        ),
+        Lever(
+            "rpn_ratio",
+            "sample",
+            "at most 5 negatives for each positive anchor of the RPN (Libra R-CNN's code)",
+            dict.fromkeys(
+                ("standard", "cascade", "rpn"),
+                Way(
+                    {"MODEL.RPN.NEG_POS_RATIO": 5.0},
+                    {"MODEL.RPN.NEG_POS_RATIO": -1.0},
+                    _RPN,
+                    ("LibraRPN",),
+                ),
+            ),
+        ),
+        Lever(
+            "bfp",
+            "feature",
+            "balanced feature pyramid around any pyramid (Libra R-CNN 3.2)",
+            dict.fromkeys(FAMILIES, _BFP),
+        ),
+        Lever(
+            "balanced_l1",
+            "objective",
+            "balanced L1 loss (Libra R-CNN 3.3)",
+            {
+                "standard": _balanced_l1(
+                    "ROI_BOX_HEAD",
+                    "SMOOTH_L1_BETA",
+                    1.0,
+                    {},
+                    _HEADS,
+                    "LibraROIHeads",
+                    "OHEMROIHeads",
+                ),
+                "cascade": _balanced_l1(
+                    "ROI_BOX_HEAD", "SMOOTH_L1_BETA", 1.0, {}, _HEADS, "LibraCascadeROIHeads"
+                ),
+                "retinanet": _balanced_l1(
+                    "RETINANET",
+                    "SMOOTH_L1_LOSS_BETA",
+                    0.11,  # the released Libra RetinaNet's
+                    {"MODEL.RETINANET.SMOOTH_L1_LOSS_BETA": 0.0},
+                    _ARCHITECTURE,
+                    "LibraRetinaNet",
+                    "UMOPRetinaNet",
+                ),
+            },
+        ),
+        Lever(
+            "rpn_balanced_l1",
+            "objective",
+            "balanced L1 loss in the RPN (Libra R-CNN 3.3)",
+            dict.fromkeys(
+                ("standard", "cascade", "rpn"),
+                _balanced_l1("RPN", "SMOOTH_L1_BETA", 0.1111, {}, _RPN, "LibraRPN"),
+            ),
+        ),
+        Lever(
+            "pfl",
+            "level",
+            "progressive focal loss (UMOP)",
+            _umop({"PROGRESSIVE_FOCUS": True}, {"PROGRESSIVE_FOCUS": False}),
+            excludes=("ohem",),
+        ),
+        Lever(
+            "lrp",
+            "level",
+            f"{_LRP_TITLE} (UMOP, as released: levels summed, one normaliser)",
+            _umop({"LEVEL_WISE": True, "LEVEL_REDUCTION": "sum"}, {"LEVEL_WISE": False}),
+            excludes=("ohem", "lrp_mean"),
+            needs=("pfl",),  # alone, the sum of the levels' losses is the plain focal loss
+        ),
+        Lever(
+            "lrp_mean",
+            "level",
+            f"{_LRP_TITLE}, and its own normaliser (UMOP's equation)",
+            _umop({"LEVEL_WISE": True, "LEVEL_REDUCTION": "mean"}, {"LEVEL_WISE": False}),
+            excludes=("ohem", "lrp"),
+        ),
+        Lever(
+            "sampling",
+            "sample",
+            "IoU-balanced negatives, instance-balanced positives (Libra R-CNN 3.1)",
+            parts=("iou_sampling", "instance_sampling"),
+        ),
+        Lever("pfl_lrp", "level", "progressive focal loss per level (UMOP)", parts=("pfl", "lrp")),
+        Lever(
+            "pfl_lrp_mean",
+            "level",
+            "progressive focal loss and normaliser per level (UMOP's equation)",
+            parts=("pfl", "lrp_mean"),
+        ),
+        Lever(
+            "libra",
+            "",
+            "all of Libra R-CNN",
+            parts=("iou_sampling", "instance_sampling", "bfp", "balanced_l1"),
+        ),
+        Lever(
+            "all",
+            "",
+            "all of Libra R-CNN and UMOP",
+            parts=("iou_sampling", "instance_sampling", "bfp", "balanced_l1", "pfl", "lrp"),
+        ),
+    )
+}
+
+
+def family_of(cfg: Mapping) -> Optional[Family]:
+    """The family that ``cfg`` belongs to; None for a class that the table does not know."""
+    return _family(_Values(cfg))
+
+
+def levers_for(cfg: Mapping) -> List[Lever]:
+    """The rows that ``cfg`` can be switched to, in the table's order.
+
+    A row of several levers is among them where its family has two of its parts or more and no
+    other row stands for the same; one that needs another lever, where that is on.
+    """
+    values = _Values(cfg)
+    rows: Dict[Tuple[str, ...], Lever] = {}
+    for lever in LEVERS.values():
+        if not _why_not(lever, values):
+            rows.setdefault(tuple(_parts(lever, _family(values))), lever)
+    return list(rows.values())
+
+
+def active(cfg: Mapping) -> List[str]:
+    """The names of the single levers that ``cfg`` trains with."""
+    return _active(_Values(cfg))
+
+
+def switch(cfg: Mapping, name: str, on: bool = True) -> Pairs:
+    """What switches one row of the table on or off, and leaves all other levers as they are.
+
+    Args:
+        cfg: a whole config.
+        name: of the row.
+        on: False for off.
+
+    Returns:
+        (KEY, value) pairs to merge into ``cfg``: the lever's own keys, whether or not they change
+        anything, the class that knows it where ``cfg`` has another, and what keeps the levers off
+        that this class brings along.
+
+    Raises:
+        ValueError: there is no such lever, or not in this detector.
+    """
+    values = _Values(cfg)
+    lever = _lever(name, values)
+    before = _active(values)
+    parts = [LEVERS[part] for part in _parts(lever, _family(values))]
+    for part in parts:
+        _apply(_way(part, _family(values)), values, on)
+    wanted = {part.name for part in parts} if on else set()
+    unwanted = {name for part in parts for name in part.excludes} if on else {p.name for p in parts}
+    _switch_off_others(values, keep=(set(before) | wanted) - unwanted)
+    return list(values.changes.items())
+
+
+def baseline(cfg: Mapping) -> Pairs:
+    """What makes of ``cfg`` the detector that its levers are to be compared with.
+
+    It is of the class that knows the levers, all of them off: RetinaNet's is LibraRetinaNet, whose
+    clipping and normaliser the levers have too; with its levers off it trains as Detectron2's.
+
+    Raises:
+        ValueError: the table does not know the detector.
+    """
+    values = _Values(cfg)
+    family = _family(values)
+    if family is None:
+        raise ValueError(_unknown(values))
+    values.change({family.chooser: family.baseline})
+    _switch_off_others(values, keep=set())
+    return list(values.changes.items())
+
+
+def as_text(pairs: Pairs) -> str:
+    """Pairs as they stand on a command line, KEY value KEY value."""
+    return " ".join(f"{key} {value}" for key, value in pairs)
+
+
+def _family(values: _Values) -> Optional[Family]:
+    for family in FAMILIES.values():
+        fits = values[_ARCHITECTURE] in family.architectures
+        if fits and values[family.chooser] in family.classes:
+            return family
+    return None
+
+
+def _way(lever: Lever, family: Optional[Family]) -> Optional[Way]:
+    return lever.ways.get(family.name) if family else None
+
+
+def _parts(lever: Lever, family: Optional[Family]) -> List[str]:
+    """The single levers of a row that a family has."""
+    names = lever.parts or (lever.name,)
+    return [name for name in names if _way(LEVERS[name], family)]
+
+
+def _is_on(lever: Lever, values: _Values) -> bool:
+    way = _way(lever, _family(values))
+    if way is None or way.chooser and values[way.chooser] not in way.classes:
+        return False
+    as_set = all(callable(v) or values[key] == v for key, v in way.on.items())
+    return as_set and all(_is_on(LEVERS[name], values) for name in lever.needs)
+
+
+def _active(values: _Values) -> List[str]:
+    return [name for name, lever in LEVERS.items() if lever.ways and _is_on(lever, values)]
+
+
+def _apply(way: Way, values: _Values, on: bool) -> None:
+    if on and way.chooser and values[way.chooser] not in way.classes:
+        values.change({way.chooser: way.classes[0]})
+    values.change(way.on if on else way.off)
+
+
+def _switch_off_others(values: _Values, keep: set) -> None:
+    for name in _active(values):
+        lever = LEVERS[name]
+        if name not in keep and _is_on(lever, values):
+            _apply(_way(lever, _family(values)), values, on=False)
+
+
+def _lever(name: str, values: _Values) -> Lever:
+    lever = LEVERS.get(name)
+    why_not = _why_not(lever, values) if lever else "no such lever"
+    if why_not:
+        known = ", ".join(row.name for row in LEVERS.values() if not _why_not(row, values))
+        raise ValueError(f"lever is {name!r}: {why_not}; should be one of {known or 'none'}")
+    return lever
+
+
+def _why_not(lever: Lever, values: _Values) -> str:
+    """Why a row cannot be switched in this config; "" where it can."""
+    family = _family(values)
+    if family is None:
+        return _unknown(values)
+    if len(_parts(lever, family)) < min(2, len(lever.parts) or 1):
+        return f"{family.title} has no such lever"
+    missing = [name for name in lever.needs if not _is_on(LEVERS[name], values)]
+    return f"it changes nothing without {missing[0]}" if missing else ""
+
+
+def _unknown(values: _Values) -> str:
+    names = f"{_ARCHITECTURE} {values[_ARCHITECTURE]} and {_HEADS} {values[_HEADS]}"
+    return f"no levers are known for {names}"

@@ -1,0 +1,235 @@
+"""Every lever, in every family of detectors: it switches what it names, and nothing else."""
+
+import functools
+from pathlib import Path
+
+import pytest
+import yaml
+from detectron2.modeling import build_model
+from detectron2.modeling.roi_heads import CascadeROIHeads
+
+from libra_umop import levers
+from libra_umop.engine.config_checks import check_config
+from libra_umop.engine.config_io import load_config, merge_opts
+from libra_umop.levers import FAMILIES, LEVERS, active, baseline, levers_for, switch
+from libra_umop.modeling.bfp import BFP
+from libra_umop.modeling.umop import HardNegativeLoss
+from shrink import shrink
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+PLAIN = {
+    "standard": ("Base-RCNN-FPN.yaml", []),
+    "cascade": ("Base-RCNN-FPN.yaml", ["MODEL.ROI_HEADS.NAME", "CascadeROIHeads"]),
+    "rpn": ("Base-RCNN-FPN.yaml", ["MODEL.META_ARCHITECTURE", "ProposalNetwork"]),
+    "retinanet": ("Base-RetinaNet.yaml", []),
+    "atss": ("Base-ATSS.yaml", []),
+    "fcos": ("Base-FCOS.yaml", []),
+}
+PLAIN["cascade"][1].extend(["MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True"])
+EXPECTED = {  # the single levers of each family
+    "standard": "iou_sampling instance_sampling ohem rpn_ratio bfp balanced_l1 rpn_balanced_l1",
+    "cascade": "iou_sampling instance_sampling rpn_ratio bfp balanced_l1 rpn_balanced_l1",
+    "rpn": "rpn_ratio bfp rpn_balanced_l1",
+    "retinanet": "ohem bfp balanced_l1 pfl lrp lrp_mean",
+    "atss": "bfp pfl lrp lrp_mean",
+    "fcos": "bfp pfl lrp lrp_mean",
+}
+SINGLE = [(family, name) for family, names in EXPECTED.items() for name in names.split()]
+
+
+def plain(family):
+    file, opts = PLAIN[family]
+    return load_config(str(CONFIGS / file), opts)
+
+
+def merged(cfg, pairs):
+    """A config with pairs given as text, as on a command line, and checked."""
+    cfg = cfg.clone()
+    merge_opts(cfg, levers.as_text(pairs).split(" "))
+    check_config(cfg)
+    return cfg
+
+
+def start(family, name):
+    """The plain config of a family, with what the lever needs."""
+    cfg = plain(family)
+    for needed in LEVERS[name].needs:
+        cfg = merged(cfg, switch(cfg, needed))
+    return cfg
+
+
+@functools.lru_cache(maxsize=None)
+def built(text):
+    """The levers in the built model itself, read off its modules and not its config."""
+    cfg = load_config("")
+    cfg.merge_from_other_cfg(type(cfg)(yaml.safe_load(text)))
+    cfg = shrink(cfg)
+    model = build_model(cfg)
+    found = {"bfp": isinstance(model.backbone, BFP)}
+    if hasattr(model, "proposal_generator"):
+        rpn = model.proposal_generator
+        found["rpn_ratio"] = getattr(rpn, "neg_pos_ratio", -1) > 0
+        found["rpn_balanced_l1"] = rpn.box_reg_loss_type == "balanced_l1"
+    if hasattr(model, "roi_heads"):
+        heads = model.roi_heads
+        found["iou_sampling"] = getattr(heads, "negative_sampler", "random") == "iou_balanced"
+        found["instance_sampling"] = (
+            getattr(heads, "positive_sampler", "random") == "instance_balanced"
+        )
+        found["ohem"] = hasattr(heads, "num_hard")
+        is_cascade = isinstance(heads, CascadeROIHeads)
+        predictors = heads.box_predictor if is_cascade else [heads.box_predictor]
+        found["balanced_l1"] = all(p.box_reg_loss_type == "balanced_l1" for p in predictors)
+    loss = getattr(model, "cls_loss", None)
+    if loss is not None:
+        level_wise, reduction = loss.level_wise, loss.level_reduction
+        found["pfl"] = loss.progressive_focus
+        found["lrp"] = loss.progressive_focus and level_wise and reduction == "sum"
+        found["lrp_mean"] = level_wise and reduction == "mean"
+        found["ohem"] = isinstance(loss, HardNegativeLoss)
+        found["balanced_l1"] = model.box_loss.loss_type == "balanced_l1"
+    return sorted(name for name, is_there in found.items() if is_there)
+
+
+def levers_of_the_model(cfg):
+    return built(cfg.dump())
+
+
+@pytest.mark.parametrize("family", PLAIN)
+def test_plain_config_has_no_lever_and_can_be_switched_to_those_of_its_family(family):
+    cfg = plain(family)
+    assert levers.family_of(cfg) is FAMILIES[family]
+    assert active(cfg) == levers_of_the_model(cfg) == []
+    names = [lever.name for lever in levers_for(cfg)]
+    singles = [name for name in names if LEVERS[name].ways]
+    assert singles == [n for n in EXPECTED[family].split() if not LEVERS[n].needs]
+    assert [n for n in LEVERS if family in LEVERS[n].ways] == EXPECTED[family].split()
+
+
+@pytest.mark.parametrize("family, name", SINGLE)
+def test_switch_turns_the_named_lever_and_no_other(family, name):
+    cfg = start(family, name)
+    before = levers_of_the_model(cfg)
+    assert not LEVERS[name].is_on(cfg) and name not in before
+    on = merged(cfg, switch(cfg, name))
+    assert LEVERS[name].is_on(on)
+    assert levers_of_the_model(on) == sorted(active(on)) == sorted([*before, name])
+    off = merged(on, switch(on, name, on=False))
+    assert levers_of_the_model(off) == sorted(active(off)) == before
+
+
+@pytest.mark.parametrize("family", PLAIN)
+def test_rows_of_several_levers_turn_all_their_parts(family):
+    cfg = plain(family)
+    rows = [lever for lever in levers_for(cfg) if lever.parts]
+    singles = EXPECTED[family].split()
+    for lever in rows:
+        on = merged(cfg, switch(cfg, lever.name))
+        parts = [part for part in lever.parts if part in singles]
+        assert lever.is_on(on) and levers_of_the_model(on) == sorted(parts), lever.name
+        off = merged(on, switch(on, lever.name, on=False))
+        assert levers_of_the_model(off) == []
+    expected = {
+        "standard": ["sampling", "libra"],
+        "cascade": ["sampling", "libra"],
+        "rpn": [],
+        "retinanet": ["pfl_lrp", "pfl_lrp_mean", "libra", "all"],
+        "atss": ["pfl_lrp", "pfl_lrp_mean", "all"],
+        "fcos": ["pfl_lrp", "pfl_lrp_mean", "all"],
+    }
+    assert [lever.name for lever in rows] == expected[family]
+
+
+@pytest.mark.parametrize("family", PLAIN)
+def test_baseline_is_of_the_class_that_knows_the_levers_with_all_of_them_off(family):
+    cfg = plain(family)
+    base = merged(cfg, baseline(cfg))
+    assert levers_of_the_model(base) == active(base) == []
+    classes = {
+        "standard": ("MODEL.ROI_HEADS.NAME", "LibraROIHeads"),
+        "cascade": ("MODEL.ROI_HEADS.NAME", "LibraCascadeROIHeads"),
+        "rpn": ("MODEL.PROPOSAL_GENERATOR.NAME", "LibraRPN"),
+        "retinanet": ("MODEL.META_ARCHITECTURE", "LibraRetinaNet"),
+        "atss": ("MODEL.META_ARCHITECTURE", "ATSS"),
+        "fcos": ("MODEL.META_ARCHITECTURE", "FCOS"),
+    }
+    assert classes[family] in baseline(cfg)
+
+
+@pytest.mark.parametrize("family", PLAIN)
+def test_baseline_of_a_config_with_everything_on_is_that_of_the_plain_one(family):
+    cfg = plain(family)
+    full = cfg
+    for name in EXPECTED[family].split():
+        if name not in ("ohem", "lrp_mean"):
+            full = merged(full, switch(full, name))
+    assert len(active(full)) >= 2
+    left = merged(full, baseline(full))
+    assert levers_of_the_model(left) == []
+    same = [k for k in ("ROI_HEADS", "ROI_BOX_HEAD", "RETINANET", "ATSS", "FCOS", "BACKBONE")]
+    base = merged(cfg, baseline(cfg))
+    assert {k: left.MODEL[k] for k in same} == {k: base.MODEL[k] for k in same}
+
+
+def test_ohem_and_the_samplers_take_the_place_of_each_other():
+    cfg = merged(plain("standard"), switch(plain("standard"), "sampling"))
+    ohem = merged(cfg, switch(cfg, "ohem"))
+    assert levers_of_the_model(ohem) == ["ohem"]
+    sampling = merged(ohem, switch(ohem, "iou_sampling"))
+    assert levers_of_the_model(sampling) == ["iou_sampling"]
+
+
+def test_the_two_level_reductions_take_the_place_of_each_other():
+    cfg = merged(plain("atss"), switch(plain("atss"), "pfl_lrp"))
+    mean = merged(cfg, switch(cfg, "lrp_mean"))
+    assert levers_of_the_model(mean) == ["lrp_mean", "pfl"]
+    assert levers_of_the_model(merged(mean, switch(mean, "lrp"))) == ["lrp", "pfl"]
+
+
+def test_balanced_l1_keeps_a_transition_point_that_is_there_and_brings_one_where_there_is_none():
+    assert dict(switch(plain("retinanet"), "balanced_l1")) == {
+        "MODEL.META_ARCHITECTURE": "LibraRetinaNet",
+        "MODEL.RETINANET.BBOX_REG_LOSS_TYPE": "balanced_l1",
+        "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA": 0.11,
+    }
+    cfg = plain("standard")
+    cfg.MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA = 0.25
+    assert ("MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA", 0.25) in switch(cfg, "balanced_l1")
+
+
+def test_bfp_goes_around_the_pyramid_that_the_config_has():
+    pairs = switch(plain("retinanet"), "bfp")
+    assert ("MODEL.BFP.PYRAMID", "build_retinanet_fpn_backbone") in pairs
+    on = merged(plain("retinanet"), pairs)
+    assert switch(on, "bfp", on=False) == [("MODEL.BACKBONE.NAME", "build_retinanet_fpn_backbone")]
+
+
+def test_saved_config_is_read_as_the_config_itself():
+    cfg = load_config(str(CONFIGS / "COCO-Detection" / "libra_faster_rcnn_R_50_FPN_1x.yaml"))
+    saved = yaml.safe_load(cfg.dump())
+    assert active(saved) == active(cfg)
+    assert active(cfg) == ["iou_sampling", "instance_sampling", "bfp", "balanced_l1"]
+    assert switch(saved, "ohem") == switch(cfg, "ohem")
+
+
+@pytest.mark.parametrize(
+    "family, name, words",
+    [
+        ("standard", "pfl", "Faster and Mask R-CNN has no such lever"),
+        ("atss", "balanced_l1", "ATSS has no such lever"),
+        ("retinanet", "lrp", "it changes nothing without pfl"),
+        ("fcos", "umop", "no such lever; should be one of bfp, pfl, lrp_mean, pfl_lrp"),
+    ],
+)
+def test_lever_that_cannot_be_switched_is_refused_with_those_that_can(family, name, words):
+    with pytest.raises(ValueError, match=f"lever is '{name}': .*{words}"):
+        switch(plain(family), name)
+
+
+def test_detector_that_the_table_does_not_know_is_refused_and_has_no_levers():
+    cfg = plain("standard")
+    cfg.MODEL.ROI_HEADS.NAME = "Res5ROIHeads"
+    assert active(cfg) == [] and levers_for(cfg) == []
+    for ask in (lambda: switch(cfg, "bfp"), lambda: baseline(cfg)):
+        with pytest.raises(ValueError, match="no levers are known for .*Res5ROIHeads"):
+            ask()
