@@ -3,13 +3,13 @@
 import functools
 import sys
 
-import torch.distributed as dist
-from detectron2.utils import comm
-
 from ..data.errors import DatasetError
+from .library_warnings import hide_library_warnings
 
 # Documented exit codes of train_net.py beside 0 (done) and 1 (an error with its traceback).
 EXIT_USER_ERROR = 2
+# Ctrl-C, with nothing to go on from: 128 + SIGINT, as shells have it.
+EXIT_INTERRUPTED = 130
 # A signal asked to stop, and a checkpoint of that iteration was written (EX_TEMPFAIL of sysexits.h:
 # "try again later"). 128 + signal number stays what it always is: killed with nothing saved.
 EXIT_PREEMPTED = 75
@@ -35,26 +35,43 @@ class StopTraining(BaseException):
 def exit_code_of(main):
     """Decorate a command's ``main``: what a user can mend is one line on stderr and exit code 2.
 
-    ``ConfigError`` and ``DatasetError`` are such errors; every other exception keeps its traceback,
-    as it is ours to mend. Of several ranks that meet the same error the first one prints it.
+    ``ConfigError`` and ``DatasetError`` are such errors, and what the system refuses about files
+    (an ``OSError`` with its number: no permission, no space, no such folder); every other exception
+    keeps its traceback, as it is ours to mend. Of several ranks that meet the same error the first
+    one prints it. Ctrl-C is a line and exit code 130.
     """
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
+        hide_library_warnings()
         try:
             return main(*args, **kwargs)
         except (ConfigError, DatasetError) as e:
-            line = f"{type(e).__name__}: {e}"
-            if _is_first_to_say(line):
-                print(line, file=sys.stderr, flush=True)
+            _say_once(f"{type(e).__name__}: {e}")
             sys.exit(EXIT_USER_ERROR)
+        except OSError as e:
+            if e.errno is None:  # a library's, about something else than the system
+                raise
+            _say_once(f"{type(e).__name__}: {e}")
+            sys.exit(EXIT_USER_ERROR)
+        except KeyboardInterrupt:
+            _say_once("stopped by Ctrl-C")
+            sys.exit(EXIT_INTERRUPTED)
 
     return wrapped
 
 
+def _say_once(line: str) -> None:
+    if _is_first_to_say(line):
+        print(line, file=sys.stderr, flush=True)
+
+
 def _is_first_to_say(line: str) -> bool:
     """Whether no other rank has said it. Not left to rank 0, as an error may be one rank's own."""
-    if comm.get_world_size() == 1:
+    dist = sys.modules.get("torch.distributed")  # there are ranks only where it was imported
+    if dist is None or not dist.is_available() or not dist.is_initialized():
+        return True
+    if dist.get_world_size() == 1:
         return True
     try:
         return dist.distributed_c10d._get_default_store().add(f"said: {line}", 1) == 1
