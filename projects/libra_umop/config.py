@@ -243,6 +243,9 @@ def _add_engine(cfg: CN) -> None:
     # before one optimizer step; >= 1, must divide IMS_PER_BATCH / processes. The mean of the parts'
     # losses is what is minimised.
     cfg.SOLVER.GRADIENT_ACCUMULATION = 1
+    # How many of the checkpoints model_<iteration>.pth stay, the newest ones; model_final.pth and
+    # model_best.pth are kept beside them. 0: all of them, as in Detectron2; --epochs makes that 2.
+    cfg.SOLVER.CHECKPOINT_KEEP = 0
     # Exponential moving average of the weights (torch.optim.swa_utils). Where on, it is what is
     # evaluated, and what a checkpoint's "model" holds.
     cfg.SOLVER.EMA = CN()

@@ -6,6 +6,7 @@ import pytest
 from detectron2.config import get_cfg
 from detectron2.engine import DefaultTrainer
 
+from libra_umop.config import add_libra_umop_config
 from libra_umop.data.schedule import (
     LARGEST_WARMUP,
     describe_solver,
@@ -19,6 +20,7 @@ from libra_umop.engine.errors import ConfigError
 def a_cfg(reference=8, **solver):
     """The published Libra schedule."""
     cfg = get_cfg()
+    add_libra_umop_config(cfg)
     cfg.SOLVER.IMS_PER_BATCH = 16
     cfg.SOLVER.BASE_LR = 0.02
     cfg.SOLVER.MAX_ITER = 90000
@@ -91,6 +93,15 @@ def test_epochs_set_iterations_and_what_follows_from_them():
     assert cfg.SOLVER.STEPS == (13, 17)  # 2/3 and 8/9 of the run
     assert cfg.SOLVER.WARMUP_ITERS == int(19 * LARGEST_WARMUP)
     assert cfg.SOLVER.CHECKPOINT_PERIOD == cfg.TEST.EVAL_PERIOD == 6
+    assert cfg.SOLVER.CHECKPOINT_KEEP == 2
+    assert "checkpoint every 6 (the last 2 kept)" in describe_solver(cfg, 1)
+
+
+@pytest.mark.parametrize("keep, given", [(5, ()), (0, ["SOLVER.CHECKPOINT_KEEP"])])
+def test_epochs_keep_as_many_checkpoints_as_were_asked_for(keep, given):
+    cfg = a_cfg(CHECKPOINT_KEEP=keep)
+    set_epochs(cfg, 3, 100, given)
+    assert cfg.SOLVER.CHECKPOINT_KEEP == keep
 
 
 def test_epochs_leave_given_keys_alone():

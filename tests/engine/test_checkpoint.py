@@ -1,6 +1,9 @@
 """Checkpoint files: whole or absent, healing, and telling what they are of."""
 
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -151,3 +154,86 @@ def test_weights_that_cannot_be_had_name_the_way_out(path, reason, monkeypatch, 
     message = str(info.value)
     assert message.startswith(f"MODEL.WEIGHTS is {path!r}: {reason}") and "\n" not in message
     assert 'train from scratch with MODEL.WEIGHTS ""' in message
+
+
+def keeping(folder, keep):
+    cfg = get_cfg()
+    add_libra_umop_config(cfg)
+    cfg.SOLVER.CHECKPOINT_KEEP = keep
+    return checkpointer(folder, cfg=cfg)
+
+
+def save_all(writer, iterations):
+    for i in iterations:
+        writer.save(f"model_{i:07d}", iteration=i)
+
+
+def kept(folder):
+    return sorted(int(f.name[6:-4]) for f in folder.glob("model_0*.pth"))
+
+
+@pytest.mark.parametrize("keep, left", [(0, [1, 3, 5]), (1, [5]), (2, [3, 5]), (9, [1, 3, 5])])
+def test_as_many_periodic_checkpoints_stay_as_are_to_be_kept(keep, left, tmp_path):
+    writer = keeping(tmp_path, keep)
+    writer.save_weights("model_best", iteration=0)
+    save_all(writer, (1, 3, 5))
+    assert kept(tmp_path) == left and (tmp_path / "model_best.pth").is_file()
+    assert resumed_iteration(tmp_path) == 5
+
+
+def test_a_run_that_fell_back_keeps_what_it_fell_back_on(tmp_path):
+    writer = keeping(tmp_path, 2)
+    save_all(writer, (3, 5, 7))
+    os.truncate(tmp_path / "model_0000007.pth", 900)
+    assert resumed_iteration(tmp_path) == 5
+    save_all(writer, (6,))  # stopped by a signal, before 7 is written again
+    assert kept(tmp_path) == [5, 6, 7] and resumed_iteration(tmp_path) == 6
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys, torch
+sys.path.insert(0, {here!r})
+from test_checkpoint import keeping, save_all
+from pathlib import Path
+writer = keeping(Path({folder!r}), 2)
+save_all(writer, (1, 3, 5))
+whole_save = torch.save
+def half(data, f):
+    whole_save(data, f)
+    f.truncate(f.tell() // 2)
+    os.kill(os.getpid(), signal.SIGKILL)
+torch.save = half
+save_all(writer, (7,))
+"""
+
+
+def test_a_kill_while_writing_leaves_the_checkpoint_before_and_the_one_before_that(tmp_path):
+    here = os.path.dirname(__file__)
+    code = KILLED_WHILE_WRITING.format(here=here, folder=str(tmp_path))
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert kept(tmp_path) == [3, 5] and list(tmp_path.glob(".model_0000007.pth.*"))
+    assert resumed_iteration(tmp_path) == 5
+    os.truncate(tmp_path / "model_0000005.pth", 900)
+    assert resumed_iteration(tmp_path) == 3
+    writer = keeping(tmp_path, 2)
+    writer.remove_half_written()
+    save_all(writer, (5, 7))
+    assert kept(tmp_path) == [5, 7] and not list(tmp_path.glob(".model*"))
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "no hard links"])
+def test_the_final_checkpoint_is_the_last_one_by_another_name(links, tmp_path, monkeypatch):
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *a: (_ for _ in ()).throw(OSError("not supported")))
+    writer = save_two(tmp_path)
+    for _ in range(2):  # a second time as after a resume
+        writer.save_as("model_final", "model_0000003")
+    final, last = tmp_path / "model_final.pth", tmp_path / "model_0000003.pth"
+    assert final.read_bytes() == last.read_bytes() and final.samefile(last) == links
+    assert set(os.listdir(tmp_path)) == {
+        "last_checkpoint", "model_0000001.pth", "model_0000003.pth", "model_final.pth"
+    }
+    assert resumed_iteration(tmp_path) == 3
+    last.unlink()
+    assert resumed_iteration(tmp_path) == 3

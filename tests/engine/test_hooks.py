@@ -9,7 +9,7 @@ from detectron2.engine.train_loop import TrainerBase
 
 from libra_umop.engine.ema import WeightAverage
 from libra_umop.engine.errors import StopTraining
-from libra_umop.engine.hooks import BestSoFar, Evaluate
+from libra_umop.engine.hooks import BestSoFar, Evaluate, SaveCheckpoint
 
 
 class Saved:
@@ -124,3 +124,27 @@ def test_averaged_weights_are_the_exponential_mean_and_buffers_are_copied():
     again.after_step()
     average.after_step()
     assert torch.equal(again.module.weight, average.module.weight)
+
+
+class Names:
+    """A checkpointer that notes what it is asked for."""
+
+    def __init__(self):
+        self.saved = []
+
+    def save(self, name, iteration):
+        self.saved.append(name)
+
+    def save_as(self, name, saved):
+        self.saved.append((name, saved))
+
+
+@pytest.mark.parametrize(
+    "period, last", [(2, [("model_final", "model_0000003")]), (3, ["model_final"])]
+)
+def test_the_last_checkpoint_is_not_written_twice(period, last):
+    names, trainer = Names(), Run([])
+    trainer._hooks = []
+    trainer.register_hooks([SaveCheckpoint(names, period)])
+    trainer.train(0, 4)
+    assert names.saved == [f"model_{i:07d}" for i in range(period - 1, 4, period)] + last

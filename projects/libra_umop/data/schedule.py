@@ -11,6 +11,9 @@ from ..engine.errors import ConfigError
 
 # With a number of epochs, warm-up takes at most this part of the run.
 LARGEST_WARMUP = 0.1
+# One checkpoint an epoch is many: 100 epochs of an R-50 are about 50 GB. The last, and the one
+# before to fall back on.
+KEEP_WITH_EPOCHS = 2
 
 
 def world_size(args: Any) -> int:
@@ -88,8 +91,9 @@ def set_epochs(
     """Set ``MAX_ITER`` to that many passes over ``num_images``, and what follows from it.
 
     ``STEPS`` keep their place relative to ``MAX_ITER``, ``WARMUP_ITERS`` takes at most
-    ``LARGEST_WARMUP`` of the run, and evaluation and checkpoints happen once an epoch; keys of the
-    command line (``given``) stay as they are.
+    ``LARGEST_WARMUP`` of the run, evaluation and checkpoints happen once an epoch, and the last
+    ``KEEP_WITH_EPOCHS`` checkpoints are kept; keys of the command line (``given``) stay as they
+    are.
 
     Raises:
         ConfigError: ``epochs`` is not above 0, or ``MAX_ITER`` is given too.
@@ -112,6 +116,8 @@ def set_epochs(
     once_an_epoch = max(1, round(per_epoch))
     if "SOLVER.CHECKPOINT_PERIOD" not in given:
         cfg.SOLVER.CHECKPOINT_PERIOD = once_an_epoch
+    if "SOLVER.CHECKPOINT_KEEP" not in given and not cfg.SOLVER.CHECKPOINT_KEEP:
+        cfg.SOLVER.CHECKPOINT_KEEP = KEEP_WITH_EPOCHS
     if "TEST.EVAL_PERIOD" not in given and len(cfg.DATASETS.TEST):
         cfg.TEST.EVAL_PERIOD = once_an_epoch
     return [f"--epochs {epochs:g} of {num_images} images: {cfg.SOLVER.MAX_ITER} iterations"]
@@ -129,12 +135,13 @@ def describe_solver(cfg: CfgNode, num_processes: int) -> str:
             f"SOLVER.IMS_PER_BATCH {batch} cannot be shared by {num_processes} processes;"
             f" should be a multiple of {num_processes}"
         )
+    kept = f" (the last {cfg.SOLVER.CHECKPOINT_KEEP} kept)" if cfg.SOLVER.CHECKPOINT_KEEP else ""
     evaluated = f"every {cfg.TEST.EVAL_PERIOD}" if cfg.TEST.EVAL_PERIOD else "at the end"
     return (
         f"batch {batch} = {num_processes} x {batch // num_processes}, learning rate"
         f" {cfg.SOLVER.BASE_LR:g}, {cfg.SOLVER.MAX_ITER} iterations, warm-up"
         f" {cfg.SOLVER.WARMUP_ITERS}, steps {tuple(cfg.SOLVER.STEPS)}, checkpoint every"
-        f" {cfg.SOLVER.CHECKPOINT_PERIOD}, evaluation {evaluated}"
+        f" {cfg.SOLVER.CHECKPOINT_PERIOD}{kept}, evaluation {evaluated}"
     )
 
 

@@ -1,8 +1,10 @@
 """Checkpoints that are whole or absent, that hold all of a run, and that run nothing when read."""
 
+import contextlib
 import glob
 import os
 import re
+import shutil
 import tempfile
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -65,6 +67,32 @@ def atomic_write(path: str, write: Callable[[Any], None]) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+    _sync_folder(folder)
+
+
+def atomic_link(path: str, existing: str) -> None:
+    """Make ``path`` a second name of the file ``existing`` of the same folder, or a copy of it
+    where the file system has no hard links; an older ``path`` is there until the new one is."""
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.link")
+    with contextlib.suppress(FileNotFoundError):  # of a process that was killed
+        os.unlink(temporary)
+    try:
+        os.link(existing, temporary)
+    except OSError:
+        with open(existing, "rb") as source:
+            atomic_write(path, lambda f: shutil.copyfileobj(source, f))
+        return
+    os.replace(temporary, path)
+    with contextlib.suppress(FileNotFoundError):  # rename leaves it where both were one file
+        os.unlink(temporary)
+    _sync_folder(folder or ".")
+
+
+def _sync_folder(folder: str) -> None:
+    """Have a folder's new names written to the disk, where the system can open a folder."""
+    if os.name == "nt":
+        return
     folder_fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(folder_fd)
@@ -108,6 +136,14 @@ class LibraCheckpointer(DetectionCheckpointer):
             states["training_model"] = self.model.state_dict()
         if self._write(name, {**states, **kwargs}):
             self.tag_last_checkpoint(f"{name}.pth")
+            self._remove_older(name)
+
+    def save_as(self, name: str, saved: str) -> None:
+        """Give what was just saved as ``saved``.pth the name ``name``.pth too, as the last one."""
+        if self.save_dir and self.save_to_disk:
+            folder = self.save_dir
+            atomic_link(os.path.join(folder, f"{name}.pth"), os.path.join(folder, f"{saved}.pth"))
+            self.tag_last_checkpoint(f"{name}.pth")
 
     def save_weights(self, name: str, **kwargs: Any) -> None:
         """Write ``name``.pth to predict with, not to resume from; the last checkpoint stays it."""
@@ -123,6 +159,18 @@ class LibraCheckpointer(DetectionCheckpointer):
         os.makedirs(self.save_dir, exist_ok=True)
         atomic_write(path, lambda f: torch.save(data, f))
         return True
+
+    def _remove_older(self, name: str) -> None:
+        """After ``name`` = model_<iteration>, leave the newest ``SOLVER.CHECKPOINT_KEEP`` of its
+        kind. Those of later iterations, of before a fallback, are left to be overwritten."""
+        keep = self.cfg.SOLVER.CHECKPOINT_KEEP if self.cfg is not None else 0
+        newest = _iteration_of(name)
+        if keep <= 0 or newest is None:
+            return
+        files = {_iteration_of(f): f for f in os.listdir(self.save_dir) if f.endswith(".pth")}
+        older = sorted(i for i in files if i is not None and i <= newest)
+        for iteration in older[:-keep]:
+            os.unlink(os.path.join(self.save_dir, files[iteration]))
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Note the name of the last checkpoint."""
@@ -213,6 +261,12 @@ class LibraCheckpointer(DetectionCheckpointer):
                 self.average.load_state_dict(checkpoint["model"])
             checkpoint["model"] = training_model
         return super()._load_model(checkpoint)
+
+
+def _iteration_of(name: str) -> Optional[int]:
+    """Of a periodic checkpoint, ``model_<iteration>`` with or without ``.pth``; None of others."""
+    match = re.fullmatch(r"model_(\d+)(\.pth)?", name)
+    return int(match[1]) if match else None
 
 
 def _as_checkpoint(data: Any, filename: str) -> Dict[str, Any]:

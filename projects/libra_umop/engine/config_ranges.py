@@ -72,6 +72,7 @@ RANGES: Dict[str, Check] = {
     "SOLVER.WARMUP_FACTOR": FRACTION,
     "SOLVER.WARMUP_ITERS": NOT_NEGATIVE,
     "SOLVER.CHECKPOINT_PERIOD": AT_LEAST_1,
+    "SOLVER.CHECKPOINT_KEEP": NOT_NEGATIVE,
     "SOLVER.REFERENCE_WORLD_SIZE": NOT_NEGATIVE,
     "SOLVER.BETAS": (
         lambda v: len(v) == 2 and all(is_number(x) and 0 <= x < 1 for x in v),

@@ -189,8 +189,13 @@ class SaveCheckpoint(HookBase):
         self._period = period
 
     def after_step(self):
-        iteration = self.trainer.iter
-        if (iteration + 1) % self._period == 0:
-            self._checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
-        if iteration + 1 >= self.trainer.max_iter:
+        iteration, name = self.trainer.iter, f"model_{self.trainer.iter:07d}"
+        is_due = (iteration + 1) % self._period == 0
+        if is_due:
+            self._checkpointer.save(name, iteration=iteration)
+        if iteration + 1 < self.trainer.max_iter:
+            return
+        if is_due:  # the same content, which may be large
+            self._checkpointer.save_as("model_final", name)
+        else:
             self._checkpointer.save("model_final", iteration=iteration)
