@@ -102,7 +102,7 @@ def _loss_and_grad(
         pos_weight = neg_weight = 1.0
     own_class = labels.clamp(0, num_classes - 1)[:, None]  # (r, 1)
     is_pos = ((labels >= 0) & (labels < num_classes))[:, None]  # (r, 1)
-    is_valid = (labels >= 0).to(x.dtype)[:, None]  # (r, 1)
+    is_ignored = (labels < 0)[:, None]  # (r, 1); filled, as 0 times their overflow would be NaN
 
     # All classes as negatives: p^gamma softplus(x), derivative p^gamma (gamma (1-p) softplus + p).
     loss, neg_grad = _negative_term(x, gamma, grad)
@@ -110,10 +110,10 @@ def _loss_and_grad(
     pos_loss, pos_grad = _negative_term(-x.gather(1, own_class), gamma, grad)
     loss.scatter_(1, own_class, loss.gather(1, own_class).masked_fill_(is_pos, 0))
     if grad is not None:
-        neg_grad *= is_valid * neg_weight
-        own_grad = torch.where(is_pos, -pos_weight * pos_grad, neg_grad.gather(1, own_class))
-        grad.copy_(neg_grad.scatter_(1, own_class, own_grad))
-    neg_sum = (loss.sum(dim=1, keepdim=True) * is_valid).sum()
+        torch.mul(neg_grad.masked_fill_(is_ignored, 0), neg_weight, out=grad)
+        own_grad = torch.where(is_pos, -pos_weight * pos_grad, grad.gather(1, own_class))
+        grad.scatter_(1, own_class, own_grad)
+    neg_sum = loss.sum(dim=1, keepdim=True).masked_fill_(is_ignored, 0).sum()
     pos_sum = torch.where(is_pos, pos_loss, 0.0).sum()
     return neg_weight * neg_sum + pos_weight * pos_sum
 

@@ -35,6 +35,8 @@ def hard_negative_bce_sum(
         raise ValueError(f"neg_pos_ratio must be > 0, got {neg_pos_ratio}")
     num_classes = logits.shape[1]
     x = logits if logits.dtype == torch.float64 else logits.float()
+    # Ignored rows are replaced before the loss: after it, their gradient would be 0 times an inf.
+    x = torch.where((labels >= 0)[:, None], x, 0.0)
     is_pos = (labels >= 0) & (labels < num_classes)
     own = x.gather(1, labels.clamp(0, num_classes - 1)[:, None])[:, 0]  # (R,)
     # bce = softplus(x) - x y, and y is 1 for the own class alone.

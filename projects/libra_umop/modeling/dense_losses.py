@@ -4,14 +4,15 @@ Letters: N images, R anchors of all L levels, K classes. Labels: -1 ignore, [0, 
 K background. Nothing here waits for the device, except the box losses "diou" and "ciou".
 """
 
-from typing import List, Optional, Tuple
+from typing import List, MutableMapping, NamedTuple, Tuple
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.distributed as dist
 from detectron2.layers import ciou_loss, diou_loss
 from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
-from detectron2.utils.events import get_event_storage
+from detectron2.utils.events import EventStorage, get_event_storage
 from fvcore.nn import smooth_l1_loss
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -105,12 +106,13 @@ class LossNormalizer(nn.Module):
 class DeferredScalars:
     """Writes scalars that live on the device into the event storage without waiting for them.
 
-    From a GPU they are copied in the background and written at the next call, under the iteration
-    that they belong to: the last step of a run stays unwritten.
+    From a GPU they are copied in the background and written at the next call under the same
+    storage, under the iteration that they belong to: the last step of a run stays unwritten.
     """
 
     def __init__(self):
-        self._pending: Optional[Tuple[List[str], Tensor, torch.cuda.Event, int]] = None
+        # Per storage, as each has iterations of its own; those of one that is gone go with it.
+        self._pending: MutableMapping[EventStorage, _Pending] = WeakKeyDictionary()
 
     @torch.compiler.disable  # reads numbers, which would recompile at each step
     def put(self, names: List[str], values: Tensor) -> None:
@@ -120,15 +122,11 @@ class DeferredScalars:
         if not values.is_cuda:
             self._write(names, values, storage.iter)
             return
-        if self._pending is not None:
-            names_before, host_before, event, iteration = self._pending
-            event.synchronize()  # one step old: long over
-            self._write(names_before, host_before, iteration)
-        host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-        host.copy_(values, non_blocking=True)
-        event = torch.cuda.Event()
-        event.record()
-        self._pending = (names, host, event, storage.iter)
+        before = self._pending.pop(storage, None)
+        if before is not None:
+            before.copied.synchronize()  # one step old: long over
+            self._write(before.names, before.host, before.iteration)
+        self._pending[storage] = _Pending(names, *_start_copy(values), storage.iter)
 
     @staticmethod
     def _write(names: List[str], host: Tensor, iteration: int) -> None:
@@ -138,7 +136,23 @@ class DeferredScalars:
 
     def __getstate__(self):
         """A copy of the model starts with nothing pending."""
-        return {"_pending": None}
+        return {"_pending": WeakKeyDictionary()}
+
+
+class _Pending(NamedTuple):
+    names: List[str]
+    host: Tensor
+    copied: torch.cuda.Event
+    iteration: int
+
+
+def _start_copy(values: Tensor) -> Tuple[Tensor, torch.cuda.Event]:
+    """A tensor on the host, and the event after which it has the values."""
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    host.copy_(values, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+    return host, copied
 
 
 class DenseBoxLoss:
@@ -190,17 +204,18 @@ class DenseBoxLoss:
         Returns:
             0-dim fp32, with a live gradient even if all weights are 0.
         """
-        pred_deltas = pred_deltas.float()
         anchors = anchors.expand_as(pred_deltas)
-        chosen = weights > 0  # (N, R)
-        # An anchor without a box gets itself as target: finite, and its loss is not used.
-        targets = torch.where(chosen[..., None], gt_boxes, anchors)
+        chosen = (weights > 0)[..., None]  # (N, R, 1)
+        # An anchor without a box predicts itself and gets itself as target, whatever was predicted:
+        # an inf that is only left out of the sum would still make its gradient NaN.
+        pred_deltas = torch.where(chosen, pred_deltas.float(), 0.0)
+        targets = torch.where(chosen, gt_boxes, anchors)
         if self.loss_type in _IOU_LOSSES:
             pred_boxes = decode_boxes(transform, pred_deltas, anchors)
             loss = _elementwise(self.loss_type, pred_boxes, targets)  # (N, R)
         else:
             loss = self._delta_loss(transform, pred_deltas, anchors, targets)
-        return torch.where(chosen, loss * weights, 0.0).sum()
+        return (loss * weights).sum()
 
     def _delta_loss(self, transform, pred_deltas, anchors, targets) -> Tensor:
         """(N, R): loss between deltas, summed over the four."""
@@ -231,8 +246,10 @@ def centerness_loss_sum(pred_centerness: List[Tensor], targets: Tensor, is_pos: 
         is_pos: (N, R) bool.
     """
     logits = torch.cat(pred_centerness, dim=1).squeeze(dim=2).float()  # (N, R)
-    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return torch.where(is_pos, loss, 0.0).sum()
+    logits = torch.where(is_pos, logits, 0.0)  # see DenseBoxLoss
+    return F.binary_cross_entropy_with_logits(
+        logits, targets, weight=is_pos.float(), reduction="sum"
+    )
 
 
 def clip_to_image(instances: Instances) -> Instances:
