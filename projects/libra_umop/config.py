@@ -52,6 +52,7 @@ def _add_sampling(cfg: CN) -> None:
     cfg.MODEL.ROI_HEADS.OHEM.NUM_HARD = 128
     # LibraRPN: at most this many negatives for each positive anchor of an image, an image without a
     # positive counting as one with one; <= 0 is no limit (the paper). The released configs use 5.
+    # Under a limit the losses are divided by the anchors used, not by BATCH_SIZE_PER_IMAGE.
     cfg.MODEL.RPN.NEG_POS_RATIO = -1.0
 
 

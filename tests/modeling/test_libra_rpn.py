@@ -96,6 +96,38 @@ def test_negatives_are_limited_by_the_positives(num_pos, ratio, expected):
     assert (label[sampled >= 0] == sampled[sampled >= 0]).all()
 
 
+@pytest.mark.parametrize("box_loss", ["smooth_l1", "balanced_l1"])
+def test_under_a_limit_losses_are_divided_by_the_anchors_used(box_loss):
+    """As in mmdetection: positives and negatives sampled from all images of the batch, summed."""
+    key = "MODEL.RPN.BBOX_REG_LOSS_TYPE"
+    rpn, unlimited = an_rpn(key, box_loss, RATIO, 5.0), an_rpn(key, box_loss)
+    anchors, logits, labels, deltas, gt_boxes = inputs_of_losses()
+    labels[1][labels[1] == 0] = -1  # 4 positives and 21 negatives, 4 positives and none
+    with EventStorage():
+        losses = rpn.losses(anchors, logits, labels, deltas, gt_boxes)
+        sums = unlimited.losses(anchors, logits, labels, deltas, gt_boxes)  # over 2 x 256
+    is_used = torch.stack(labels) >= 0
+    loss_cls = torch.nn.functional.binary_cross_entropy_with_logits(
+        torch.cat(logits, dim=1)[is_used], torch.stack(labels)[is_used].float(), reduction="sum"
+    )
+    torch.testing.assert_close(losses["loss_rpn_cls"], loss_cls / (4 + 21 + 4))
+    torch.testing.assert_close(losses["loss_rpn_loc"], sums["loss_rpn_loc"] * 512 / (4 + 21 + 4))
+
+
+@pytest.mark.parametrize("ratio", [5.0, 1.0])
+@pytest.mark.parametrize("num_boxes", [2, 0])
+def test_under_a_limit_identical_images_have_the_loss_of_one(num_boxes, ratio):
+    """The negatives are drawn, so that the labels are what is repeated."""
+    rpn = an_rpn(RATIO, ratio)
+    anchors, logits, labels, deltas, gt_boxes = inputs_of_losses(num_images=1)
+    labels[0][labels[0] == 1] = 1 if num_boxes else -1
+    with EventStorage():
+        once = rpn.losses(anchors, logits, labels, deltas, gt_boxes)
+        logits, deltas = ([x.repeat(16, *[1] * (x.dim() - 1)) for x in y] for y in (logits, deltas))
+        often = rpn.losses(anchors, logits, labels * 16, deltas, gt_boxes * 16)
+    torch.testing.assert_close(often, once)
+
+
 def test_refuses_a_transition_point_of_zero_by_the_name_of_its_key():
     with pytest.raises(ValueError, match="MODEL.RPN.SMOOTH_L1_BETA is 0"):
         an_rpn(*BALANCED_L1, "MODEL.RPN.SMOOTH_L1_BETA", 0.0)

@@ -22,6 +22,9 @@ class LibraRPN(RPN):
     """
     :class:`RPN` with a limit on the negatives for each positive, and with the balanced L1 loss
     where ``MODEL.RPN.BBOX_REG_LOSS_TYPE`` is "balanced_l1". With neither it is its parent.
+
+    Under a limit an image seldom has the ``batch_size_per_image`` anchors that its parent divides
+    the losses by, so they are divided by the anchors used, as in the released code.
     """
 
     @configurable
@@ -84,10 +87,25 @@ class LibraRPN(RPN):
         """
         Same interface as :meth:`RPN.losses`.
         """
-        if self.box_reg_loss_type != "balanced_l1":
-            return super().losses(
-                anchors, pred_objectness_logits, gt_labels, pred_anchor_deltas, gt_boxes
-            )
+        is_balanced = self.box_reg_loss_type == "balanced_l1"
+        losses_of = self._balanced_l1_losses if is_balanced else super().losses
+        losses = losses_of(anchors, pred_objectness_logits, gt_labels, pred_anchor_deltas, gt_boxes)
+        if self.neg_pos_ratio <= 0:
+            return losses
+        num_used = (torch.stack(gt_labels) >= 0).sum().clamp(min=1)
+        scale = self.batch_size_per_image * len(gt_labels) / num_used
+        return {name: loss * scale for name, loss in losses.items()}
+
+    @torch.jit.unused
+    def _balanced_l1_losses(
+        self,
+        anchors: List[Boxes],
+        pred_objectness_logits: List[torch.Tensor],
+        gt_labels: List[torch.Tensor],
+        pred_anchor_deltas: List[torch.Tensor],
+        gt_boxes: List[torch.Tensor],
+    ) -> Dict[str, torch.Tensor]:
+        """:meth:`RPN.losses` with the balanced L1 loss in the place of the smooth one."""
         labels = torch.stack(gt_labels)  # (N, R)
         image_idxs, anchor_idxs = nonzero_tuple(labels == 1)
         used = nonzero_tuple(labels >= 0)
