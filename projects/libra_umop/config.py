@@ -43,8 +43,9 @@ def _add_sampling(cfg: CN) -> None:
     cfg.MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_IOU = 0.0
     # r, that fraction; [0, 1]. Only if the bins run dry is more taken from there.
     cfg.MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_FRACTION = 0.0
-    # Where the bins end: "threshold" (the paper: at the background threshold of IOU_THRESHOLDS) or
-    # "observed" (the reference code: at the largest IoU of all boxes, ground truth included: 1).
+    # Where the bins end: "threshold" (the paper: where IOU_THRESHOLDS and IOU_LABELS, or a
+    # cascade's first of ROI_BOX_CASCADE_HEAD.IOUS, end the background; they begin where it begins)
+    # or "observed" (the reference code: at the largest IoU of all boxes, ground truth included: 1).
     cfg.MODEL.ROI_HEADS.IOU_BALANCED.BIN_RANGE = "threshold"
     # OHEMROIHeads: how many regions of each image to learn from, those of the largest loss; >= 1.
     # All proposals are ranked: BATCH_SIZE_PER_IMAGE and POSITIVE_FRACTION do not apply.

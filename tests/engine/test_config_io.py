@@ -194,6 +194,20 @@ def test_values_out_of_range_and_misspelt_names_are_refused(key, value, told):
             "MODEL.ROI_HEADS.NAME LibraROIHeads MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_IOU 0.5",
             "FLOOR_IOU is 0.5, should be in [0, 0.5)",
         ),
+        (
+            "MODEL.ROI_HEADS.NAME LibraROIHeads MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_IOU 0.4 "
+            "MODEL.ROI_HEADS.IOU_THRESHOLDS [0.3,0.5] MODEL.ROI_HEADS.IOU_LABELS [0,-1,1]",
+            "FLOOR_IOU is 0.4, should be in [0, 0.3), below MODEL.ROI_HEADS.IOU_THRESHOLDS",
+        ),
+        (
+            "MODEL.ROI_HEADS.NAME LibraCascadeROIHeads MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_IOU 0.4 "
+            "MODEL.ROI_BOX_CASCADE_HEAD.IOUS (0.4,0.5,0.6)",
+            "should be in [0, 0.4), below MODEL.ROI_BOX_CASCADE_HEAD.IOUS",
+        ),
+        (
+            "MODEL.ROI_HEADS.NAME LibraROIHeads MODEL.ROI_HEADS.IOU_LABELS [1,0]",
+            "IOU_LABELS is [1, 0], should be one more than IOU_THRESHOLDS [0.5]",
+        ),
         ("MODEL.META_ARCHITECTURE UMOPATSS MODEL.UMOP.DELTA 2.0", "MODEL.UMOP.DELTA must be in"),
         ("MODEL.META_ARCHITECTURE UMOPFCOS MODEL.UMOP.W 1.75", "MODEL.UMOP.W must be in"),
         ("TEST.AUG.ENABLED True TEST.AUG.MAX_SIZES (1333,)", "TEST.AUG.MAX_SIZES is (1333,)"),

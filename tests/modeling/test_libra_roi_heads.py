@@ -132,6 +132,37 @@ def test_bins_end_at_the_background_threshold_of_the_head():
         a_head(*options, [1, -1, 0])
 
 
+@pytest.mark.parametrize(
+    "labels, start, end",
+    [
+        ([0, -1, 1], 0.0, 0.1),
+        ([-1, 0, 1], 0.1, 0.5),  # Fast R-CNN's
+        ([0, 0, 1], 0.0, 0.5),
+        ([0, 1, 1], 0.0, 0.1),
+    ],
+)
+def test_bins_span_the_ious_that_negatives_have(labels, start, end):
+    options = ["MODEL.ROI_HEADS.IOU_THRESHOLDS", [0.1, 0.5], "MODEL.ROI_HEADS.IOU_LABELS", labels]
+    head = a_head(*options, "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 12)
+    target = Instances((100, 100), gt_boxes=Boxes(torch.tensor([[10.0, 10.0, 90.0, 90.0]])))
+    target.gt_classes = torch.tensor([0])
+    # Of the middles of three equal bins over the negatives' range 300, 30 and 10.
+    middles = [start + (end - start) * (k + 0.5) / 3 for k in range(3)]
+    ious = [middles[0]] * 300 + [middles[1]] * 30 + [middles[2]] * 10
+    (sampled,), _ = sample(head, [proposals_with_ious(ious, (10, 10, 90, 90))], [target])
+    heights = (sampled.proposal_boxes.tensor[sampled.gt_classes == 3, 3] - 10) / 80
+    drawn = sorted((heights - x).abs().lt(1e-3).sum().item() for x in middles)
+    assert sum(drawn) == len(heights) and drawn[2] - drawn[0] <= 1
+
+
+def test_the_floor_of_a_range_that_begins_above_it_has_no_candidates():
+    options = ["MODEL.ROI_HEADS.IOU_THRESHOLDS", [0.1, 0.5], "MODEL.ROI_HEADS.IOU_LABELS"]
+    floor = ["MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_FRACTION", 0.5]
+    floor += ["MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_IOU", 0.05]
+    head = a_head(*options, [-1, 0, 1], *floor)
+    assert (head.iou_balanced["floor_iou"], head.iou_balanced["max_iou"]) == (0.1, 0.5)
+
+
 def test_sampling_leaves_the_head_as_it_was():
     head = a_head()
     before = dict(head.iou_balanced)

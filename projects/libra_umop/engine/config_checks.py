@@ -16,8 +16,9 @@ from detectron2.modeling import (
     ProposalNetwork,
     RetinaNet,
 )
+from detectron2.modeling.roi_heads import CascadeROIHeads
 
-from ..modeling.roi_heads import BalancedSampling
+from ..modeling.roi_heads import BalancedSampling, negatives_range
 from ..modeling.umop import LevelFocalLoss, umop_arguments
 from .config_ranges import CHOICES, EXTRA_CHOICES, RANGES, is_number
 from .errors import ConfigError
@@ -177,11 +178,19 @@ def _check_bins(cfg: CfgNode, where: str) -> None:
         ROI_HEADS_REGISTRY.get(heads.NAME), (BalancedSampling,)
     ):
         return
-    floor, end = heads.IOU_BALANCED.FLOOR_IOU, max(heads.IOU_THRESHOLDS, default=1)
+    thresholds, labels, key = heads.IOU_THRESHOLDS, heads.IOU_LABELS, "ROI_HEADS.IOU_THRESHOLDS"
+    if _is_a(ROI_HEADS_REGISTRY.get(heads.NAME), (CascadeROIHeads,)):
+        thresholds, labels = cfg.MODEL.ROI_BOX_CASCADE_HEAD.IOUS[:1], [0, 1]
+        key = "ROI_BOX_CASCADE_HEAD.IOUS"
+    try:
+        _, end = negatives_range(thresholds, labels)
+    except ValueError as e:
+        raise ConfigError(f"{where}{e}") from e
+    floor = heads.IOU_BALANCED.FLOOR_IOU
     if heads.IOU_BALANCED.BIN_RANGE == "threshold" and floor >= end:
         raise ConfigError(
             f"{where}MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_IOU is {floor!r}, should be in [0, {end}),"
-            " below MODEL.ROI_HEADS.IOU_THRESHOLDS"
+            f" below MODEL.{key}"
         )
 
 

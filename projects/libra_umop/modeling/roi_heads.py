@@ -1,11 +1,10 @@
 """ROI heads of Libra R-CNN: balanced samplers and the balanced L1 loss."""
 
-from typing import Dict, List, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 import torch
 from detectron2.config import configurable
 from detectron2.layers import nonzero_tuple
-from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.proposal_generator.proposal_utils import add_ground_truth_to_proposals
 from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, CascadeROIHeads, StandardROIHeads
 from detectron2.structures import Instances, pairwise_iou
@@ -65,7 +64,11 @@ class BalancedSampling:
         self.positive_sampler = positive_sampler
         if sparse_roi_align:
             use_sparse_roi_align(self)
-        self.iou_balanced = dict(iou_balanced, max_iou=_background_threshold(self.proposal_matcher))
+        matcher = self.proposal_matcher
+        start, end = negatives_range(matcher.thresholds[1:-1], matcher.labels)
+        self.iou_balanced = dict(iou_balanced, max_iou=end)
+        if iou_balanced["bin_range"] == "threshold":
+            self.iou_balanced["floor_iou"] = max(iou_balanced["floor_iou"], start)
         sample_iou_balanced_negatives(torch.empty(0), 0, **self.iou_balanced)  # are they in range?
 
     @classmethod
@@ -163,15 +166,25 @@ def _check_choice(key: str, value: str, allowed: Tuple[str, ...]) -> None:
         raise ValueError(f"MODEL.ROI_HEADS.{key} is {value!r}, not one of {allowed}")
 
 
-def _background_threshold(matcher: Matcher) -> float:
-    """The IoU below which the matcher calls a proposal background."""
-    ends = [end for end, label in zip(matcher.thresholds[1:], matcher.labels) if label == 0]
-    if not ends or ends[-1] > 1:
+def negatives_range(thresholds: Sequence[float], labels: Sequence[int]) -> Tuple[float, float]:
+    """Where the IoUs of background begin and end.
+
+    Args:
+        thresholds, labels: as of :class:`Matcher`; label i is for the IoUs below threshold i and
+            from threshold i - 1 on.
+
+    Raises:
+        ValueError: there is not one label more than thresholds, no interval is background (0), or
+            the last one is.
+    """
+    ends = [0.0, *thresholds, float("inf")]
+    background = [i for i, label in enumerate(labels) if label == 0]
+    if len(labels) != len(ends) - 1 or not background or background[-1] == len(labels) - 1:
         raise ValueError(
-            "MODEL.ROI_HEADS.IOU_LABELS has to call an interval of IOU_THRESHOLDS background (0), "
-            f"and not the last one: {matcher.labels} at {matcher.thresholds[1:-1]}"
+            f"MODEL.ROI_HEADS.IOU_LABELS is {list(labels)}, should be one more than IOU_THRESHOLDS"
+            f" {list(thresholds)} and call an interval of them background (0), not the last one"
         )
-    return ends[-1]
+    return ends[background[0]], ends[background[-1] + 1]
 
 
 @ROI_HEADS_REGISTRY.register()
