@@ -51,6 +51,10 @@ def _add_sampling(cfg: CN) -> None:
     # All proposals are ranked: BATCH_SIZE_PER_IMAGE and POSITIVE_FRACTION do not apply.
     cfg.MODEL.ROI_HEADS.OHEM = CN()
     cfg.MODEL.ROI_HEADS.OHEM.NUM_HARD = 128
+    # Before that, regions that overlap a harder one by more than this IoU are left out; [0, 1], 1
+    # leaves out none: the default, as in mmdetection, with which Libra R-CNN was compared. OHEM's
+    # paper has 0.7, and NUM_HARD 64: 128 of two images.
+    cfg.MODEL.ROI_HEADS.OHEM.NMS_THRESH = 1.0
     # LibraRPN: at most this many negatives for each positive anchor of an image, an image without a
     # positive counting as one with one; <= 0 is no limit (the paper). The released configs use 5.
     # Under a limit the losses are divided by the anchors used, not by BATCH_SIZE_PER_IMAGE.

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from detectron2.structures import pairwise_iou
 from detectron2.utils.events import EventStorage
 from tiny_rcnn import a_batch, tiny_config, tiny_model
 
@@ -55,6 +56,53 @@ def test_trains_on_the_hardest_regions_of_each_image():
         torch.testing.assert_close(losses[1], losses[0].sort(descending=True).values[:7])
 
 
+def a_region(x, width=10.0):
+    return [x, 0.0, x + width, 10.0]
+
+
+@pytest.mark.parametrize(
+    "nms_thresh, num_hard, expected",
+    [
+        (1.0, 3, [2, 0, 1]),  # by loss alone
+        # IoU of 0 and 1: 9 / 11 > 0.7; of 2 and 3: 6 / 14 = 0.43; 4 is alone.
+        (0.7, 3, [2, 0, 3]),
+        (0.7, 9, [2, 0, 3, 4]),  # fewer are left than were asked for
+        (0.4, 9, [2, 0, 4]),
+        (0.7, 1, [2]),
+    ],
+)
+def test_regions_that_overlap_a_harder_one_are_left_out(nms_thresh, num_hard, expected):
+    options = [*OHEM, num_hard, "MODEL.ROI_HEADS.OHEM.NMS_THRESH", nms_thresh]
+    head = tiny_model(tiny_config(options=options)).roi_heads
+    boxes = torch.tensor([a_region(0), a_region(1), a_region(50), a_region(54), a_region(80)])
+    losses = torch.tensor([0.8, 0.7, 0.9, 0.6, 0.1])
+    assert head._hardest_apart(boxes, losses).tolist() == expected
+
+
+@pytest.mark.parametrize("nms_thresh", [1.0, 0.7])
+def test_a_loss_that_is_not_a_number_is_the_hardest(nms_thresh):
+    options = [*OHEM, 2, "MODEL.ROI_HEADS.OHEM.NMS_THRESH", nms_thresh]
+    head = tiny_model(tiny_config(options=options)).roi_heads
+    boxes = torch.tensor([a_region(0), a_region(50), a_region(80)])
+    losses = torch.tensor([0.8, 0.1, float("nan")])
+    assert head._hardest_apart(boxes, losses).tolist() == [2, 0]
+
+
+def test_trained_regions_of_an_image_overlap_by_no_more_than_the_threshold():
+    """Of the same image, also where another one has a region at the same place."""
+    options = [*OHEM, 64, "MODEL.ROI_HEADS.OHEM.NMS_THRESH", 0.3]
+    model = tiny_model(tiny_config(options=options))
+    seen, trained = [], model.roi_heads._forward_box
+    model.roi_heads._forward_box = lambda f, p: seen.extend(p) or trained(f, p)
+    image = a_batch(3)[0]
+    losses, _ = losses_of(model, [image, image])
+    assert torch.isfinite(sum(losses.values()))
+    assert len(seen[0]) == len(seen[1]) > 1
+    for regions in seen:
+        overlap = pairwise_iou(regions.proposal_boxes, regions.proposal_boxes).fill_diagonal_(0)
+        assert overlap.max() <= 0.3
+
+
 def test_only_the_hardest_regions_pass_a_gradient():
     model = tiny_model(tiny_config(options=[*OHEM, 7]))
     passes = []
@@ -98,3 +146,5 @@ def test_inference_is_the_parents():
 def test_refuses_what_it_cannot_rank():
     with pytest.raises(ValueError, match="NUM_HARD is 0"):
         tiny_model(tiny_config(options=[*OHEM, 0]))
+    with pytest.raises(ValueError, match="NMS_THRESH is 1.5"):
+        tiny_model(tiny_config(options=[*OHEM, 7, "MODEL.ROI_HEADS.OHEM.NMS_THRESH", 1.5]))

@@ -8,6 +8,7 @@ from detectron2.layers import nonzero_tuple
 from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, StandardROIHeads
 from detectron2.structures import ImageList, Instances
 from detectron2.utils.events import get_event_storage
+from torchvision.ops import nms
 
 from ..functional.ohem import hardest
 from .fast_rcnn import balance_box_loss, region_losses
@@ -26,29 +27,41 @@ class OHEMROIHeads(StandardROIHeads):
     """
 
     @configurable
-    def __init__(self, *, num_hard: int, sparse_roi_align: bool, **kwargs):
+    def __init__(
+        self, *, num_hard: int, sparse_roi_align: bool, nms_thresh: float = 1.0, **kwargs
+    ):
         """
         Args:
             num_hard: regions of each image to train on; > 0.
             sparse_roi_align: whether to train on a CPU with :class:`SparseROIAlign`.
+            nms_thresh: regions of a smaller loss that overlap a harder one by more than this IoU
+                are left out before the hardest are taken, since their losses are one error counted
+                twice (section 4; there 0.7); in [0, 1], 1 leaves out none.
             kwargs: of :class:`StandardROIHeads`.
 
         Raises:
-            ValueError: ``num_hard`` is not positive, or the classification loss is federated.
+            ValueError: ``num_hard`` or ``nms_thresh`` is out of its range, or the classification
+                loss is federated.
         """
         super().__init__(**kwargs)
         if num_hard <= 0:
             raise ValueError(f"MODEL.ROI_HEADS.OHEM.NUM_HARD is {num_hard}, but has to be > 0")
+        if not 0 <= nms_thresh <= 1:
+            raise ValueError(
+                f"MODEL.ROI_HEADS.OHEM.NMS_THRESH is {nms_thresh}, but has to be in [0, 1]"
+            )
         if self.box_predictor.use_fed_loss:
             raise ValueError("OHEMROIHeads cannot rank by MODEL.ROI_BOX_HEAD.USE_FED_LOSS True")
         if sparse_roi_align:
             use_sparse_roi_align(self)
         self.num_hard = num_hard
+        self.nms_thresh = nms_thresh
 
     @classmethod
     def from_config(cls, cfg, input_shape):
         ret = super().from_config(cfg, input_shape)
         ret["num_hard"] = cfg.MODEL.ROI_HEADS.OHEM.NUM_HARD
+        ret["nms_thresh"] = cfg.MODEL.ROI_HEADS.OHEM.NMS_THRESH
         ret["sparse_roi_align"] = cfg.MODEL.ROI_HEADS.SPARSE_ROI_ALIGN
         return ret
 
@@ -103,7 +116,7 @@ class OHEMROIHeads(StandardROIHeads):
         predictions = self.box_predictor(self.box_head(box_features))
         losses = region_losses(self.box_predictor, predictions, proposals)
         hard = [
-            proposals_i[hardest(losses_i, self.num_hard)]
+            proposals_i[self._hardest_apart(proposals_i.proposal_boxes.tensor, losses_i)]
             for proposals_i, losses_i in zip(proposals, losses.split([len(p) for p in proposals]))
         ]
         num_fg = sum((p.gt_classes < self.num_classes).sum() for p in hard).item()
@@ -111,3 +124,11 @@ class OHEMROIHeads(StandardROIHeads):
         storage.put_scalar("roi_head/num_fg_samples", num_fg / len(hard))
         storage.put_scalar("roi_head/num_bg_samples", (sum(map(len, hard)) - num_fg) / len(hard))
         return hard
+
+    def _hardest_apart(self, boxes: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
+        """Indices of the ``num_hard`` regions of an image, (R, 4) and (R,), that are hardest and no
+        more than ``nms_thresh`` alike, hardest first."""
+        if self.nms_thresh == 1:
+            return hardest(losses, self.num_hard)
+        losses = losses.float().nan_to_num(nan=float("inf"))  # not a number: hardest, as above
+        return nms(boxes.float(), losses, self.nms_thresh)[: self.num_hard]
