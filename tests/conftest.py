@@ -10,7 +10,23 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPO = Path(__file__).resolve().parents[1]
+DEVICE = os.environ.get("LIBRA_UMOP_TEST_DEVICE", "cuda")
 SHARED = Path(os.environ.get("LIBRA_UMOP_SHARED", REPO.parent / "shared"))
+
+
+def pytest_runtest_setup(item):
+    """Tests marked ``gpu`` are skipped where there is none: ``pytest -m gpu`` runs just these."""
+    import torch
+
+    rehearsal = "device" in item.fixturenames and DEVICE != "cuda"
+    if item.get_closest_marker("gpu") and not rehearsal and not torch.cuda.is_available():
+        pytest.skip("torch sees no GPU")
+
+
+@pytest.fixture(scope="session")
+def device() -> str:
+    """Of the tests marked ``gpu``: "cuda", or LIBRA_UMOP_TEST_DEVICE, to rehearse them."""
+    return DEVICE
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,8 @@ from libra_umop.functional.hard_negative_mining import hard_negative_bce_sum
 from libra_umop.functional.progressive_focal_loss import progressive_focus
 from libra_umop.modeling.dense_losses import DeferredScalars
 
+pytestmark = pytest.mark.gpu
+
 
 @contextlib.contextmanager
 def no_waiting(device):

@@ -198,7 +198,7 @@ def test_samplers_never_wait_for_the_device():
     assert counter.count == 2
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+@pytest.mark.gpu
 def test_samplers_run_on_a_gpu_without_waiting_for_it():
     ious, matched_idxs = ious_with(300, 300, 3).cuda(), torch.randint(0, 7, (300,)).cuda()
     generator = torch.Generator("cuda")

@@ -142,7 +142,7 @@ def test_losses_never_wait_for_the_device(name):
         assert labelling == 0
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", DETECTORS)
 def test_losses_pass_cudas_own_check_for_waiting(name):
     model = tiny_model(name).cuda()

@@ -90,7 +90,7 @@ def test_half_precision_is_left_to_detectron2(monkeypatch):
     assert calls == []
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+@pytest.mark.gpu
 def test_cuda_is_left_to_detectron2(monkeypatch):
     calls = count_calls(monkeypatch)
     rois = torch.tensor([[0, 1.0, 2, 30, 20]], device="cuda")

@@ -87,7 +87,7 @@ def test_empty_batch_gives_an_empty_batch():
     out.sum().backward()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+@pytest.mark.gpu
 def test_cuda_equals_cpu_forward_and_backward():
     conv = SelfOffsetDeformConv2d.from_conv(nn.Conv2d(3, 5, 3, padding=1))
     nn.init.normal_(conv.conv_offset.weight, std=0.1)
