@@ -18,6 +18,7 @@ SWIN, RES2NET = "swin_tiny_patch4_window7_224", "res2net101d"
 ARGS = {
     SWIN: {"embed_dim": 8, "depths": [1, 1, 2, 1], "num_heads": [1, 1, 2, 4]},
     RES2NET: {"layers": [2, 2, 2, 2], "channels": [8, 16, 32, 64]},
+    "convnext_atto": {"depths": [1, 1, 2, 1], "dims": [8, 16, 32, 64]},
 }
 IMAGENET = {
     "MODEL.PIXEL_MEAN": [123.675, 116.28, 103.53],
@@ -187,9 +188,39 @@ def test_stage_without_3x3_convolution_cannot_be_deformable():
         build(SWIN, MODEL__RESNETS__DEFORM_ON_PER_STAGE=[False, True, True, True])
 
 
+FAMILIES = ["tf_efficientnet_lite0", "mobilenetv3_small_050", "regnety_002", "convnext_atto"]
+
+
+@pytest.mark.parametrize("freeze_at", [2, 3])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_frozen_is_what_makes_the_feature_of_that_stage(name, freeze_at):
+    """Autograd says which parameters a feature is made of."""
+    feature = f"res{freeze_at}"
+    keys = {"MODEL__FPN__IN_FEATURES": [feature, "res5"]}
+    trained = build(name, **keys)
+    trained(torch.rand(2, 3, 64, 64))[feature].sum().backward()
+    makes_it = {n for n, p in trained.named_parameters() if p.grad is not None}
+    backbone = build(name, MODEL__BACKBONE__FREEZE_AT=freeze_at, **keys).train()
+    learned = {n for n, p in backbone.named_parameters() if p.requires_grad}
+    all_names = {n for n, _ in trained.named_parameters()}
+    assert learned == all_names - makes_it
+    before = {k: v.clone() for k, v in backbone.state_dict().items()}
+    backbone(torch.rand(2, 3, 64, 64))["res5"].sum().backward()
+    changed = {k for k, v in backbone.state_dict().items() if not torch.equal(v, before[k])}
+    norms = {k.rsplit(".", 1)[0] for k in changed}  # those whose statistics moved
+    assert all(f"{norm}.weight" in learned for norm in norms)
+    assert bool(norms) == (name != "convnext_atto")  # which has layer norms alone
+
+
+def test_stage_whose_convolutions_pad_as_they_run_cannot_be_deformable():
+    keys = {"MODEL__RESNETS__DEFORM_ON_PER_STAGE": [True, False, False, False]}
+    with pytest.raises(ValueError, match="Conv2dSame; only a plain Conv2d"):
+        build("tf_efficientnet_lite0", **keys)
+
+
 def test_network_without_stages_in_a_row_cannot_be_frozen():
     with pytest.raises(ValueError, match="FREEZE_AT 0"):
-        build("mobilenetv3_small_050", MODEL__BACKBONE__FREEZE_AT=2)
+        build("hrnet_w18_small", MODEL__BACKBONE__FREEZE_AT=2)
 
 
 def test_weights_come_from_a_local_file_unless_the_detector_has_its_own(tmp_path):

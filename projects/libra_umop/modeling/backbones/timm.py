@@ -5,7 +5,7 @@ Features are named as Detectron2's ResNet names them, by stride: res2 (4), res3 
 is built.
 """
 
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
@@ -98,19 +98,21 @@ class TimmBackbone(Backbone):
         return max(self._out_feature_strides.values())
 
     def _stages(self) -> Dict[str, List[str]]:
-        """Children of the net by the stage whose feature they make: "stem", "res2" and so on.
+        """Modules of the net by the stage whose feature they make: "stem", "res2" and so on.
 
         Raises:
-            ValueError: if the features are not made by children in a row.
+            ValueError: if the features are not made by modules in a row.
         """
-        info = self.net.feature_info.info
-        made_by = {i["module"].replace(".", "_"): feature_name(i["reduction"]) for i in info}
+        made_by = {
+            _flat(i["module"]): feature_name(i["reduction"]) for i in self.net.feature_info.info
+        }
         stages: Dict[str, List[str]] = {"stem": []}
         pending: List[str] = []
-        for child, _ in self.net.named_children():
-            pending.append(child)
-            if child in made_by:
-                name = made_by[child] if made_by[child] in RESNET_STAGES else "stem"
+        for module in _modules_in_a_row(self.net, set(made_by)):
+            pending.append(module)
+            feature = made_by.get(_flat(module))
+            if feature is not None:
+                name = feature if feature in RESNET_STAGES else "stem"
                 # What lies between the stem's feature and res2's block is the stem's: the max pool.
                 stages.setdefault(name, []).append(pending.pop())
                 stages["stem" if name in ("stem", "res2") else name] += pending
@@ -129,6 +131,11 @@ class TimmBackbone(Backbone):
         for child in self._stages().get(stage, []):
             for name, module in list(self.net.get_submodule(child).named_modules(prefix=child)):
                 if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+                    if type(module).forward is not nn.Conv2d.forward:  # it pads as it runs
+                        raise ValueError(
+                            f"MODEL.RESNETS.DEFORM_ON_PER_STAGE chooses {stage}, whose {name} is a"
+                            f" {type(module).__name__}; only a plain Conv2d can become deformable"
+                        )
                     parent, _, leaf = name.rpartition(".")
                     new = SelfOffsetDeformConv2d.from_conv(
                         module, offset_groups=num_groups, modulated=modulated
@@ -141,18 +148,48 @@ class TimmBackbone(Backbone):
             )
 
     def _freeze(self, freeze_at: int) -> Tuple[str, ...]:
-        """Freeze the stem and ``freeze_at - 1`` stages; returns the names of their children."""
+        """Freeze the stem and ``freeze_at - 1`` stages; returns the names of their modules."""
         if freeze_at <= 0:
             return ()
         stages = self._stages()
         frozen = ("stem", *RESNET_STAGES)[:freeze_at]
-        names = [child for stage in frozen for child in stages.get(stage, [])]
+        unknown = [stage for stage in frozen if not stages.get(stage)]
+        if unknown:
+            raise ValueError(
+                f"MODEL.BACKBONE.FREEZE_AT is {freeze_at}, but {type(self.net).__name__} shows no"
+                f" modules that make up {unknown}: set MODEL.BACKBONE.FREEZE_AT 0"
+            )
+        names = [module for stage in frozen for module in stages[stage]]
         for name in names:
             module = self.net.get_submodule(name)
             for parameter in module.parameters():
                 parameter.requires_grad = False
             _convert_batch_norm(self.net, "FrozenBN", only=name)
         return tuple(names)
+
+
+def _flat(name: str) -> str:
+    """A module's name as ``FeatureListNet`` writes it, ``FeatureGetterNet``'s wrapper left out."""
+    return name.removeprefix("model.").replace(".", "_")
+
+
+def _modules_in_a_row(net: nn.Module, wanted: Set[str]) -> Iterator[str]:
+    """Dotted names of the modules that ``net`` runs one after the other.
+
+    Its children; but a container of modules of ``wanted`` (flat names) stands for its own, as
+    EfficientNets and MobileNets have all stages inside ``blocks``.
+    """
+
+    def walk(module: nn.Module, prefix: str) -> Iterator[str]:
+        for child_name, child in module.named_children():
+            name = f"{prefix}{child_name}"
+            is_container = name == "model" or any(w.startswith(f"{_flat(name)}_") for w in wanted)
+            if is_container and _flat(name) not in wanted:
+                yield from walk(child, f"{name}.")
+            else:
+                yield name
+
+    return walk(net, "")
 
 
 def _build_out_norms(out_norm: str, channels: Dict[str, int]) -> nn.ModuleDict:
@@ -162,7 +199,7 @@ def _build_out_norms(out_norm: str, channels: Dict[str, int]) -> nn.ModuleDict:
 
 
 def _convert_batch_norm(net: nn.Module, norm: str, only: str = "") -> None:
-    """Freeze or synchronise the batch norms of ``net``, or of its child ``only``, in place."""
+    """Freeze or synchronise the batch norms of ``net``, or of its module ``only``, in place."""
     from timm.layers import convert_sync_batchnorm, freeze_batch_norm_2d
 
     if norm not in NORMS:
@@ -172,9 +209,9 @@ def _convert_batch_norm(net: nn.Module, norm: str, only: str = "") -> None:
     if norm in ("BN", ""):
         return
     convert = freeze_batch_norm_2d if norm == "FrozenBN" else convert_sync_batchnorm
-    for name, child in list(net.named_children()):
-        if only in ("", name):
-            setattr(net, name, convert(child))
+    for name in [only] if only else [name for name, _ in net.named_children()]:
+        parent, _, leaf = name.rpartition(".")
+        setattr(net.get_submodule(parent), leaf, convert(net.get_submodule(name)))
 
 
 @BACKBONE_REGISTRY.register()
