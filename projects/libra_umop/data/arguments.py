@@ -14,6 +14,7 @@ from ..engine.config_io import merge_file
 from ..engine.errors import ConfigError
 from .checking import check_headers, progress_bar
 from .errors import ERROR, DatasetError
+from .fitting import add_fit_args, fit_to_data
 from .layout import Split, dataset_name, find_splits, splits_from_files
 from .parsing import refuse
 from .registering import OwnDataset, load_dataset, register
@@ -37,6 +38,7 @@ def add_dataset_args(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--epochs", type=float, metavar="N", help="passes over the data, instead of SOLVER.MAX_ITER"
     )
+    add_fit_args(group)
 
 
 def add_dataset_location_args(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -77,6 +79,7 @@ def configure_dataset(cfg: CfgNode, args: Any) -> List[str]:
     splits = named_splits(args)
     if splits:
         lines += _use_dataset(cfg, args, splits, given)
+    lines += fit_to_data(cfg, args, given)
     processes = world_size(args)
     lines += scale_solver(cfg, processes, reference=_config_file_alone(args), given=given)
     if args.epochs is not None:

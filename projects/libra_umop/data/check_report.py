@@ -5,6 +5,7 @@ from typing import Any, Dict, List
 
 from .checking import CLEAN, DEFECTS, UNUSABLE, CheckedDataset
 from .errors import SEVERITIES, Defect
+from .fitting import proposal
 from .statistics import ResizedTo, describe_split
 
 STATUS = {CLEAN: "clean", DEFECTS: "defects", UNUSABLE: "unusable"}
@@ -37,6 +38,7 @@ def as_json(checked: CheckedDataset, resized_to: ResizedTo) -> Dict[str, Any]:
             }
             for name, data in checked.splits.items()
         },
+        "proposal": proposal(checked.splits["train"]) if "train" in checked.splits else {},
         "defects": [
             {"split": name, **defect.as_dict()}
             for name, defects in checked.defects.items()
@@ -55,6 +57,8 @@ def as_text(checked: CheckedDataset, resized_to: ResizedTo, max_listed: int = 10
     for name, split in report["splits"].items():
         lines += _split_lines(name, split) + [""]
     lines += _class_lines(report) + [""]
+    if report["proposal"]:
+        lines += [*report["proposal"]["lines"], ""]
     for name, defects in checked.defects.items():
         lines += _defect_lines(name, defects, max_listed)
     total = sum(len(defects) for defects in checked.defects.values())
