@@ -212,9 +212,16 @@ class LibraTrainer(DefaultTrainer):
 
     @classmethod
     def test_with_augmentation(cls, cfg, model) -> Dict[str, Any]:
-        """Evaluate with the augmentations of ``TEST.AUG``; names end in ``_TTA``."""
+        """Evaluate with the augmentations of ``TEST.AUG``; names end in ``_TTA``.
+
+        The views are made from the images as they are in their files, as in predicting: one that
+        the test loader had already made smaller would have lost what a larger view shows.
+        """
         from ..evaluation.tta import build_tta_model
 
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.INPUT.MIN_SIZE_TEST = 0  # keeps the size
         results = cls.test(cfg, build_tta_model(cfg, model))
         return OrderedDict((f"{name}_TTA", value) for name, value in results.items())
 
