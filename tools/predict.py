@@ -4,8 +4,10 @@
     tools/predict.py --weights output/model_final.pth photos/ 'more/*.png' clip.mp4 --output drawn
 
 A checkpoint of this project carries its config and class names; for any other one add
---config-file. Exit code: 0 all files were read, 1 some were skipped (each is named on stderr),
-2 there was nothing to predict on, or the command line is wrong.
+--config-file. Results are written image by image, so what is done is kept however it ends. Exit
+code: 0 all files were read; 1 some were skipped, or --annotations lacks some (each is named on
+stderr); 2 there was nothing to predict on, something in the command is wrong or an output cannot be
+written; 130 Ctrl-C.
 """
 
 import argparse
@@ -13,11 +15,8 @@ import sys
 from pathlib import Path
 
 from libra_umop.engine.argument_types import positive, score
-from libra_umop.engine.errors import exit_code_of
-from libra_umop.engine.predict_inputs import find_inputs
-from libra_umop.engine.predict_outputs import CocoIds, write_coco_results, write_csv
-from libra_umop.engine.predict_run import PredictionRun
-from libra_umop.engine.predictor import LibraPredictor
+from libra_umop.engine.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, exit_code_of
+from libra_umop.engine.output_files import check_writable, check_writable_folder
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -49,12 +48,33 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv=None) -> int:
     """Run the tool; returns its exit code."""
     args = build_parser().parse_args(argv)
-    images, videos, problems = find_inputs(args.inputs)
-    for problem in problems:
-        print(f"skipped {problem}", file=sys.stderr)
-    if not images and not videos:
+    check_writable(args.json, args.csv)
+    check_writable_folder(args.output)
+    # Not at the top: these take seconds, which --help and a wrong command need not wait for.
+    from libra_umop.engine.predict_inputs import find_inputs
+
+    inputs = find_inputs(args.inputs)
+    problems = [f"skipped {problem}" for problem in inputs.problems]
+    print("".join(f"{note}\n" for note in inputs.notes), end="")
+    print_problems(problems)
+    if not inputs.images and not inputs.videos:
         print("nothing to predict on", file=sys.stderr)
-        return 2
+        return EXIT_USER_ERROR
+    return predict(args, inputs, problems)
+
+
+def predict(args: argparse.Namespace, inputs, problems) -> int:
+    """Predict on what was found; ``problems`` are those so far."""
+    from libra_umop.engine.predict_ids import CocoIds
+    from libra_umop.engine.predict_outputs import CocoResultsFile, CsvFile, refuse_to_overwrite
+    from libra_umop.engine.predict_run import PredictionRun
+    from libra_umop.engine.predictor import LibraPredictor
+
+    read = [item.path for item in (*inputs.images, *inputs.videos)]
+    read += [Path(p) for p in (args.annotations, args.config_file, args.weights) if p]
+    refuse_to_overwrite([p for p in (args.json, args.csv) if p], read)
+    if args.output:
+        refuse_to_overwrite([args.output / i.name for i in (*inputs.images, *inputs.videos)], read)
     predictor = LibraPredictor.from_weights(
         args.weights,
         config_file=args.config_file,
@@ -64,18 +84,35 @@ def main(argv=None) -> int:
         tta=args.tta,
     )
     ids = CocoIds(predictor.class_names, args.annotations)
-    run = PredictionRun(predictor, ids=ids, output_dir=args.output, batch_size=args.batch_size)
-    run.predict_images(images)
-    for video in videos:
-        run.predict_video(video)
-    if args.json:
-        write_coco_results(run.records, args.json)
-    if args.csv:
-        write_csv(run.records, args.csv)
+    lacking = [f"no id: {line}" for line in ids.assign(inputs.images)]
+    print_problems(lacking)
+    files = [CocoResultsFile(args.json)] if args.json else []
+    files += [CsvFile(args.csv)] if args.csv else []
+    run = PredictionRun(
+        predictor, ids=ids, files=files, output_dir=args.output, batch_size=args.batch_size
+    )
+    interrupted = False
+    try:
+        run.predict_images(inputs.images)
+        for video in inputs.videos:
+            run.predict_video(video)
+    except KeyboardInterrupt:
+        interrupted = True
+    for file in files:
+        file.close()
     print(run.summary())
+    if interrupted:
+        print("stopped by Ctrl-C; what was done until then is kept", file=sys.stderr)
+        return EXIT_INTERRUPTED
     if not run.num_images:
-        return 2
-    return 1 if run.skipped or problems else 0
+        return EXIT_USER_ERROR
+    return 1 if run.skipped or problems or lacking else 0
+
+
+def print_problems(lines, most=20) -> None:
+    """The lines on stderr, as far as a person reads them."""
+    shown = lines if len(lines) <= most else [*lines[:most], f"... and {len(lines) - most} more"]
+    print("".join(f"{line}\n" for line in shown), end="", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Callable
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from shrink import shrink
 
 CLASS_NAMES = ["circle", "square", "star"]
+RETINANET = "configs/COCO-Detection/umop_retinanet_R_50_FPN_1x.yaml"
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +43,33 @@ def checkpoint(repo, tmp_path_factory) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def predict(tool, checkpoint, capsys):
+    """Runs the tool on the tiny checkpoint; gives exit code, stdout and stderr."""
+
+    def run(*args, weights=None):
+        argv = ["--weights", weights or checkpoint(RETINANET), "--device", "cpu", *args]
+        try:
+            code = tool("predict").main([str(a) for a in argv])
+        except SystemExit as e:
+            code = e.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three photos, one of them in a folder below, and a text file."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for name in ("a.jpg", "b.png", "more/a.jpg"):
+        cv2.imwrite(str(folder / name), random.integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    (folder / "notes.txt").write_text("no photo")
+    return folder
 
 
 def write_checkpoint(config_file: Path, opts, path: Path) -> None:

@@ -4,17 +4,20 @@ Detectron2's reader cuts the values of 16-bit images off at 255 and lets Pillow'
 without the file's name.
 """
 
+import contextlib
+import functools
 import hashlib
+import importlib
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
-from typing import Any, BinaryIO, Callable, Iterator, Optional, Sequence, Tuple
+from typing import Any, BinaryIO, Callable, FrozenSet, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 from detectron2.data.detection_utils import convert_PIL_to_numpy
 from detectron2.utils.file_io import PathManager
-from PIL import Image
+from PIL import Image, ImageFile
 
 from .errors import DatasetError
 
@@ -34,6 +37,13 @@ _ORIENT = {
     8: Image.Transpose.ROTATE_90,
 }  # how to show an image of that EXIF orientation
 _ON_ITS_SIDE = (5, 6, 7, 8)
+# Pillow's plugins for more formats, each registered by what it is called with, if it is installed.
+_PLUGINS = {"pillow_heif": "register_heif_opener", "pillow_jxl": "", "pillow_avif": ""}
+for _plugin, _register in _PLUGINS.items():
+    with contextlib.suppress(ImportError):
+        _module = importlib.import_module(_plugin)
+        if _register:
+            getattr(_module, _register)()
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,26 @@ class DecodedImage:
     header: ImageHeader
     digest: str
     peak: Optional[int]
+
+
+@functools.lru_cache(maxsize=None)
+def image_suffixes() -> FrozenSet[str]:
+    """The suffixes of image files that can be read here: ".jpg", ".avif", ..., in lower case.
+
+    Those of every format that Pillow has, and of its plugins for HEIC, JPEG XL and AVIF where they
+    are installed; without formats that it knows by their names only.
+    """
+    suffixes = Image.registered_extensions()  # fills Image.OPEN
+    readers = {format: entry[0] for format, entry in Image.OPEN.items()}
+    return frozenset(
+        suffix.lower()
+        for suffix, format in suffixes.items()
+        if format in readers and format != "MPEG" and not _is_stub(readers[format])
+    )
+
+
+def _is_stub(reader: Any) -> bool:
+    return isinstance(reader, type) and issubclass(reader, ImageFile.StubImageFile)
 
 
 def read_header(path: str) -> ImageHeader:

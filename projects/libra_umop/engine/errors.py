@@ -44,6 +44,7 @@ def exit_code_of(main):
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
         hide_library_warnings()
+        _let_any_name_be_printed()
         try:
             return main(*args, **kwargs)
         except (ConfigError, DatasetError) as e:
@@ -59,6 +60,12 @@ def exit_code_of(main):
             sys.exit(EXIT_INTERRUPTED)
 
     return wrapped
+
+
+def _let_any_name_be_printed() -> None:
+    """A character that the terminal's encoding lacks is printed as its number, not raised."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _say_once(line: str) -> None:

@@ -1,9 +1,12 @@
 """Detections as files: COCO-result JSON, CSV, drawn images, drawn videos."""
 
 import csv
+import errno
+import io
 import json
+import os
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 
 import cv2
 import numpy as np
@@ -12,67 +15,12 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
 from detectron2.utils.video_visualizer import VideoVisualizer
 
-from ..data.errors import DatasetError
+from .errors import ConfigError
+from .output_files import GrowingFile, OutputError, writing
+from .predict_ids import CocoIds
+from .predict_inputs import printable
 
 CSV_COLUMNS = ("file_name", "class", "score", "x1", "y1", "x2", "y2")
-
-
-class CocoIds:
-    """The ids that a COCO-result file gives to images and classes.
-
-    With an annotation file they are its own, so that pycocotools can score the result against
-    it; without one, images are numbered from 1 as they come and class ``i`` is category
-    ``i + 1``.
-    """
-
-    def __init__(self, class_names: Sequence[str], annotation_file: Optional[Path] = None):
-        """
-        Raises:
-            DatasetError: the file cannot be read, or a class of the model is none of its
-                categories.
-        """
-        self._names = list(class_names)
-        self._image_ids: Optional[Dict[str, int]] = None
-        self._category_ids: Optional[List[int]] = None
-        self._num_seen = 0
-        if annotation_file is not None:
-            self._read(Path(annotation_file))
-
-    def _read(self, file: Path) -> None:
-        try:
-            content = json.loads(file.read_text())
-            categories = {c["name"]: c["id"] for c in content["categories"]}
-            self._image_ids = {i["file_name"]: i["id"] for i in content["images"]}
-        except (OSError, ValueError, KeyError, TypeError) as e:
-            raise DatasetError(f"{file}: is no COCO annotation file ({e!r})") from e
-        missing = [name for name in self._names if name not in categories]
-        if missing or not self._names:
-            raise DatasetError(
-                f"{file}: the model's classes {missing or 'are not known, they'} are none of its "
-                f"categories {sorted(categories)}"
-            )
-        self._category_ids = [categories[name] for name in self._names]
-        by_base_name: Dict[str, List[int]] = {}
-        for name, image_id in self._image_ids.items():
-            by_base_name.setdefault(Path(name).name, []).append(image_id)
-        for name, ids in by_base_name.items():
-            if len(ids) == 1:
-                self._image_ids.setdefault(name, ids[0])
-
-    def image(self, name: str) -> Optional[int]:
-        """The id of an image; None where the annotation file has no such image."""
-        self._num_seen += 1
-        if self._image_ids is None:
-            return self._num_seen
-        return self._image_ids.get(name, self._image_ids.get(Path(name).name))
-
-    def category(self, class_idx: int) -> int:
-        """The id of class ``class_idx``."""
-        return class_idx + 1 if self._category_ids is None else self._category_ids[class_idx]
-
-    def class_name(self, class_idx: int) -> str:
-        """The name of class ``class_idx``, or its number where it has none."""
-        return self._names[class_idx] if class_idx < len(self._names) else str(class_idx)
 
 
 def coco_records(instances: Instances, name: str, ids: CocoIds) -> List[Dict[str, Any]]:
@@ -96,50 +44,117 @@ def coco_records(instances: Instances, name: str, ids: CocoIds) -> List[Dict[str
     return records
 
 
-def write_coco_results(records: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Write the records whose image has an id, as a list that ``COCO.loadRes`` reads."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps([r for r in records if r["image_id"] is not None]))
+class CocoResultsFile:
+    """A list that ``COCO.loadRes`` reads, of the records whose image has an id.
+
+    It is whole after each call, see :class:`GrowingFile`; so is :class:`CsvFile`.
+    """
+
+    def __init__(self, file: Path):
+        self._file = GrowingFile(file, head="[", tail="\n]\n")
+        self._before = "\n"
+
+    def add(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Append the records of an image.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        texts = [json.dumps(r) for r in records if r["image_id"] is not None]
+        if texts:
+            self._file.append(self._before + ",\n".join(texts))
+            self._before = ",\n"
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
 
 
-def write_csv(records: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Write one line per detection: file, class, score, and the box as XYXY pixels."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="") as f:
-        writer = csv.writer(f)
-        writer.writerow(CSV_COLUMNS)
+class CsvFile:
+    """A line per detection: file, class, score, and the box as XYXY pixels."""
+
+    def __init__(self, file: Path):
+        self._file = GrowingFile(file, head=_csv_lines([CSV_COLUMNS]))
+
+    def add(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Append the records of an image.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        rows = []
         for record in records:
             x, y, w, h = record["bbox"]
             corners = [f"{v:.2f}" for v in (x, y, x + w, y + h)]
             score = f"{record['score']:.4f}"
-            writer.writerow([record["file_name"], record["category_name"], score, *corners])
+            rows.append([record["file_name"], record["category_name"], score, *corners])
+        self._file.append(_csv_lines(rows))
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
 
 
-def write_image(image: np.ndarray, file: Path) -> Path:
-    """Write a BGR image below its name, as JPEG where OpenCV cannot write that kind.
+def _csv_lines(rows: Iterable[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
 
-    An existing file is overwritten; the folder is made. Returns what was written.
+
+def drawn_name(name: str) -> str:
+    """What an image is called once it is drawn: as JPEG where OpenCV cannot write that kind."""
+    suffix = Path(name).suffix.lower()
+    writable = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+    return name if suffix in writable else f"{name}.jpg"
+
+
+def write_image(image: np.ndarray, file: Path) -> None:
+    """Write a BGR image in the format of the file's suffix. An existing file is overwritten; the
+    folder is made.
+
+    Raises:
+        OutputError: the file cannot be written.
+        ValueError: the format cannot hold the image.
     """
-    if file.suffix.lower() not in (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"):
-        file = file.with_name(file.name + ".jpg")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(file), image):
-        raise OSError(f"{file}: cannot be written")
-    return file
+    ok, content = cv2.imencode(file.suffix.lower(), image)
+    if not ok:
+        raise ValueError(f"{file.suffix} cannot hold {image.shape[1]} x {image.shape[0]} px")
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.tobytes())
+
+
+def refuse_to_overwrite(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Raises ConfigError where a file would be read and written."""
+    read = {path.resolve() for path in inputs}
+    for path in outputs:
+        if path.resolve() in read:
+            raise ConfigError(f"{path}: would be overwritten, and is read; name another output")
 
 
 class DrawnVideo:
     """An MP4 that frames are drawn into; an object keeps its colour from frame to frame."""
 
     def __init__(self, file: Path, fps: float, metadata: Metadata):
-        file.parent.mkdir(parents=True, exist_ok=True)
+        """
+        Raises:
+            OutputError: the folder cannot be made.
+        """
+        with writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if printable(file) != str(file):  # OpenCV ends the whole process at such a name
+                raise OSError(errno.EILSEQ, "the name of a video has to be UTF-8")
         self.file = file
         self._fps = fps
         self._visualizer = VideoVisualizer(metadata)
         self._writer: Optional[cv2.VideoWriter] = None
 
     def add(self, frame: np.ndarray, instances: Instances) -> None:
-        """Draw the detections of a BGR frame and append it."""
+        """Draw the detections of a BGR frame and append it.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
         visualizer = self._visualizer
         drawn = visualizer.draw_instance_predictions(frame[:, :, ::-1], instances.to("cpu"))
         height, width = frame.shape[:2]
@@ -147,12 +162,20 @@ class DrawnVideo:
             codec = cv2.VideoWriter_fourcc(*"mp4v")
             self._writer = cv2.VideoWriter(str(self.file), codec, self._fps, (width, height))
             if not self._writer.isOpened():
-                raise OSError(f"{self.file}: cannot be written as a video")
+                raise OutputError(errno.EIO, "cannot be written as a video", str(self.file))
         # Matplotlib's canvas may round the size by a pixel.
         image = cv2.resize(np.ascontiguousarray(drawn.get_image()[:, :, ::-1]), (width, height))
         self._writer.write(image)
 
     def close(self) -> None:
-        """Finish the file."""
-        if self._writer is not None:
-            self._writer.release()
+        """Finish the file.
+
+        Raises:
+            OutputError: nothing of it could be written, of which OpenCV says nothing.
+        """
+        if self._writer is None:
+            return
+        self._writer.release()
+        with writing(self.file):
+            if not self.file.stat().st_size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -5,8 +5,9 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Protocol, Sequence, Tuple
 
+import cv2
 import numpy as np
 import torch
 from detectron2.structures import Instances
@@ -14,18 +15,36 @@ from tqdm import tqdm
 
 from ..data.errors import DatasetError
 from ..data.images import read_image
-from .predict_inputs import Input, Video
-from .predict_outputs import CocoIds, DrawnVideo, coco_records, write_image
+from .predict_ids import CocoIds
+from .predict_inputs import Input, Video, printable
+from .predict_outputs import DrawnVideo, coco_records, drawn_name, write_image
 from .predictor import LibraPredictor
+
+# What a picture of an odd shape or too large makes the detector, Pillow or OpenCV raise.
+PICTURE_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    MemoryError,
+    RuntimeError,
+    ValueError,
+    cv2.error,
+)
+
+
+class ResultsFile(Protocol):
+    """Where detections go, image by image."""
+
+    def add(self, records: Sequence[Dict[str, Any]]) -> None:
+        """Append the records of an image."""
 
 
 class PredictionRun:
-    """Predicts on images and videos, and keeps going past those that cannot be read.
+    """Predicts on images and videos, and keeps going past those that it cannot do.
 
     Attributes:
-        records: COCO-result dicts of all detections so far.
         num_images: images and frames predicted on.
-        skipped: names of the files that could not be read.
+        num_detections: in all of them.
+        skipped: names of the files that could not be read, predicted on or drawn.
         seconds: time in the predictor (resizing, model, post-processing), not reading or drawing.
     """
 
@@ -34,6 +53,7 @@ class PredictionRun:
         predictor: LibraPredictor,
         *,
         ids: CocoIds,
+        files: Sequence[ResultsFile] = (),
         output_dir: Optional[Path] = None,
         batch_size: int = 1,
     ):
@@ -41,6 +61,7 @@ class PredictionRun:
         Args:
             predictor: the detector.
             ids: of images and classes in the records.
+            files: get the records of each image as soon as it is done.
             output_dir: where drawn images and videos go; None to draw nothing.
             batch_size: images per pass through the model, at least 1.
 
@@ -51,22 +72,32 @@ class PredictionRun:
             raise ValueError(f"batch size is {batch_size}; it is at least 1")
         self._predictor = predictor
         self._ids = ids
+        self._files = files
         self._output_dir = output_dir
         self._batch_size = batch_size
         self._drawn: set = set()
-        self.records: List[Dict[str, Any]] = []
         self.num_images = 0
+        self.num_detections = 0
         self.skipped: List[str] = []
         self.seconds = 0.0
 
     def predict_images(self, inputs: Sequence[Input]) -> None:
-        """Detect in image files, print a line for each, and draw them."""
+        """Detect in image files, print a line for each, and draw them.
+
+        Raises:
+            OutputError: results or drawn images cannot be written.
+        """
         for item, image, instances in self._detect(self._read(inputs)):
             records = self._collect(instances, item.name)
             target = ""
             if self._output_dir is not None:
-                drawn = self._predictor.draw(image, instances)
-                target = f" -> {write_image(drawn, self._free_name(item.name))}"
+                file = self._free_name(drawn_name(item.name))
+                try:
+                    write_image(self._predictor.draw(image, instances), file)
+                except PICTURE_ERRORS as e:
+                    self._skip(item, f"cannot be drawn: {_one_line(e)}")
+                    continue
+                target = f" -> {file}"
             print(f"{item.name}: {_summary(records)}{target}")
 
     def predict_video(self, item: Input) -> None:
@@ -77,24 +108,29 @@ class PredictionRun:
         try:
             video = Video(item.path)
         except ValueError as e:
-            return self._skip(item, ValueError(f"{item.path}: {e}"))
+            return self._skip(item, str(e))
         drawn = self._drawn_video(item, video)
         frames = tqdm(video, total=video.num_frames or None, desc=item.name, unit="frame")
         before = self.num_images
-        for number, frame, instances in self._detect(enumerate(frames, start=1)):
-            self._collect(instances, f"{item.name}#{number:06d}")
+        try:
+            names = (f"{item.name}#{number:06d}" for number in itertools.count(1))
+            numbered = ((item._replace(name=name), image) for name, image in zip(names, frames))
+            for frame, image, instances in self._detect(numbered):
+                self._collect(instances, frame.name)
+                if drawn is not None:
+                    drawn.add(image, instances)
+        finally:  # what is done can be looked at, however it ends
+            frames.close()
             if drawn is not None:
-                drawn.add(frame, instances)
-        if drawn is not None:
-            drawn.close()
+                drawn.close()
         count = self.num_images - before
         if not count:
-            return self._skip(item, ValueError(f"{item.path}: no frame of it can be read"))
+            return self._skip(item, "no frame of it can be read")
         print(f"{item.name}: {count} frames{f' -> {drawn.file}' if drawn else ''}")
 
     def summary(self) -> str:
         """A line with counts and speed."""
-        line = f"{self.num_images} images, {len(self.records)} detections"
+        line = f"{self.num_images} images, {self.num_detections} detections"
         if self.skipped:
             line += f", {len(self.skipped)} skipped"
         if self.num_images and self.seconds:
@@ -108,33 +144,51 @@ class PredictionRun:
             try:
                 image = read_image(str(item.path), "BGR", white_16bit=white)
             except DatasetError as e:
-                self._skip(item, e)
+                self._skip(item, str(e).removeprefix(f"{item.path}: "))
                 continue
             yield item, image
 
     def _detect(
-        self, images: Iterable[Tuple[Any, np.ndarray]]
-    ) -> Iterator[Tuple[Any, np.ndarray, Instances]]:
-        """Yields each key and image with its detections, on the CPU."""
+        self, images: Iterable[Tuple[Input, np.ndarray]]
+    ) -> Iterator[Tuple[Input, np.ndarray, Instances]]:
+        """Yields each input and image with its detections, on the CPU."""
         images = iter(images)
         while batch := list(itertools.islice(images, self._batch_size)):
-            start = time.perf_counter()
+            yield from self._detect_batch(batch)
+
+    def _detect_batch(
+        self, batch: List[Tuple[Input, np.ndarray]]
+    ) -> Iterator[Tuple[Input, np.ndarray, Instances]]:
+        """A batch that fails is taken image by image, so that one image costs only itself."""
+        start = time.perf_counter()
+        try:
             outputs = self._predictor.predict_batch([image for _, image in batch])
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            self.seconds += time.perf_counter() - start
-            self.num_images += len(batch)
-            for (key, image), output in zip(batch, outputs):
-                yield key, image, output["instances"].to("cpu")
+        except PICTURE_ERRORS as e:
+            if len(batch) > 1:
+                for one in batch:
+                    yield from self._detect_batch([one])
+            else:
+                height, width = batch[0][1].shape[:2]
+                reason = f"{width} x {height} px cannot be predicted on: {_one_line(e)}"
+                self._skip(batch[0][0], reason)
+            return
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds += time.perf_counter() - start
+        self.num_images += len(batch)
+        for (item, image), output in zip(batch, outputs):
+            yield item, image, output["instances"].to("cpu")
 
     def _collect(self, instances: Instances, name: str) -> List[Dict[str, Any]]:
         records = coco_records(instances, name, self._ids)
-        self.records += records
+        self.num_detections += len(records)
+        for file in self._files:
+            file.add(records)
         return records
 
-    def _skip(self, item: Input, error: Exception) -> None:
+    def _skip(self, item: Input, reason: str) -> None:
         self.skipped.append(str(item.path))
-        print(f"skipped {error}", file=sys.stderr)
+        print(f"skipped {printable(item.path)}: {reason}", file=sys.stderr)
 
     def _drawn_video(self, item: Input, video: Video) -> Optional[DrawnVideo]:
         if self._output_dir is None:
@@ -151,6 +205,12 @@ class PredictionRun:
             path = Path(name).with_stem(f"{Path(name).stem}_{number}")
         self._drawn.add(path)
         return self._output_dir / path
+
+
+def _one_line(error: BaseException) -> str:
+    """The first line of an error, with its type where it says nothing by itself."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _summary(records: Sequence[Dict[str, Any]]) -> str:
