@@ -13,9 +13,9 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_train_loader
 from torch.utils.benchmark import timer
 
+from ..engine.trainer import LibraTrainer
 from .bench import Bench, Contender
 from .inputs import Workload
 
@@ -170,7 +170,7 @@ def loading_speed(cfg: CfgNode, num_batches: int, warmup: int = 2) -> float:
         num_batches: of ``SOLVER.IMS_PER_BATCH`` images that are timed.
         warmup: batches before; workers start and fill their queues.
     """
-    batches = iter(build_detection_train_loader(cfg))
+    batches = iter(LibraTrainer.build_train_loader(cfg))
     for _ in range(warmup):
         next(batches)
     start = time.perf_counter()

@@ -9,9 +9,6 @@ number of workers, and the number of processes does not change which augmentatio
 
 import contextlib
 import itertools
-import os
-import signal
-import threading
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -20,9 +17,10 @@ from detectron2.data import build_detection_train_loader
 from detectron2.data.build import trivial_batch_collator
 from detectron2.data.common import DatasetFromList
 from detectron2.utils import comm
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from .errors import ConfigError
+from .loaders import ShieldedDataLoader
 from .rng import sample_rng
 
 # A sample: its position in the stream of this rank's sampler, and its index into the dataset.
@@ -95,12 +93,11 @@ class ResumableTrainLoader:
         with _numpy_seed(self.seed):
             sampler = self._build_sampler()
         batches = group_samples(sampler, self._is_wide, self.batch_size)
-        loader = DataLoader(
+        loader = ShieldedDataLoader(
             _SeededDataset(self._dataset, self._mapper, self.seed, *_rank_and_size()),
             batch_sampler=_Batches(itertools.islice(batches, self.batches_given, None)),
             num_workers=self._num_workers,
             collate_fn=trivial_batch_collator,
-            worker_init_fn=_heed_the_parent_alone,
             generator=torch.Generator().manual_seed(self.seed),  # leaves the global one alone
         )
         for batch in loader:
@@ -131,24 +128,6 @@ class ResumableTrainLoader:
         self.seed = state["seed"] if same else (state["seed"] + state["batches_given"]) % 2**31
         self.batches_given = state["batches_given"] if same else 0
         return same
-
-
-def _heed_the_parent_alone(worker_id: int) -> None:
-    """In a worker process: SIGTERM ends it only where its parent sends it.
-
-    A scheduler or torchrun signals all processes of a run, and a worker that dies of it would take
-    the run with it, before its checkpoint. At its own end the parent does send SIGTERM.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # for threads to come, too
-
-    def wait() -> None:
-        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-            pass
-        os._exit(0)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def group_samples(

@@ -6,7 +6,6 @@ from collections import OrderedDict
 from typing import Any, Dict, List, Optional
 
 import torch
-from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, create_ddp_model, hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import verify_results
@@ -21,6 +20,7 @@ from .checkpoint import LibraCheckpointer
 from .ema import WeightAverage
 from .errors import ConfigError, StopTraining
 from .hooks import BestSoFar, Evaluate, SaveCheckpoint
+from .loaders import build_test_loader
 from .normalizers import get_normalizers, set_normalizers
 from .optimizer import build_optimizer
 from .rng import get_rng_state, set_rng_state
@@ -172,7 +172,6 @@ class LibraTrainer(DefaultTrainer):
     def _evaluate(self) -> Dict[str, Any]:
         self._last_eval_results = results = self.test(self.cfg, self.evaluated_model)
         if self.cfg.TEST.VAL_LOSS.ENABLED:
-            set_normalizers(self.evaluated_model, get_normalizers(self.checkpointer.model))
             results = {**results, "val": validation_losses(self.cfg, self.evaluated_model)}
         return results
 
@@ -208,7 +207,7 @@ class LibraTrainer(DefaultTrainer):
     def build_test_loader(cls, cfg, dataset_name):
         """Detectron2's, with a mapper that names the file that it cannot read."""
         mapper = OwnDatasetMapper(cfg, is_train=False)
-        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+        return build_test_loader(cfg, dataset_name, mapper)
 
     @classmethod
     def test_with_augmentation(cls, cfg, model) -> Dict[str, Any]:

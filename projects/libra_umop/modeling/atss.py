@@ -20,6 +20,7 @@ from ..functional.atss_matching import atss_match, centerness_target
 from .dense_losses import (
     DeferredScalars,
     DenseBoxLoss,
+    LossSum,
     centerness_loss_sum,
     clip_to_image,
     count_positives,
@@ -61,6 +62,8 @@ class ATSS(DenseDetector):
     Classification by focal loss, boxes by GIoU weighted with the centerness target, centerness by
     cross entropy; every normaliser is a mean over ranks.
     """
+
+    returns_sums = False  # see LossSum
 
     @configurable
     def __init__(
@@ -216,6 +219,23 @@ class ATSS(DenseDetector):
         all_anchors = Boxes.cat(anchors).tensor
         is_pos = (gt_labels >= 0) & (gt_labels != self.num_classes)
         targets = torch.where(is_pos, centerness_target(all_anchors, gt_boxes), 0.0)  # (N, R)
+        loss_box_reg = self.box_reg_loss_weight * self.box_loss(
+            all_anchors,
+            self.box2box_transform,
+            torch.cat(pred_anchor_deltas, dim=1),
+            gt_boxes,
+            targets,
+        )
+        loss_centerness = self.centerness_loss_weight * centerness_loss_sum(
+            pred_centerness, targets, is_pos
+        )
+        if self.returns_sums:
+            loss_cls = self.cls_loss.plain_sum(pred_logits, gt_labels)
+            return {
+                "loss_cls": LossSum(loss_cls, is_pos.sum()),
+                "loss_box_reg": LossSum(loss_box_reg, targets.sum()),
+                "loss_centerness": LossSum(loss_centerness, is_pos.sum()),
+            }
 
         sums = self.cls_loss.sums(pred_logits, gt_labels)  # (L, 3)
         totals = sum_over_ranks(torch.cat((sums.flatten(), targets.sum()[None])))
@@ -225,16 +245,11 @@ class ATSS(DenseDetector):
         target_sum = torch.where(target_sum > 0, target_sum, 1.0) / num_ranks
 
         cls = self.cls_loss(pred_logits, gt_labels, totals, num_pos, num_ranks)
-        deltas = torch.cat(pred_anchor_deltas, dim=1)
-        loss_box_reg = self.box_loss(
-            all_anchors, self.box2box_transform, deltas, gt_boxes, targets
-        )
-        loss_centerness = centerness_loss_sum(pred_centerness, targets, is_pos)
         log_levels(self._scalars, self.head_in_features, cls, sums[:, 1], len(gt_labels))
         return {
             "loss_cls": cls.loss,
-            "loss_box_reg": loss_box_reg * self.box_reg_loss_weight / target_sum,
-            "loss_centerness": loss_centerness * self.centerness_loss_weight / num_pos,
+            "loss_box_reg": loss_box_reg / target_sum,
+            "loss_centerness": loss_centerness / num_pos,
         }
 
     def forward_inference(

@@ -25,6 +25,7 @@ __all__ = [
     "DeferredScalars",
     "DenseBoxLoss",
     "LossNormalizer",
+    "LossSum",
     "centerness_loss_sum",
     "clip_to_image",
     "count_positives",
@@ -44,6 +45,19 @@ def sum_over_ranks(x: Tensor) -> Tensor:
     x = x.clone()
     dist.all_reduce(x)
     return x
+
+
+class LossSum(NamedTuple):
+    """A loss that is not divided yet: over a set, both parts are summed before the division.
+
+    What the losses of a dense detector here are while its ``returns_sums`` is True. Then no other
+    rank takes part and no running average moves, so that images may be given one by one and in
+    any number to a rank. The focus of PFL and LRP, which would depend on the batch, stays at its
+    centre.
+    """
+
+    total: Tensor  # 0-dim
+    count: Tensor  # 0-dim: positives, or the sum of what weighs them
 
 
 def count_positives(totals: Tensor, num_ranks: int) -> Tensor:

@@ -18,6 +18,7 @@ from .dense_losses import (
     DeferredScalars,
     DenseBoxLoss,
     LossNormalizer,
+    LossSum,
     centerness_loss_sum,
     sum_over_ranks,
 )
@@ -32,6 +33,8 @@ class FCOS(fcos.FCOS):
 
     In one process its losses, gradients and detections are the parent's.
     """
+
+    returns_sums = False  # see LossSum
 
     @configurable
     def __init__(
@@ -113,24 +116,29 @@ class FCOS(fcos.FCOS):
         """Same interface as the parent's."""
         gt_labels, gt_boxes = torch.stack(gt_labels), torch.stack(gt_boxes)  # (N, R), (N, R, 4)
         all_anchors = Boxes.cat(anchors).tensor
+        is_pos = (gt_labels >= 0) & (gt_labels != self.num_classes)
+        deltas = torch.cat(pred_anchor_deltas, dim=1)
+        loss_loc = self.box_reg_loss_weight * self.box_loss(
+            all_anchors, self.box2box_transform, deltas, gt_boxes, is_pos.float()
+        )
+        targets = torch.where(is_pos, centerness_target(all_anchors, gt_boxes), 0.0)
+        loss_ctr = centerness_loss_sum(pred_centerness, targets, is_pos)
+        if self.returns_sums:
+            loss_cls = self.cls_loss.plain_sum(pred_logits, gt_labels)
+            losses = {"loss_fcos_cls": loss_cls, "loss_fcos_loc": loss_loc}
+            losses["loss_fcos_ctr"] = loss_ctr
+            return {name: LossSum(loss, is_pos.sum()) for name, loss in losses.items()}
+
         num_ranks = comm.get_world_size()
         sums = self.cls_loss.sums(pred_logits, gt_labels)  # (L, 3)
         totals = sum_over_ranks(sums)
         normalizer = self.loss_normalizer.update(totals, num_ranks)
-
         cls = self.cls_loss(pred_logits, gt_labels, totals, normalizer, num_ranks)
-        is_pos = (gt_labels >= 0) & (gt_labels != self.num_classes)
-        deltas = torch.cat(pred_anchor_deltas, dim=1)
-        loss_box_reg = self.box_loss(
-            all_anchors, self.box2box_transform, deltas, gt_boxes, is_pos.float()
-        )
-        targets = torch.where(is_pos, centerness_target(all_anchors, gt_boxes), 0.0)
-        loss_centerness = centerness_loss_sum(pred_centerness, targets, is_pos)
         log_levels(self._scalars, self.head_in_features, cls, sums[:, 1], len(gt_labels))
         return {
             "loss_fcos_cls": cls.loss,
-            "loss_fcos_loc": loss_box_reg * self.box_reg_loss_weight / normalizer,
-            "loss_fcos_ctr": loss_centerness / normalizer,
+            "loss_fcos_loc": loss_loc / normalizer,
+            "loss_fcos_ctr": loss_ctr / normalizer,
         }
 
 

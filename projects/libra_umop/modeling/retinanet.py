@@ -17,6 +17,7 @@ from .dense_losses import (
     DeferredScalars,
     DenseBoxLoss,
     LossNormalizer,
+    LossSum,
     clip_to_image,
     sum_over_ranks,
 )
@@ -34,6 +35,8 @@ class LibraRetinaNet(RetinaNet):
     Libra R-CNN (https://arxiv.org/abs/1904.02701), table 2. With smooth L1 of weight 1 its losses
     and gradients are Detectron2's; the normaliser counts the positives of all ranks and is saved.
     """
+
+    returns_sums = False  # see LossSum
 
     @configurable
     def __init__(
@@ -112,25 +115,26 @@ class LibraRetinaNet(RetinaNet):
     ) -> Dict[str, Tensor]:
         """Same interface as :meth:`RetinaNet.losses`."""
         gt_labels = torch.stack(gt_labels)  # (N, R)
-        num_ranks = comm.get_world_size()
-        sums = self.cls_loss.sums(pred_logits, gt_labels)  # (L, 3)
-        totals = sum_over_ranks(sums)
-        normalizer = self.loss_normalizer.update(totals, num_ranks)
-
-        cls = self.cls_loss(pred_logits, gt_labels, totals, normalizer, num_ranks)
         is_pos = (gt_labels >= 0) & (gt_labels != self.num_classes)
-        loss_box_reg = self.box_loss(
+        loss_box_reg = self.box_reg_loss_weight * self.box_loss(
             Boxes.cat(anchors).tensor,
             self.box2box_transform,
             torch.cat(pred_anchor_deltas, dim=1),
             torch.stack(gt_boxes),
             is_pos.float(),
         )
+        if self.returns_sums:
+            loss_cls = self.cls_loss.plain_sum(pred_logits, gt_labels)
+            losses = {"loss_cls": loss_cls, "loss_box_reg": loss_box_reg}
+            return {name: LossSum(loss, is_pos.sum()) for name, loss in losses.items()}
+
+        num_ranks = comm.get_world_size()
+        sums = self.cls_loss.sums(pred_logits, gt_labels)  # (L, 3)
+        totals = sum_over_ranks(sums)
+        normalizer = self.loss_normalizer.update(totals, num_ranks)
+        cls = self.cls_loss(pred_logits, gt_labels, totals, normalizer, num_ranks)
         log_levels(self._scalars, self.head_in_features, cls, sums[:, 1], len(gt_labels))
-        return {
-            "loss_cls": cls.loss,
-            "loss_box_reg": loss_box_reg * self.box_reg_loss_weight / normalizer,
-        }
+        return {"loss_cls": cls.loss, "loss_box_reg": loss_box_reg / normalizer}
 
     def _decode_multi_level_predictions(self, *args, **kwargs):
         """Same interface as the parent's."""

@@ -147,6 +147,14 @@ class LevelFocalLoss:
         clipped = is_clipped.float() if self.progressive_focus else torch.zeros_like(gammas)
         return LevelLoss(loss, level_losses.detach(), gammas, alphas, clipped)
 
+    def plain_sum(self, pred_logits: List[Tensor], gt_labels: Tensor) -> Tensor:
+        """The loss with neither PFL nor LRP, summed over all anchors (0-dim).
+
+        A measure that stays the same while the model learns, and with every lever.
+        """
+        logits, labels = torch.cat(pred_logits, dim=1).flatten(0, 1), gt_labels.flatten()
+        return focal_loss_sum(logits, labels, gamma=self.gamma, alpha=self.alpha)
+
     def _gammas_alphas(self, totals: Tensor) -> Tuple[Tensor, Tensor]:
         if not self.progressive_focus:
             gammas = torch.full_like(totals[:, 0], self.gamma)
@@ -171,13 +179,17 @@ class HardNegativeLoss(LevelFocalLoss):
 
     def __call__(self, pred_logits, gt_labels, totals, normalizer, num_ranks) -> LevelLoss:
         """Same interface as :meth:`LevelFocalLoss.__call__`."""
-        logits, labels = torch.cat(pred_logits, dim=1).flatten(0, 1), gt_labels.flatten()
-        loss = hard_negative_bce_sum(
-            logits, labels, neg_pos_ratio=self.neg_pos_ratio, min_positives=len(gt_labels)
-        )
+        loss = self.plain_sum(pred_logits, gt_labels)
         gammas, alphas = self._gammas_alphas(totals)
         zeros = torch.zeros_like(gammas)
         return LevelLoss(loss / normalizer, zeros, gammas, alphas, zeros)
+
+    def plain_sum(self, pred_logits: List[Tensor], gt_labels: Tensor) -> Tensor:
+        """Same interface as :meth:`LevelFocalLoss.plain_sum`; ranked over the images given."""
+        logits, labels = torch.cat(pred_logits, dim=1).flatten(0, 1), gt_labels.flatten()
+        return hard_negative_bce_sum(
+            logits, labels, neg_pos_ratio=self.neg_pos_ratio, min_positives=len(gt_labels)
+        )
 
 
 def flat_levels(pred_logits: List[Tensor], gt_labels: Tensor):
