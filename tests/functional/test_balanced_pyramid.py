@@ -1,5 +1,7 @@
 """Oracles: hand arithmetic, the plain matrix form of the attention, gradcheck, watched tensors."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -161,6 +163,39 @@ def test_autocast_changes_the_refinement_by_no_more_than_the_rounding_of_its_inp
     with torch.autocast("cpu", dtype=torch.bfloat16):
         actual = refine(x)
     torch.testing.assert_close(actual, refine(x.float()).bfloat16(), rtol=1e-2, atol=1e-2)
+
+
+def relative_error(module, x, dtype):
+    """Of the output and the input's gradient under autocast, to those in float64."""
+    results = []
+    for exact in (True, False):
+        module_i = copy.deepcopy(module).double() if exact else module
+        x_i = x.double() if exact else x.clone()
+        x_i.requires_grad_()
+        with torch.autocast("cpu", dtype=dtype, enabled=not exact):
+            out = module_i(x_i)
+        out.backward(torch.ones_like(out))
+        results.append((out.detach().double(), x_i.grad.double()))
+    return [(b - a).norm().item() / a.norm().item() for a, b in zip(*results)]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "precision, scale", [("float32", 1.0), ("float32", 100.0), ("autocast", 1.0)]
+)
+def test_attention_under_autocast_errs_as_little_as_the_convolutions_beside_it(
+    precision, scale, dtype
+):
+    refine = NonLocalRefinement(64, precision=precision)
+    for parameter in refine.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.05)
+    conv = torch.nn.Conv2d(64, 64, 3, padding=1)  # of the pyramid
+    x = (scale * torch.randn(1, 64, 12, 16)).to(dtype)
+    errors, beside = relative_error(refine, x, dtype), relative_error(conv, x, dtype)
+    assert all(a < 1.2 * b for a, b in zip(errors, beside)), (errors, beside)
+    with pytest.raises(ValueError, match="precision"):
+        NonLocalRefinement(4, precision="bfloat16")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

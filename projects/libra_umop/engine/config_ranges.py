@@ -17,7 +17,7 @@ from detectron2.modeling import (
 from detectron2.modeling.proposal_generator import RPN_HEAD_REGISTRY
 
 from ..functional.balanced_l1_loss import FORMULAS
-from ..functional.balanced_pyramid import REFINE_TYPES
+from ..functional.balanced_pyramid import ATTENTION_PRECISIONS, REFINE_TYPES
 from ..functional.iou_balanced_sampling import BIN_RANGES
 from ..functional.progressive_focal_loss import FOCUS_TYPES
 from ..modeling.dense_losses import LOSS_NORMALIZERS
@@ -188,6 +188,7 @@ CHOICES: Dict[str, Iterable[str]] = {
     "MODEL.ROI_KEYPOINT_HEAD.NAME": ROI_KEYPOINT_HEAD_REGISTRY._obj_map,
     "MODEL.SEM_SEG_HEAD.NAME": SEM_SEG_HEADS_REGISTRY._obj_map,
     "MODEL.BFP.REFINE_TYPE": REFINE_TYPES,
+    "MODEL.BFP.PRECISION": ATTENTION_PRECISIONS,
     "MODEL.BALANCED_L1.FORMULA": FORMULAS,
     "MODEL.ROI_HEADS.NEGATIVE_SAMPLER": NEGATIVE_SAMPLERS,
     "MODEL.ROI_HEADS.POSITIVE_SAMPLER": POSITIVE_SAMPLERS,

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 REFINE_TYPES = ("non_local", "conv", "none")
+ATTENTION_PRECISIONS = ("float32", "autocast")
 
 
 def gather_levels(features: List[torch.Tensor], level: int) -> torch.Tensor:
@@ -65,8 +66,20 @@ class NonLocalRefinement(nn.Module):
     1/sqrt(C) of transformers. ``out`` starts at zero, and the block thus as the identity.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, *, precision: str = "float32"):
+        """
+        Args:
+            channels: C.
+            precision: what it computes in under autocast, one of ``ATTENTION_PRECISIONS``. Outside
+                autocast it is that of the weights.
+
+        Raises:
+            ValueError: ``precision`` is none of these.
+        """
         super().__init__()
+        if precision not in ATTENTION_PRECISIONS:
+            raise ValueError(f"precision is {precision!r}, not one of {ATTENTION_PRECISIONS}")
+        self.precision = precision
         self.theta = nn.Conv2d(channels, channels, 1)
         self.phi = nn.Conv2d(channels, channels, 1)
         self.g = nn.Conv2d(channels, channels, 1)
@@ -77,25 +90,27 @@ class NonLocalRefinement(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Features (N, C, H, W) to refined ones of the same shape and dtype."""
-        # Unscaled products of 256 channels leave float16's range, and bfloat16's three digits are
-        # too few for their softmax. At stride 16 full precision costs little, so autocast is off.
-        with torch.autocast(device_type=x.device.type, enabled=False):
+        low = self.precision == "autocast" and torch.is_autocast_enabled(x.device.type)
+        # By default in float32: the softmax of unscaled products of 256 channels multiplies the
+        # rounding of theta and phi by the size of these products.
+        with torch.autocast(device_type=x.device.type, enabled=low):
             embedded = x.to(self.theta.weight.dtype).contiguous(memory_format=torch.channels_last)
             theta, phi, g = (
-                _to_sequence(conv(embedded)) for conv in (self.theta, self.phi, self.g)
+                _to_sequence(conv(embedded), promote=not low)
+                for conv in (self.theta, self.phi, self.g)
             )
-            # The fused kernel never holds the (HW, HW) matrix.
+            # The fused kernel never holds the (HW, HW) matrix, and sums in float32.
             attended = F.scaled_dot_product_attention(theta, phi, g, scale=1.0)  # (N, 1, HW, C)
             attended = attended.transpose(2, 3).reshape(x.shape).to(embedded.dtype)
             return x + self.out(attended).to(x.dtype)
 
 
-def _to_sequence(x: torch.Tensor) -> torch.Tensor:
-    """(N, C, H, W) to one attention head, (N, 1, HW, C), in float32 or float64.
+def _to_sequence(x: torch.Tensor, *, promote: bool) -> torch.Tensor:
+    """(N, C, H, W) to one attention head, (N, 1, HW, C); ``promote`` half precision to float32.
 
     Fused kernels want C contiguous, which is free if x is channels-last.
     """
-    dtype = torch.promote_types(x.dtype, torch.float32)
+    dtype = torch.promote_types(x.dtype, torch.float32) if promote else x.dtype
     return x.permute(0, 2, 3, 1).flatten(1, 2).unsqueeze(1).to(dtype).contiguous()
 
 
@@ -124,12 +139,20 @@ class BalancedFeaturePyramid(nn.Module):
     bringing back have no parameters, and the refinement starts as the identity.
     """
 
-    def __init__(self, channels: int, refine_level: int, refine_type: str = "non_local"):
+    def __init__(
+        self,
+        channels: int,
+        refine_level: int,
+        refine_type: str = "non_local",
+        *,
+        precision: str = "float32",
+    ):
         """
         Args:
             channels: C, of every level.
             refine_level: index of the level at whose size the levels are averaged.
             refine_type: "non_local", "conv" or "none".
+            precision: of :class:`NonLocalRefinement`.
 
         Raises:
             ValueError: ``refine_type`` is none of these.
@@ -137,7 +160,7 @@ class BalancedFeaturePyramid(nn.Module):
         super().__init__()
         self.refine_level = refine_level
         if refine_type == "non_local":
-            self.refine: nn.Module = NonLocalRefinement(channels)
+            self.refine: nn.Module = NonLocalRefinement(channels, precision=precision)
         elif refine_type == "conv":
             self.refine = ConvRefinement(channels)
         elif refine_type == "none":

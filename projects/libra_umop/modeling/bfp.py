@@ -17,12 +17,20 @@ class BFP(Backbone):
     the names, shapes and strides of the pyramid inside, and its inputs the same constraints.
     """
 
-    def __init__(self, *, pyramid: Backbone, refine_level: str, refine_type: str):
+    def __init__(
+        self,
+        *,
+        pyramid: Backbone,
+        refine_level: str,
+        refine_type: str = "non_local",
+        precision: str = "float32",
+    ):
         """
         Args:
             pyramid: a backbone that returns levels of one channel width.
             refine_level: name of the level at whose size the levels are averaged and refined.
             refine_type: "non_local", "conv" or "none".
+            precision: of the attention under autocast, "float32" or "autocast".
 
         Raises:
             ValueError: the pyramid has no such level, or levels of different widths.
@@ -39,7 +47,10 @@ class BFP(Backbone):
             raise ValueError(f"BFP needs levels of one width, not of {sorted(channels)} channels")
         self.pyramid = pyramid
         self.balance = BalancedFeaturePyramid(
-            channels.pop(), self._levels.index(refine_level), refine_type
+            channels.pop(),
+            self._levels.index(refine_level),
+            refine_type,
+            precision=precision,
         )
 
     @property
@@ -83,4 +94,5 @@ def build_bfp_backbone(cfg, input_shape: ShapeSpec) -> BFP:
         pyramid=BACKBONE_REGISTRY.get(name)(cfg, input_shape),
         refine_level=cfg.MODEL.BFP.REFINE_LEVEL,
         refine_type=cfg.MODEL.BFP.REFINE_TYPE,
+        precision=cfg.MODEL.BFP.PRECISION,
     )
