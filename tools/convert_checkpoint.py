@@ -39,6 +39,12 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="write although the config contradicts what IN says of its training",
     )
+    parser.add_argument(
+        "--mmdet-version",
+        type=int,
+        choices=[1, 2, 3],
+        help="of the mmdetection that wrote IN, where neither IN says so nor its names tell",
+    )
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override the config")
     return parser
 
@@ -56,7 +62,14 @@ def main(argv: Optional[List[str]] = None) -> None:
     elif args.to == "mmdet":
         lines = convert_to_mmdet(args.input, args.config_file, args.output, args.opts)
     else:
-        lines = convert_from(args.input, args.config_file, args.output, args.opts, args.force)
+        lines = convert_from(
+            args.input,
+            args.config_file,
+            args.output,
+            args.opts,
+            args.force,
+            mmdet_version=args.mmdet_version,
+        )
     print("\n".join(lines))
 
 

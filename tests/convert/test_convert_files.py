@@ -12,6 +12,7 @@ from libra_umop.convert.run import convert_from, convert_to_mmdet
 from libra_umop.engine.errors import ConfigError
 from libra_umop.engine.safe_load import safe_torch_load
 
+LEGACY = "MODEL.ANCHOR_GENERATOR.OFFSET 0.5 MODEL.ROI_BOX_HEAD.POOLER_TYPE ROIAlign".split()
 FASTER, ATSS = "libra_faster_rcnn_R_50_FPN_1x", "atss_R_50_FPN_1x"
 
 
@@ -57,7 +58,7 @@ def background_first(content):
 
 
 def test_background_first_checkpoint_is_recognised(changed):
-    lines, content, expected = changed(FASTER, background_first)
+    lines, content, expected = changed(FASTER, background_first, LEGACY)
     assert_same_model(content, expected)
     assert content["class_names"] == ["a", "b", "c", "d", "e"]
     assert "background moved from first to last in roi_head.bbox_head.fc_cls" in lines
@@ -73,7 +74,7 @@ def test_one_box_for_all_classes_leaves_it_to_the_version_or_the_names(changed, 
             key = f"bbox_head.fc_reg.{part}"
             content["state_dict"][key] = content["state_dict"][key][:4]
 
-    opts = ["MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True"]
+    opts = ["MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True"] + LEGACY * is_first
     _, content, expected = changed(FASTER, agnostic, opts)
     key = "roi_heads.box_predictor.cls_score.weight"
     same = torch.equal(content["model"][key], expected["model"][key])

@@ -1,25 +1,39 @@
 """What tensors cannot show: whether a config treats them as the training did that made them."""
 
-from typing import List
+import re
+from typing import List, Optional
 
 from detectron2.config import CfgNode
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 
 from .read import Checkpoint, numbers_in, word_in
 
-__all__ = ["contradictions", "imagenet_contradictions", "remarks"]
+__all__ = [
+    "contradictions",
+    "has_anchors",
+    "imagenet_contradictions",
+    "needed_by_mmdet",
+    "remarks",
+]
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
-def contradictions(cfg: CfgNode, checkpoint: Checkpoint) -> List[str]:
+def contradictions(
+    cfg: CfgNode, checkpoint: Checkpoint, version: Optional[int] = None
+) -> List[str]:
     """``KEY VALUE`` pairs that would make ``cfg`` agree with what a file of mmdetection says.
 
     Read from the training config's text, where the file keeps it. Two things hold without it:
     mmdetection has no ReLU before P7 unless told to, and its Res2Net does not pool at stride 1.
+
+    Args:
+        version: mmdetection's major version, which the geometry of anchors and regions depends
+            on; None leaves that out.
     """
     text = checkpoint.config_text
-    wanted = []
+    wanted = _geometry(cfg, text, version) if version else []
     mean, std = numbers_in(text, "mean"), numbers_in(text, "std")
     if mean and std:
         is_rgb = "True" in (word_in(text, "to_rgb"), word_in(text, "bgr_to_rgb"))
@@ -38,20 +52,58 @@ def contradictions(cfg: CfgNode, checkpoint: Checkpoint) -> List[str]:
     return wanted
 
 
+def _geometry(cfg: CfgNode, text: str, version: int) -> List[str]:
+    """Keys of where anchors are centred, and how regions are pooled.
+
+    Before 2.0 anchors are centred on the cell's middle and not on its corner, and RoIAlign takes
+    the value of a pixel to lie at its corner. Boxes end on their last pixel there, so that x2 is 1
+    less than here and the width x2 - x1 + 1 is the same: anchors, deltas and regions agree. The
+    legacy settings of later versions say so themselves.
+    """
+    is_old = version < 2
+    stated = re.search(r"\bcenter_offset\s*=\s*(\d*\.?\d+)", text)
+    offset = float(stated.group(1)) if stated else 0.5 if is_old else 0.0
+    wanted = _key(cfg, "MODEL.ANCHOR_GENERATOR.OFFSET", offset) if has_anchors(cfg) else []
+    if not _is_two_stage(cfg):
+        return wanted
+    is_unaligned = is_old or re.search(r"\baligned\s*=\s*False", text)
+    samples = re.search(r"\b(?:sample_num|sampling_ratio)\s*=\s*(\d+)", text)
+    for head in ["ROI_BOX_HEAD"] + ["ROI_MASK_HEAD"] * cfg.MODEL.MASK_ON:
+        pooler = "ROIAlign" if is_unaligned else "ROIAlignV2"
+        wanted += _key(cfg, f"MODEL.{head}.POOLER_TYPE", pooler)
+        if samples:
+            wanted += _key(cfg, f"MODEL.{head}.POOLER_SAMPLING_RATIO", int(samples.group(1)))
+    return wanted
+
+
+def needed_by_mmdet(cfg: CfgNode) -> List[str]:
+    """What a config of mmdetection 2.x or 3.x has to say for the tensors of ``cfg``'s model."""
+    lines, offset = [], cfg.MODEL.ANCHOR_GENERATOR.OFFSET
+    if has_anchors(cfg) and offset != 0:
+        lines.append(f"there, anchor_generator needs center_offset={offset}")
+    if _is_two_stage(cfg) and cfg.MODEL.ROI_BOX_HEAD.POOLER_TYPE == "ROIAlign":
+        lines.append("there, roi_layer needs aligned=False")
+    return lines
+
+
 def imagenet_contradictions(cfg: CfgNode) -> List[str]:
     """The same for ImageNet classifiers of torchvision and timm, whose files do not say."""
     stride = _key(cfg, "MODEL.RESNETS.STRIDE_IN_1X1", False) if _has_resnet(cfg) else []
     return _input(cfg, "RGB", IMAGENET_MEAN, IMAGENET_STD) + stride
 
 
-def remarks(cfg: CfgNode, checkpoint: Checkpoint) -> List[str]:
+def remarks(cfg: CfgNode, checkpoint: Checkpoint, version: Optional[int]) -> List[str]:
     """What the person should know that no key of the model's tensors can settle."""
-    lines = []
-    if checkpoint.version.split(".")[0] in ("0", "1"):
+    lines, text = [], checkpoint.config_text
+    if version == 1 and has_anchors(cfg):
         lines.append(
-            "mmdetection before 2.0 counts a box's width as x2 - x1 + 1, and its RoIAlign is not"
-            " aligned: scores will differ a little; MODEL.ROI_BOX_HEAD.POOLER_TYPE ROIAlign comes"
-            " closer"
+            "mmdetection before 2.0 counts a box's width as x2 - x1 + 1, which is the same box"
+            " here, and rounds the corners of its anchors to whole pixels: up to half a pixel off"
+        )
+    if version == 1 and _is_two_stage(cfg) and "sample_num" not in text:
+        lines.append(
+            "the file does not say how many points a bin of RoIAlign is sampled at; before 2.0"
+            " the configs had 2: MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO 2"
         )
     if not numbers_in(checkpoint.config_text, "mean"):
         lines.append(
@@ -88,6 +140,16 @@ def _is_balanced(cfg: CfgNode) -> bool:
 
 def _pyramid(cfg: CfgNode) -> str:
     return cfg.MODEL.BFP.PYRAMID if _is_balanced(cfg) else cfg.MODEL.BACKBONE.NAME
+
+
+def has_anchors(cfg: CfgNode) -> bool:
+    """Whether the model's boxes are relative to anchors of MODEL.ANCHOR_GENERATOR."""
+    return not cfg.MODEL.META_ARCHITECTURE.endswith("FCOS")
+
+
+def _is_two_stage(cfg: CfgNode) -> bool:
+    detector = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    return isinstance(detector, type) and issubclass(detector, GeneralizedRCNN)
 
 
 def _has_p7(cfg: CfgNode) -> bool:

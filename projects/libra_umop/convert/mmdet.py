@@ -1,7 +1,7 @@
 """mmdetection checkpoints (1.x, 2.x, 3.x and forks that keep their heads' names) here and back."""
 
 import re
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 from detectron2.config import CfgNode
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .read import Checkpoint
 from .rules import Structure, sources_of
+from .version import major_version
 
 __all__ = ["Converted", "from_mmdet", "to_mmdet"]
 
@@ -27,14 +28,20 @@ class Converted(NamedTuple):
     notes: List[str]
 
 
-def from_mmdet(cfg: CfgNode, shapes: Dict[str, torch.Size], checkpoint: Checkpoint) -> Converted:
+def from_mmdet(
+    cfg: CfgNode,
+    shapes: Dict[str, torch.Size],
+    checkpoint: Checkpoint,
+    version: Optional[int] = None,
+) -> Converted:
     """The tensors of a model here out of a checkpoint of theirs.
 
     Args:
         cfg: the config whose model they are for.
         shapes: name to shape of every tensor of that model.
+        version: mmdetection's major version; by default what :func:`major_version` finds.
     """
-    theirs, notes = _modernised(checkpoint)
+    theirs, notes = _modernised(checkpoint, version or major_version(checkpoint))
     structure = Structure.of(cfg, shapes)
     tensors, missing, taken = {}, [], set()
     for name, shape in shapes.items():
@@ -89,18 +96,20 @@ def _is_needless_bias(name: str, structure: Structure) -> bool:
     return part == "bias" and conv.startswith("head.") and structure.has_norm(conv)
 
 
-def _modernised(checkpoint: Checkpoint) -> Tuple[Dict[str, Tensor], List[str]]:
+def _modernised(
+    checkpoint: Checkpoint, version: Optional[int]
+) -> Tuple[Dict[str, Tensor], List[str]]:
     """Their tensors under the names and the label order of mmdetection 2.x and 3.x."""
     tensors, notes = dict(checkpoint.tensors), []
-    is_old = any(re.match(r"bbox_head\.(\d\.)?fc_cls\.", name) for name in tensors)
-    if is_old:
+    has_old_names = any(re.match(r"bbox_head\.(\d\.)?fc_cls\.", name) for name in tensors)
+    if has_old_names:
         tensors = {
             f"roi_head.{name}" if name.split(".")[0] in TWO_STAGE_HEADS else name: tensor
             for name, tensor in tensors.items()
         }
         notes.append("heads named as in mmdetection 1.x")
-    if checkpoint.version:
-        is_old = int(checkpoint.version.split(".")[0]) < 2
+    # Their own tool that renames the heads of old files moves the background too.
+    is_old = has_old_names and version == 1
     pattern = re.compile(r"(roi_head\.bbox_head\.(?:\d\.)?)fc_cls\.weight")
     for prefix in [m.group(1) for m in map(pattern.fullmatch, tensors) if m]:
         if _is_background_first(tensors, prefix, is_old):
@@ -113,7 +122,7 @@ def _is_background_first(tensors: Dict[str, Tensor], prefix: str, is_old: bool) 
     """Whether label 0 of a box head is background, as in mmdetection before 2.0.
 
     There the background has boxes too. A head with one box for all classes does not tell; then
-    ``is_old``, the file's version or its names, does.
+    ``is_old``, the version and the names, does.
     """
     num_labels = tensors[prefix + "fc_cls.weight"].shape[0]
     boxes = tensors.get(prefix + "fc_reg.weight")

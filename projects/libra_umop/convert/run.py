@@ -2,7 +2,7 @@
 
 import os
 import re
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 from detectron2.config import CfgNode
@@ -12,11 +12,18 @@ from torch import Tensor
 from ..engine.config_io import load_config
 from ..engine.errors import ConfigError
 from ..engine.safe_load import safe_torch_load
-from .checks import contradictions, imagenet_contradictions, remarks
+from .checks import (
+    contradictions,
+    has_anchors,
+    imagenet_contradictions,
+    needed_by_mmdet,
+    remarks,
+)
 from .efficientnet import efficientnet_to_timm, is_efficientnet_pytorch, timm_shapes
 from .fetch import DOWNLOADS, weights_file
 from .mmdet import Converted, from_mmdet, to_mmdet
 from .read import Checkpoint, read_checkpoint
+from .version import major_version
 
 __all__ = ["convert_from", "convert_to_mmdet", "fetch_timm_weights", "tensor_shapes"]
 
@@ -36,7 +43,12 @@ def tensor_shapes(cfg: CfgNode) -> Dict[str, torch.Size]:
 
 
 def convert_from(
-    path: str, config_file: str, output: str, opts: Sequence[str] = (), force: bool = False
+    path: str,
+    config_file: str,
+    output: str,
+    opts: Sequence[str] = (),
+    force: bool = False,
+    mmdet_version: Optional[int] = None,
 ) -> List[str]:
     """Convert a detector of mmdetection, or an ImageNet classifier, for the model of a config.
 
@@ -48,12 +60,15 @@ def convert_from(
         config_file, opts: as for ``train_net.py``.
         output: the file to write; only written if every tensor of the model was found.
         force: write although the config treats the tensors otherwise than their training did.
+        mmdet_version: the major version of mmdetection that wrote the file; by default what the
+            file says or its names tell.
 
     Returns:
         Lines that say what was done, each left-over name among them.
 
     Raises:
-        ConfigError: naming each tensor that is missing, or the keys that contradict the file.
+        ConfigError: naming each tensor that is missing, or the keys that contradict the file; or
+            nothing tells the version.
     """
     cfg = load_config(config_file, opts)
     checkpoint = read_checkpoint(path)
@@ -62,14 +77,20 @@ def convert_from(
     shapes = tensor_shapes(cfg)
     if _is_classifier(checkpoint):
         return _convert_classifier(cfg, shapes, checkpoint, output, force)
-    result = from_mmdet(cfg, shapes, checkpoint)
+    version = mmdet_version or major_version(checkpoint)
+    result = from_mmdet(cfg, shapes, checkpoint, version)
     _require_complete(path, config_file, result)
-    _require_agreement(contradictions(cfg, checkpoint), force)
+    if version is None and has_anchors(cfg):
+        raise ConfigError(
+            f"{path} does not tell which mmdetection wrote it, nothing was written; before 2.0"
+            " anchors were centred half a stride further: say --mmdet-version 1, 2 or 3"
+        )
+    _require_agreement(contradictions(cfg, checkpoint, version), force)
     content = {"model": result.tensors, "config": cfg.dump(), KEPT: result.unused}
     if checkpoint.class_names:
         content["class_names"] = checkpoint.class_names
     _write(content, output)
-    return _report(result, output) + remarks(cfg, checkpoint)
+    return _report(result, output) + remarks(cfg, checkpoint, version)
 
 
 def fetch_timm_weights(name: str, output: str) -> List[str]:
@@ -110,7 +131,7 @@ def convert_to_mmdet(
     class_names = tuple(content.get("class_names") or ())
     meta = {"CLASSES": class_names, "dataset_meta": {"classes": class_names}} if class_names else {}
     _write({"meta": meta, "state_dict": result.tensors}, output)
-    return _report(result, output)
+    return _report(result, output) + needed_by_mmdet(cfg)
 
 
 def _weights(named: Dict[str, Any]) -> Dict[str, Any]:
