@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from detectron2.modeling.roi_heads import CascadeROIHeads
 
@@ -194,13 +195,26 @@ def test_balanced_l1_keeps_a_transition_point_that_is_there_and_brings_one_where
     }
     cfg = plain("standard")
     cfg.MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA = 0.25
-    assert ("MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA", 0.25) in switch(cfg, "balanced_l1")
+    on = merged(cfg, switch(cfg, "balanced_l1"))
+    assert on.MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA == 0.25
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_progressive_focus_keeps_a_gamma_that_has_room_to_move_and_brings_one_otherwise(gamma):
+    cfg = plain("retinanet")
+    cfg.MODEL.RETINANET.FOCAL_LOSS_GAMMA = gamma
+    on = merged(cfg, switch(cfg, "pfl"))
+    assert on.MODEL.RETINANET.FOCAL_LOSS_GAMMA == 2.0
+    cfg.MODEL.RETINANET.FOCAL_LOSS_GAMMA = 3.0
+    assert "MODEL.RETINANET.FOCAL_LOSS_GAMMA" not in dict(switch(cfg, "pfl"))
 
 
 def test_bfp_goes_around_the_pyramid_that_the_config_has():
-    pairs = switch(plain("retinanet"), "bfp")
+    cfg = plain("retinanet")
+    cfg.MODEL.BFP.PYRAMID = "build_resnet_fpn_backbone"
+    pairs = switch(cfg, "bfp")
     assert ("MODEL.BFP.PYRAMID", "build_retinanet_fpn_backbone") in pairs
-    on = merged(plain("retinanet"), pairs)
+    on = merged(cfg, pairs)
     assert switch(on, "bfp", on=False) == [("MODEL.BACKBONE.NAME", "build_retinanet_fpn_backbone")]
 
 
@@ -233,3 +247,9 @@ def test_detector_that_the_table_does_not_know_is_refused_and_has_no_levers():
     for ask in (lambda: switch(cfg, "bfp"), lambda: baseline(cfg)):
         with pytest.raises(ValueError, match="no levers are known for .*Res5ROIHeads"):
             ask()
+
+
+def test_config_without_the_keys_of_this_project_has_no_levers():
+    cfg = get_cfg()
+    assert levers.family_of(cfg) is None and active(cfg) == [] and levers_for(cfg) == []
+    assert active({}) == [] and levers_for({}) == []

@@ -5,7 +5,8 @@ off, and which classes know it, so that config checks, findings, documents and c
 same. One lever is one difference: :func:`switch` changes the named lever and no other one, though
 the class that it needs may bring others along that are on by default.
 
-Configs are read as nested mappings: a ``CfgNode``, or the dicts of a ``config.yaml``.
+Configs are read as nested mappings, a ``CfgNode`` or the dicts of a ``config.yaml``, with this
+project's keys in them.
 """
 
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
@@ -21,6 +22,7 @@ __all__ = [
     "baseline",
     "family_of",
     "levers_for",
+    "stand_in",
     "switch",
 ]
 
@@ -54,9 +56,10 @@ class _Values:
         return node
 
     def change(self, keys: Mapping[str, Value]) -> None:
-        """Set keys; a value that is a function is asked first, with what the config is now."""
-        values = {k: v(self) if callable(v) else v for k, v in keys.items()}
-        self.changes.update(values)
+        """Set keys; a function is asked for the value, and heard if that is another one."""
+        asked = {k: v(self) for k, v in keys.items() if callable(v)}
+        self.changes.update({k: v for k, v in keys.items() if k not in asked})
+        self.changes.update({k: v for k, v in asked.items() if self[k] != v})
 
 
 class Family(NamedTuple):
@@ -113,7 +116,8 @@ class Way(NamedTuple):
     """How one lever is switched in one family.
 
     Attributes:
-        on, off: key to value, or to a function of the config that gives it.
+        on, off: key to value, or to a function of the config that gives it; the value that makes
+            the lever is never a function.
         chooser: the key that names the component, "" where any will do.
         classes: the values of ``chooser`` that know the lever; the first is taken where the
             config's is none of them.
@@ -131,7 +135,8 @@ class Lever(NamedTuple):
     Attributes:
         name: on a command line.
         imbalance: the one of :data:`IMBALANCES` that it cures; "" for several together.
-        title: what it is, and where it is from.
+        title: what it is.
+        source: where it is from.
         ways: by name of the family; a family that is absent has no such lever.
         parts: the levers that a row stands for if it stands for several; it has no ways then.
         excludes: levers that are switched off by switching this one on.
@@ -141,6 +146,7 @@ class Lever(NamedTuple):
     name: str
     imbalance: str
     title: str
+    source: str
     ways: Mapping[str, Way] = {}
     parts: Tuple[str, ...] = ()
     excludes: Tuple[str, ...] = ()
@@ -178,19 +184,28 @@ def _sampler(key: str, value: str) -> Dict[str, Way]:
 
 def _umop(on: Mapping[str, Value], off: Mapping[str, Value]) -> Dict[str, Way]:
     classes = {"retinanet": "UMOPRetinaNet", "atss": "UMOPATSS", "fcos": "UMOPFCOS"}
-    return {
-        family: Way(
-            {f"MODEL.UMOP.{k}": v for k, v in on.items()},
-            {f"MODEL.UMOP.{k}": v for k, v in off.items()},
-            _ARCHITECTURE,
-            (name,),
-        )
-        for family, name in classes.items()
-    }
+    ways = {}
+    for family, name in classes.items():
+        gamma = f"MODEL.{family.upper()}.FOCAL_LOSS_GAMMA"
+        on_keys = {f"MODEL.UMOP.{k}": v for k, v in on.items()}
+        if "PROGRESSIVE_FOCUS" in on:
+            on_keys[gamma] = _room_to_move(gamma)
+        off_keys = {f"MODEL.UMOP.{k}": v for k, v in off.items()}
+        ways[family] = Way(on_keys, off_keys, _ARCHITECTURE, (name,))
+    return ways
+
+
+def _room_to_move(key: str) -> Callable[[_Values], float]:
+    """PFL moves gamma by delta and keeps alpha = w / gamma <= 1: the config's own, or 2."""
+
+    def gamma(values: _Values) -> float:
+        lowest = values[key] - values["MODEL.UMOP.DELTA"]
+        return values[key] if lowest >= values["MODEL.UMOP.W"] else 2.0
+
+    return gamma
 
 
 _BFP = Way({_BACKBONE: "build_bfp_backbone", _PYRAMID: _the_pyramid}, {_BACKBONE: _the_pyramid})
-_LRP_TITLE = "level-wise resampling: each level's own gamma and alpha"
 
 LEVERS: Dict[str, Lever] = {
     lever.name: lever
@@ -198,21 +213,24 @@ LEVERS: Dict[str, Lever] = {
         Lever(
             "iou_sampling",
             "sample",
-            "IoU-balanced negatives (Libra R-CNN 3.1)",
+            "IoU-balanced negatives",
+            "Libra R-CNN, 3.1",
             _sampler("NEGATIVE_SAMPLER", "iou_balanced"),
             excludes=("ohem",),
         ),
         Lever(
             "instance_sampling",
             "sample",
-            "instance-balanced positives (Libra R-CNN 3.1)",
+            "instance-balanced positives",
+            "Libra R-CNN, 3.1",
             _sampler("POSITIVE_SAMPLER", "instance_balanced"),
             excludes=("ohem",),
         ),
         Lever(
             "ohem",
             "sample",
-            "hardest examples only (OHEM; RetinaNet, table 1d)",
+            "the hardest examples only",
+            "OHEM; RetinaNet, table 1d",
             {
                 "standard": Way({}, {_HEADS: "LibraROIHeads"}, _HEADS, ("OHEMROIHeads",)),
                 "retinanet": Way(
@@ -227,7 +245,8 @@ LEVERS: Dict[str, Lever] = {
         Lever(
             "rpn_ratio",
             "sample",
-            "at most 5 negatives for each positive anchor of the RPN (Libra R-CNN's code)",
+            "at most 5 negatives for each positive anchor of the RPN",
+            "Libra R-CNN's code",
             dict.fromkeys(
                 ("standard", "cascade", "rpn"),
                 Way(
@@ -241,13 +260,15 @@ LEVERS: Dict[str, Lever] = {
         Lever(
             "bfp",
             "feature",
-            "balanced feature pyramid around any pyramid (Libra R-CNN 3.2)",
+            "balanced feature pyramid, around any pyramid",
+            "Libra R-CNN, 3.2",
             dict.fromkeys(FAMILIES, _BFP),
         ),
         Lever(
             "balanced_l1",
             "objective",
-            "balanced L1 loss (Libra R-CNN 3.3)",
+            "balanced L1 loss",
+            "Libra R-CNN, 3.3",
             {
                 "standard": _balanced_l1(
                     "ROI_BOX_HEAD",
@@ -275,7 +296,8 @@ LEVERS: Dict[str, Lever] = {
         Lever(
             "rpn_balanced_l1",
             "objective",
-            "balanced L1 loss in the RPN (Libra R-CNN 3.3)",
+            "balanced L1 loss of the RPN",
+            "Libra R-CNN, 3.3",
             dict.fromkeys(
                 ("standard", "cascade", "rpn"),
                 _balanced_l1("RPN", "SMOOTH_L1_BETA", 0.1111, {}, _RPN, "LibraRPN"),
@@ -284,14 +306,16 @@ LEVERS: Dict[str, Lever] = {
         Lever(
             "pfl",
             "level",
-            "progressive focal loss (UMOP)",
+            "progressive focal loss",
+            "UMOP",
             _umop({"PROGRESSIVE_FOCUS": True}, {"PROGRESSIVE_FOCUS": False}),
             excludes=("ohem",),
         ),
         Lever(
             "lrp",
             "level",
-            f"{_LRP_TITLE} (UMOP, as released: levels summed, one normaliser)",
+            "gamma and alpha of each level",
+            "UMOP, as released",
             _umop({"LEVEL_WISE": True, "LEVEL_REDUCTION": "sum"}, {"LEVEL_WISE": False}),
             excludes=("ohem", "lrp_mean"),
             needs=("pfl",),  # alone, the sum of the levels' losses is the plain focal loss
@@ -299,33 +323,44 @@ LEVERS: Dict[str, Lever] = {
         Lever(
             "lrp_mean",
             "level",
-            f"{_LRP_TITLE}, and its own normaliser (UMOP's equation)",
+            "normaliser of each level",
+            "UMOP, as its equation says",
             _umop({"LEVEL_WISE": True, "LEVEL_REDUCTION": "mean"}, {"LEVEL_WISE": False}),
             excludes=("ohem", "lrp"),
         ),
         Lever(
             "sampling",
             "sample",
-            "IoU-balanced negatives, instance-balanced positives (Libra R-CNN 3.1)",
+            "IoU-balanced negatives, instance-balanced positives",
+            "Libra R-CNN, 3.1",
             parts=("iou_sampling", "instance_sampling"),
         ),
-        Lever("pfl_lrp", "level", "progressive focal loss per level (UMOP)", parts=("pfl", "lrp")),
+        Lever(
+            "pfl_lrp",
+            "level",
+            "progressive focal loss, per level",
+            "UMOP, as released",
+            parts=("pfl", "lrp"),
+        ),
         Lever(
             "pfl_lrp_mean",
             "level",
-            "progressive focal loss and normaliser per level (UMOP's equation)",
+            "progressive focal loss and normaliser, per level",
+            "UMOP, as its equation says",
             parts=("pfl", "lrp_mean"),
         ),
         Lever(
             "libra",
             "",
-            "all of Libra R-CNN",
+            "balanced sampling, feature pyramid and box loss",
+            "Libra R-CNN",
             parts=("iou_sampling", "instance_sampling", "bfp", "balanced_l1"),
         ),
         Lever(
             "all",
             "",
-            "all of Libra R-CNN and UMOP",
+            "balanced sampling, feature pyramid and losses",
+            "Libra R-CNN and UMOP",
             parts=("iou_sampling", "instance_sampling", "bfp", "balanced_l1", "pfl", "lrp"),
         ),
     )
@@ -366,8 +401,9 @@ def switch(cfg: Mapping, name: str, on: bool = True) -> Pairs:
 
     Returns:
         (KEY, value) pairs to merge into ``cfg``: the lever's own keys, whether or not they change
-        anything, the class that knows it where ``cfg`` has another, and what keeps the levers off
-        that this class brings along.
+        anything; where ``cfg`` has another one, the class that knows it, and what it cannot do
+        without, such as a transition point; and what keeps the levers off that this class brings
+        along.
 
     Raises:
         ValueError: there is no such lever, or not in this detector.
@@ -402,12 +438,28 @@ def baseline(cfg: Mapping) -> Pairs:
     return list(values.changes.items())
 
 
+def stand_in(name: str, chooser: str, component: str) -> str:
+    """The class that knows a lever, for a component that does not.
+
+    Args:
+        name: of the lever.
+        chooser: the key that names the component.
+        component: its value, of this table or not.
+    """
+    ways = LEVERS[name].ways
+    families = sorted(FAMILIES.values(), key=lambda family: component not in family.classes)
+    known = [ways[family.name] for family in families if family.name in ways]
+    return next(way.classes[0] for way in known if way.chooser == chooser)
+
+
 def as_text(pairs: Pairs) -> str:
     """Pairs as they stand on a command line, KEY value KEY value."""
     return " ".join(f"{key} {value}" for key, value in pairs)
 
 
 def _family(values: _Values) -> Optional[Family]:
+    if values[_PYRAMID] is None:  # a config without this project's keys
+        return None
     for family in FAMILIES.values():
         fits = values[_ARCHITECTURE] in family.architectures
         if fits and values[family.chooser] in family.classes:

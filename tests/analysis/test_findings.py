@@ -6,6 +6,7 @@ import pytest
 
 from libra_umop.analysis import find_imbalance, findings
 from libra_umop.analysis.finding import percent
+from libra_umop.analysis.objective import measure_objective
 from libra_umop.analysis.run import load_runs
 
 SETTINGS = {
@@ -16,12 +17,17 @@ SETTINGS = {
     "focus": {"progressive": False},
 }
 
+NAMES = ("iou_sampling", "bfp", "balanced_l1", "pfl_lrp")
+SWITCHES = {name: [["KEY", name]] for name in NAMES}  # those that the run could switch on
+
 
 def measured(**parts):
     base = {
         "name": "run",
         "detector": "RetinaNet",
         "settings": SETTINGS,
+        "levers": [],
+        "switches": SWITCHES,
         "sample": None,
         "feature": None,
         "objective": {},
@@ -53,7 +59,7 @@ def test_starved_level_points_to_umop():
     assert "Level P7 has 0.02 % positives among its anchors against 1.4 % at P3" in found.text
     assert "90 % of the measurements" in found.text
     assert found.size == "large"
-    assert found.switch == [["MODEL.META_ARCHITECTURE", "UMOPRetinaNet"]]
+    assert found.lever == "pfl_lrp" and found.switch == SWITCHES["pfl_lrp"]
 
 
 def test_even_levels_need_no_switch():
@@ -62,20 +68,35 @@ def test_even_levels_need_no_switch():
 
 
 def test_a_run_with_umop_is_not_told_to_use_it():
-    settings = {**SETTINGS, "focus": {"progressive": True}}
-    (found,) = find_imbalance.find_level(measured(level=level([0.01, 0.0001]), settings=settings))
-    assert not found.switch and "UMOP gives each level" in found.text
+    m = measured(level=level([0.01, 0.0001]), levers=["pfl", "lrp"], switches={})
+    (found,) = find_imbalance.find_level(m)
+    assert not found.switch and found.size == "" and "UMOP gives each level" in found.text
 
 
-def test_the_switch_keeps_the_family_of_the_detector():
-    (found,) = find_imbalance.find_level(measured(level=level([0.01, 0.0001]), detector="ATSS"))
-    assert found.switch == [["MODEL.META_ARCHITECTURE", "UMOPATSS"]]
+def test_a_run_with_one_focus_for_all_levels_is_pointed_to_that_of_each_level():
+    switches = {"lrp": [["MODEL.UMOP.LEVEL_WISE", "True"]]}
+    m = measured(level=level([0.01, 0.0001]), levers=["pfl"], switches=switches)
+    (found,) = find_imbalance.find_level(m)
+    assert found.lever == "lrp" and found.switch == switches["lrp"]
+
+
+def test_level_without_any_object_is_nothing_to_balance():
+    (found,) = find_imbalance.find_level(measured(level=level([0.0, 0.01, 0.012, 0.0])))
+    assert found.size == "small" and not found.switch and "UMOP" not in found.text
+    assert "P4 has 1.0 % positives among its anchors against 1.2 % at P5 (1 times" in found.text
+    assert "P3 and P6 had none, so there is nothing to balance on them." in found.text
+
+
+def test_objects_of_one_level_alone_are_nothing_to_balance():
+    (found,) = find_imbalance.find_level(measured(level=level([0.0, 0.01, 0.0])))
+    assert found.size == "small" and not found.switch
+    assert found.text.startswith("Level P4 has 1.0 % positives among its anchors; P3 and P5 had")
 
 
 def test_the_rpn_is_not_sent_to_umop():
     entry = {"rpn": level([0.01, 0.0001])["dense"]}
     (found,) = find_imbalance.find_level(measured(level=entry))
-    assert not found.switch and "no such switch" in found.text
+    assert not found.switch and found.size == "" and "an RPN samples" in found.text
 
 
 def test_hard_negatives_that_random_sampling_misses_point_to_balanced_sampling():
@@ -85,7 +106,7 @@ def test_hard_negatives_that_random_sampling_misses_point_to_balanced_sampling()
     )
     assert found.text.startswith("62 % of the hardest negatives overlap")
     assert "against 28 % of random picks" in found.text and found.size == "large"
-    assert ["MODEL.ROI_HEADS.NEGATIVE_SAMPLER", "iou_balanced"] in found.switch
+    assert found.lever == "iou_sampling" and found.switch == SWITCHES["iou_sampling"]
 
 
 def test_random_sampling_that_is_good_enough_is_left_alone():
@@ -130,7 +151,7 @@ def test_outliers_that_dominate_smooth_l1_point_to_balanced_l1():
     (found,) = find_imbalance.find_objective(measured(objective=objective("smooth_l1", 0.8, 0.3)))
     assert "give 30 % of the box gradient under smooth L1 (beta 1)" in found.text
     assert "would give them 50 %" in found.text and found.size == "large"
-    assert found.switch == [["MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", "balanced_l1"]]
+    assert found.lever == "balanced_l1" and found.switch == SWITCHES["balanced_l1"]
 
 
 @pytest.mark.parametrize(
@@ -142,15 +163,35 @@ def test_outliers_that_dominate_smooth_l1_point_to_balanced_l1():
     ],
 )
 def test_other_box_losses_are_described_without_a_switch(kind, beta, title):
-    (found,) = find_imbalance.find_objective(measured(objective=objective(kind, 0.9, 0.5, beta)))
-    assert f"under {title}" in found.text and not found.switch
+    on = ["balanced_l1"] if kind == "balanced_l1" else []
+    m = measured(objective=objective(kind, 0.9, 0.5, beta), levers=on, switches={"bfp": []})
+    (found,) = find_imbalance.find_objective(m)
+    assert f"under {title}" in found.text and not found.switch and found.size == ""
+    assert ("No lever here changes that" in found.text) == (not on)
 
 
-def test_loud_level_points_to_bfp_with_the_backbone_of_the_run():
+def test_stages_of_a_cascade_have_the_loss_of_its_box_head():
+    histogram = {"count": [1.0] * 101, "gradient": [1.0] * 101}
+    steps = [{"iteration": 0, "objective": {"roi_heads_stage2": histogram}}]
+    losses = {"roi_heads": {"type": "smooth_l1", "beta": 0.5}}
+    m = measured(objective=measure_objective(steps, losses))
+    (found,) = find_imbalance.find_objective(m)
+    assert "cascade stage 3's box coordinates are inliers (|x| < 0.5)" in found.text
+    assert "under smooth L1 (beta 0.5)" in found.text
+
+
+def test_detector_that_nothing_is_known_of_gets_no_grade_and_no_advice():
+    feature = {"levels": ["p2", "p3"], "share": [0.9, 0.1], "ratio": 9.0, "gain": None}
+    (found,) = find_imbalance.find_feature(measured(feature=feature, switches={}))
+    assert found.size == "" and not found.switch
+    assert found.text.endswith("Which levers this detector can have is not known.")
+
+
+def test_loud_level_points_to_bfp():
     feature = {"levels": ["p2", "p3"], "share": [0.9, 0.1], "ratio": 9.0, "gain": None}
     (found,) = find_imbalance.find_feature(measured(feature=feature))
     assert "P2 makes 90 % and P3 10 %; equal parts would be 50 %" in found.text
-    assert ["MODEL.BFP.PYRAMID", "build_resnet_fpn_backbone"] in found.switch
+    assert found.lever == "bfp" and found.switch == SWITCHES["bfp"]
 
 
 def test_bfp_is_said_to_add_what_it_added():

@@ -4,15 +4,18 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from libra_umop.analysis import records
+from libra_umop.engine.config_io import load_config
 
 pytest.importorskip("plotly", reason="plotly is not installed (extra plots)")
 pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is not installed (extra plots)")
 
+REPO = Path(__file__).resolve().parents[2]
 LEVELS = ["p3", "p4", "p5"]
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -47,7 +50,7 @@ def measured_step(iteration, *, dense):
         "objective": {"dense" if dense else "roi_heads": errors},
         "level": {
             "dense" if dense else "rpn": {
-                "anchors": [1000, 100, 10],
+                "anchors": [1000, 1000, 10],
                 "positives": [14, 1, 0],
                 "p_sum": [1.4, 0.5, 0.0],
                 "neg_log_p_sum": [30.0, 1.0, 0.0],
@@ -108,6 +111,9 @@ def write_run(folder, dataset, *, dense=False, ap=30.0, knows_data=True):
         "json_file": str(dataset / "annotations" / "val.json"),
         "image_root": str(dataset / "images"),
     }
+    detector = "retinanet" if dense else "faster_rcnn"
+    config = REPO / "configs" / "COCO-Detection" / f"{detector}_R_50_FPN_1x.yaml"
+    (folder / "config.yaml").write_text(load_config(str(config)).dump())
     settings = records.empty_settings()
     head = "dense" if dense else "roi_heads"
     settings["box_losses"][head] = {"type": "smooth_l1", "beta": 1.0}
@@ -159,9 +165,9 @@ def reported(repo, tool, tmp_path_factory):
 def test_findings_are_printed_with_their_switches(reported):
     text = reported[1]
     assert "retina has 32.5 AP, plain <1> 30.0: +2.5" in text
-    assert "Level P5 has 0 % positives among its anchors against 1.4 % at P3" in text
-    assert "try: MODEL.META_ARCHITECTURE UMOPRetinaNet" in text
-    assert "try: MODEL.ROI_HEADS.NAME LibraROIHeads" in text
+    assert "Level P4 has 0.1 % positives among its anchors against 1.4 % at P3" in text
+    assert "try pfl_lrp: MODEL.META_ARCHITECTURE UMOPRetinaNet" in text
+    assert "try iou_sampling: MODEL.ROI_HEADS.NAME LibraROIHeads" in text
     assert "may not help" in text and "r.html" in text
 
 
@@ -213,7 +219,7 @@ def test_one_run_goes_to_its_own_folder(reported, tool, tmp_path, capsys):
     run = write_run(tmp_path / "alone", reported[0] / "data", dense=True)
     assert tool("report").main([str(run), "--names", "mine"]) == 0
     assert (run / "report.html").is_file() and "mine" in (run / "report.html").read_text()
-    assert "[level, large] Level P5" in capsys.readouterr().out
+    assert "[level, large] Level P4" in capsys.readouterr().out
 
 
 def test_a_plain_run_without_the_collector_gets_its_data_from_the_command_line(

@@ -1,8 +1,9 @@
 """The findings about the four imbalances of one run, from what ``measure_run`` gave for it."""
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List
 
-from .finding import Finding, graded, percent
+from .finding import Finding, advise, graded, percent
+from .objective import COORDINATE_LOSSES
 
 
 def find_sample(m: Dict[str, Any]) -> List[Finding]:
@@ -22,17 +23,18 @@ def find_sample(m: Dict[str, Any]) -> List[Finding]:
     )
     is_random = sampler in (None, "random")
     size = graded(share["hard"] - share["random" if is_random else "picked"], 0.2, 0.1)
-    switch: List[List[str]] = []
     if not is_random:
         kind = {"iou_balanced": "IoU-balanced sampling", "ohem": "OHEM"}.get(sampler, sampler)
         text += f" This run's {kind} picks {percent(share['picked'])}."
     if share["hard"] - share["random"] < 0.1:
         text += " Random picks are no easier than the hard negatives here: little to balance."
-    elif is_random:
-        switch = [["MODEL.ROI_HEADS.NAME", "LibraROIHeads"]]
-        switch += [["MODEL.ROI_HEADS.NEGATIVE_SAMPLER", "iou_balanced"]]
-        text += " IoU-balanced sampling draws more of those that overlap."
-    return [Finding("sample", size, m["name"], text, switch, share)]
+        size = "small"
+    elif not is_random and size != "small":
+        size = ""  # a sampler is on already
+    found = Finding("sample", size, m["name"], text, numbers=share)
+    if is_random:
+        advise(found, m, "iou_sampling", "IoU-balanced sampling draws more of those that overlap.")
+    return [found]
 
 
 def find_objective(m: Dict[str, Any]) -> List[Finding]:
@@ -49,25 +51,26 @@ def find_objective(m: Dict[str, Any]) -> List[Finding]:
             f" give {percent(gradient)} of the box gradient under {_loss_title(entry['loss'])}."
         )
         numbers = {"inliers": inliers, "gradient_inliers": gradient}
-        switch: List[List[str]] = []
-        size = graded(inliers - gradient, 0.3, 0.15)
-        if kind == "smooth_l1" and (entry["loss"].get("beta") or 0) > 0:
+        if kind == "smooth_l1" and _beta(entry["loss"]) > 0:
             text += " The paper, on COCO: 30 %."
-            if size != "small":
-                numbers["balanced_l1"] = entry["balanced_l1"]
-                text += (
-                    f" With balanced L1 (alpha 0.5, gamma 1.5) the same errors would give them"
-                    f" {percent(entry['balanced_l1'])}."
-                )
-                switch = _box_loss_switch(head)
-        findings.append(Finding("objective", size, m["name"], text, switch, numbers))
+        size = graded(inliers - gradient, 0.3, 0.15)
+        found = Finding("objective", size, m["name"], text, numbers=numbers)
+        promise = (
+            "With balanced L1 (alpha 0.5, gamma 1.5) the same errors would give them"
+            f" {percent(entry['balanced_l1'])}."
+        )
+        advise(found, m, _box_loss_lever(head, entry["loss"]), promise)
+        if found.lever:
+            numbers["balanced_l1"] = entry["balanced_l1"]
+        findings.append(found)
     return findings
 
 
-def _box_loss_switch(head: str) -> List[List[str]]:
-    """The key that turns balanced L1 on for a head."""
-    group = {"dense": "RETINANET", "rpn": "RPN"}.get(head, "ROI_BOX_HEAD")
-    return [[f"MODEL.{group}.BBOX_REG_LOSS_TYPE", "balanced_l1"]]
+def _box_loss_lever(head: str, loss: Dict[str, Any]) -> str:
+    """What balances a head's box loss; "" for one that counts all errors alike, or whole boxes."""
+    if loss.get("type") not in COORDINATE_LOSSES or _beta(loss) <= 0:
+        return ""
+    return "rpn_balanced_l1" if head == "rpn" else "balanced_l1"
 
 
 def find_feature(m: Dict[str, Any]) -> List[Finding]:
@@ -82,50 +85,60 @@ def find_feature(m: Dict[str, Any]) -> List[Finding]:
         f" {percent(share[top])} and {levels[low].upper()} {percent(max(share[low], 0.0))};"
         f" equal parts would be {percent(1 / len(levels))}."
     )
-    switch: List[List[str]] = []
-    size = graded(feature["ratio"], 4.0, 2.0)
-    if feature["gain"]:
-        gain = feature["gain"]
+    gain, size = feature["gain"], graded(feature["ratio"], 4.0, 2.0)
+    if gain:
         most = gain.index(max(gain))
         text += (
             f" BFP adds {percent(min(gain))} to {percent(max(gain))} of a level's own norm,"
             f" most to {levels[most].upper()}."
         )
-    elif size != "small":
-        switch = [["MODEL.BACKBONE.NAME", "build_bfp_backbone"]]
-        switch += [["MODEL.BFP.PYRAMID", m["settings"]["backbone"] or "build_resnet_fpn_backbone"]]
-        text += " BFP gives every level what all of them know."
-    return [Finding("feature", size, m["name"], text, switch, {"levels": levels, "share": share})]
+    numbers = {"levels": levels, "share": share}
+    found = Finding("feature", size, m["name"], text, numbers=numbers)
+    return [advise(found, m, "bfp", "BFP gives every level what all of them know.")]
 
 
 def find_level(m: Dict[str, Any]) -> List[Finding]:
-    """Positives per level, and how often the focus is clipped."""
+    """Positives per level, and how often the focus is clipped.
+
+    Levels without any positive are named and left out of the comparison: there is nothing on them
+    to balance.
+    """
     findings = []
     for head, entry in m["level"].items():
         rates, levels = entry["rate"], entry["levels"]
         if len(levels) < 2 or not max(rates):
             continue
-        top, low = rates.index(max(rates)), rates.index(min(rates))
-        ratio = rates[top] / rates[low] if rates[low] else float("inf")
-        times = f"{ratio:.0f} times fewer" if rates[low] else "none at all"
+        positive = [i for i, rate in enumerate(rates) if rate > 0]
+        top, low = max(positive, key=rates.__getitem__), min(positive, key=rates.__getitem__)
         what = "anchors" if head == "dense" else "RPN anchors (sampled)"
-        text = (
-            f"Level {levels[low].upper()} has {percent(rates[low])} positives among its {what}"
-            f" against {percent(rates[top])} at {levels[top].upper()} ({times})."
-        )
+        text = f"Level {levels[low].upper()} has {percent(rates[low])} positives among its {what}"
+        if len(positive) > 1:
+            times = f"{rates[top] / rates[low]:.0f} times fewer"
+            text += f" against {percent(rates[top])} at {levels[top].upper()} ({times})"
+        empty = [name.upper() for name, rate in zip(levels, rates) if not rate]
+        if empty:
+            text += f"; {' and '.join(empty)} had none, so there is nothing to balance on"
+            text += " it" if len(empty) == 1 else " them"
         numbers = {"levels": levels, "rate": rates, "clipped": entry["clipped_all"]}
-        size = graded(ratio, 10.0, 3.0)
-        switch: List[List[str]] = []
-        progressive = (m["settings"]["focus"] or {}).get("progressive")
-        if head == "rpn":
-            text += " The focus of UMOP is for dense detectors; an R-CNN has no such switch."
-        elif progressive:
-            text += f" UMOP gives each level its own focus; {_clipping(entry)}"
-        elif size != "small":
-            switch = [["MODEL.META_ARCHITECTURE", f"UMOP{_base(m['detector'])}"]]
-            text += f" UMOP would give each level its own focus; {_clipping(entry)}"
-        findings.append(Finding("level", size, m["name"], text, switch, numbers))
+        size = graded(rates[top] / rates[low], 10.0, 3.0)
+        found = Finding("level", size, m["name"], f"{text}.", numbers=numbers)
+        _advise_focus(found, m, head, entry)
+        findings.append(found)
     return findings
+
+
+def _advise_focus(found: Finding, m: Dict[str, Any], head: str, entry: Dict[str, Any]) -> None:
+    """Say what UMOP does for a level finding, or would do."""
+    on = m["levers"]
+    if head == "rpn":
+        found.text += " UMOP's focus is for dense detectors; an RPN samples its anchors instead."
+        found.size = "small" if found.size == "small" else ""
+    elif "pfl" in on and ("lrp" in on or "lrp_mean" in on):
+        found.text += f" UMOP gives each level its own focus; {_clipping(entry)}"
+        found.size = "small" if found.size == "small" else ""
+    else:
+        why = f"UMOP would give each level its own focus; {_clipping(entry)}"
+        advise(found, m, "lrp" if "pfl" in on else "pfl_lrp", why)
 
 
 def _clipping(entry: Dict[str, Any]) -> str:
@@ -148,7 +161,7 @@ def _title(head: str) -> str:
 
 def _loss_title(loss: Dict[str, Any]) -> str:
     """A box loss as people call it."""
-    kind, beta = loss.get("type"), loss.get("beta") or 0.0
+    kind, beta = loss.get("type"), _beta(loss)
     if kind == "smooth_l1":
         return f"smooth L1 (beta {beta:.2g})" if beta > 0 else "L1"
     if kind == "balanced_l1":
@@ -156,6 +169,6 @@ def _loss_title(loss: Dict[str, Any]) -> str:
     return {"giou": "GIoU", "diou": "DIoU", "ciou": "CIoU"}.get(kind or "", "the run's loss")
 
 
-def _base(detector: Optional[str]) -> str:
-    """The family of a dense detector: RetinaNet, ATSS or FCOS."""
-    return next((b for b in ("ATSS", "FCOS", "RetinaNet") if b in (detector or "")), "RetinaNet")
+def _beta(loss: Dict[str, Any]) -> float:
+    """The transition point of a box loss; 0 where it has none."""
+    return loss.get("beta") or 0.0

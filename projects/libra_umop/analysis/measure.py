@@ -2,6 +2,7 @@
 
 from typing import Any, Dict, List, Optional
 
+from ..levers import LEVERS, active, levers_for, switch
 from .data import measure_data, read_coco
 from .detections import measure_detections
 from .feature import measure_feature
@@ -21,9 +22,11 @@ def measure_run(run: Run, *, min_score: float = 0.5) -> Dict[str, Any]:
         min_score: see :func:`libra_umop.analysis.detections.measure_detections`.
 
     Returns:
-        ``name``, ``detector``, ``settings``, ``sample``, ``feature``, ``objective`` {head: ...}
-        with a ``curve`` each, ``level`` {head: ...}, ``data``, ``detections``, ``AP`` (the last
-        evaluation) and ``collection``; a part that was not measured is None or empty.
+        ``name``, ``detector``, ``settings``, ``levers`` (names of those that are on) and
+        ``switches`` {name: [[KEY, value], ...]} of those that are not but could be, ``sample``,
+        ``feature``, ``objective`` {head: ...} with a ``curve`` each, ``level`` {head: ...},
+        ``data``, ``detections``, ``AP`` (the last evaluation) and ``collection``; a part that was
+        not measured is None or empty.
     """
     settings = run.settings
     objective = measure_objective(run.steps, settings["box_losses"])
@@ -42,6 +45,8 @@ def measure_run(run: Run, *, min_score: float = 0.5) -> Dict[str, Any]:
         "detector": run.meta.get("detector")
         or run.config.get("MODEL", {}).get("META_ARCHITECTURE"),
         "settings": settings,
+        "levers": active(run.config),
+        "switches": find_switches(run.config),
         "sample": measure_sample(run.steps),
         "feature": measure_feature(run.steps),
         "objective": objective,
@@ -51,6 +56,16 @@ def measure_run(run: Run, *, min_score: float = 0.5) -> Dict[str, Any]:
         "AP": run.final_metrics(),
         "collection": _collection(run.steps),
     }
+
+
+def find_switches(config: Dict[str, Any]) -> Dict[str, List[List[str]]]:
+    """What switches on each lever that is off, by its name; values as on a command line.
+
+    Args:
+        config: the whole config of the run, as nested dicts; empty for an unknown one.
+    """
+    names = [lever.name for lever in levers_for(config) if not LEVERS[lever.name].is_on(config)]
+    return {name: [[k, str(v)] for k, v in switch(config, name)] for name in names}
 
 
 def _data(run: Run) -> Optional[Dict[str, Any]]:

@@ -95,7 +95,7 @@ def measure_objective(
         grad = _mean_gradient(sections)
         if count.sum() <= 0:
             continue
-        loss = box_losses.get(head, {"type": None})
+        loss = box_losses.get(head.split("_stage")[0], {"type": None})  # all stages have the same
         threshold = transition(loss)
         balanced = {"type": "balanced_l1", "beta": threshold, "alpha": 0.5, "gamma": 1.5}
         heads[head] = {

@@ -3,6 +3,7 @@
 import html
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from ..levers import LEVERS
 from .figures import run_colour, to_div
 from .finding import Finding, percent
 from .findings import CAVEAT
@@ -103,16 +104,7 @@ def header(measured: Sequence[Dict[str, Any]]) -> str:
 
 def _describe(m: Dict[str, Any]) -> str:
     """A run in a few words: detector, evaluation, how often it was measured."""
-    settings = m["settings"]
-    losses = [loss.get("type") for loss in settings["box_losses"].values()]
-    levers = {
-        "IoU-balanced sampling": settings["sampler"] == "iou_balanced",
-        "OHEM": settings["sampler"] == "ohem",
-        "BFP": settings["bfp"],
-        "balanced L1": "balanced_l1" in losses,
-        "progressive focus": (settings["focus"] or {}).get("progressive"),
-    }
-    on = " + ".join(lever for lever, is_on in levers.items() if is_on)
+    on = " + ".join(LEVERS[name].title for name in m["levers"])
     words = [f"{m['detector'] or ''}{' with ' if on else ''}{on}"]
     if "AP" in m["AP"]:
         words.append(f"{m['AP']['AP']:.1f} AP")
@@ -170,7 +162,7 @@ def _objective_pair(found: Finding, m: Dict[str, Any]):
 
 def _level_pair(found: Finding, m: Dict[str, Any]):
     rate, levels = found.numbers["rate"], found.numbers["levels"]
-    top, low = rate.index(max(rate)), rate.index(min(rate))
+    top, low = rate.index(max(rate)), rate.index(min(r for r in rate if r > 0))
     text = f"{levels[top].upper()} against {levels[low].upper()}: positives of all anchors"
     return percent(rate[top]), percent(rate[low]), text
 
@@ -186,7 +178,8 @@ def findings_section(measured: Sequence[Dict[str, Any]], findings: List[Finding]
         switch = ""
         if f.switch:
             keys = " ".join(f"<code>{html.escape(' '.join(pair))}</code>" for pair in f.switch)
-            switch = f'<p class="switch">Try {keys}</p>'
+            title = html.escape(LEVERS[f.lever].title)
+            switch = f'<p class="switch">Try {title}: {keys}</p>'
         items.append(
             f'<li><div class="kind">{f.imbalance}{badge(f.size)}</div>'
             f"<div>{who}<p>{_unbroken(f.text)}</p>{switch}</div></li>"

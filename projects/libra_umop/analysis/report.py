@@ -38,7 +38,8 @@ class Report:
                 else ""
             )
             lines.append(f"[{kind}] {who}{f.text}")
-            lines += [f"    try: {key} {value}" for key, value in f.switch]
+            if f.switch:
+                lines.append(f"    try {f.lever}: {' '.join(map(' '.join, f.switch))}")
         if not lines:
             lines = ["Nothing was measured in these runs; train with ANALYSIS.ENABLED True."]
         return "\n".join([*lines, "", CAVEAT])

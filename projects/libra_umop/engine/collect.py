@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from libra_umop.analysis import records
+from libra_umop.levers import LEVERS
 
 from .collect_probes import DenseProbe, FeatureProbe, Probe
 from .collect_roi_probe import ROIHeadsProbe
@@ -188,10 +189,8 @@ def run_settings(cfg) -> Dict[str, Any]:
 
 def _sampler(cfg) -> str:
     """How the ROI heads get their negatives."""
-    name = cfg.MODEL.ROI_HEADS.NAME
-    if name.startswith("Libra"):
-        return cfg.MODEL.ROI_HEADS.NEGATIVE_SAMPLER
-    return "ohem" if name.startswith("OHEM") else "random"
+    kinds = {"iou_sampling": "iou_balanced", "ohem": "ohem"}
+    return next((kind for name, kind in kinds.items() if LEVERS[name].is_on(cfg)), "random")
 
 
 def _box_loss(cfg, head) -> Dict[str, Any]:

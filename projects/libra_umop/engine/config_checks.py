@@ -18,6 +18,7 @@ from detectron2.modeling import (
 )
 from detectron2.modeling.roi_heads import CascadeROIHeads
 
+from ..levers import as_text, family_of, stand_in, switch
 from ..modeling.roi_heads import BalancedSampling, negatives_range
 from ..modeling.umop import LevelFocalLoss, umop_arguments
 from .config_ranges import CHOICES, EXTRA_CHOICES, RANGES, is_number
@@ -32,7 +33,7 @@ class _BoxLoss(NamedTuple):
     chooser: str  # the key that names the component
     registry: Any
     detectors: Tuple[type, ...]
-    better: Tuple[Tuple[str, str], ...]  # Detectron2's component, and ours that knows balanced L1
+    lever: str  # that switches balanced L1 on
 
 
 _BOX_LOSSES = (
@@ -42,7 +43,7 @@ _BOX_LOSSES = (
         "MODEL.ROI_HEADS.NAME",
         ROI_HEADS_REGISTRY,
         (GeneralizedRCNN,),
-        (("CascadeROIHeads", "LibraCascadeROIHeads"), ("", "LibraROIHeads")),
+        "balanced_l1",
     ),
     _BoxLoss(
         "MODEL.RPN",
@@ -50,7 +51,7 @@ _BOX_LOSSES = (
         "MODEL.PROPOSAL_GENERATOR.NAME",
         PROPOSAL_GENERATOR_REGISTRY,
         (GeneralizedRCNN, ProposalNetwork),
-        (("", "LibraRPN"),),
+        "rpn_balanced_l1",
     ),
     _BoxLoss(
         "MODEL.RETINANET",
@@ -58,7 +59,7 @@ _BOX_LOSSES = (
         "MODEL.META_ARCHITECTURE",
         META_ARCH_REGISTRY,
         (RetinaNet,),
-        (("", "LibraRetinaNet"),),
+        "balanced_l1",
     ),
 )
 _DETECTRON2_BOX_LOSSES = ("smooth_l1", "giou", "diou", "ciou")
@@ -155,10 +156,10 @@ def _check_box_loss(cfg: CfgNode, where: str, box_loss: _BoxLoss) -> None:
     value = _get(cfg, key)
     component = box_loss.registry.get(name)
     if component.__module__.startswith("detectron2.") and value == "balanced_l1":
-        better = next(ours for theirs, ours in box_loss.better if theirs in ("", name))
+        better = stand_in(box_loss.lever, box_loss.chooser, name)
         raise ConfigError(
             f"{where}{key} is {value!r}, which {box_loss.chooser} {name} does not know;"
-            f" {better} does"
+            f" {better} does{_alone(cfg, box_loss)}"
         )
     if component.__module__.startswith(("detectron2.", "libra_umop.")):
         _check_choice(where, key, value, [*_DETECTRON2_BOX_LOSSES, "balanced_l1"])
@@ -168,6 +169,15 @@ def _check_box_loss(cfg: CfgNode, where: str, box_loss: _BoxLoss) -> None:
             f"{where}{box_loss.group}.{box_loss.beta} is {beta!r}, should be > 0 where {key} is"
             f" {value!r}, whose transition point it is"
         )
+
+
+def _alone(cfg: CfgNode, box_loss: _BoxLoss) -> str:
+    """What else to set so that no other lever comes along; empty if nothing."""
+    if family_of(cfg) is None:
+        return ""
+    said = (box_loss.chooser, f"{box_loss.group}.BBOX_REG_LOSS_TYPE")
+    rest = [(k, v) for k, v in switch(cfg, box_loss.lever) if k not in said and _get(cfg, k) != v]
+    return f", with {as_text(rest)}" if rest else ""
 
 
 def _check_bins(cfg: CfgNode, where: str) -> None:
