@@ -1,6 +1,7 @@
 """Every lever, in every family of detectors: it switches what it names, and nothing else."""
 
 import functools
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -253,3 +254,14 @@ def test_config_without_the_keys_of_this_project_has_no_levers():
     cfg = get_cfg()
     assert levers.family_of(cfg) is None and active(cfg) == [] and levers_for(cfg) == []
     assert active({}) == [] and levers_for({}) == []
+
+
+def test_readme_shows_this_table():
+    spec = importlib.util.spec_from_file_location(
+        "levers_table", CONFIGS.parent / "dev" / "levers_table.py"
+    )
+    levers_table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(levers_table)
+    page = levers_table.PAGE.read_text()
+    assert levers_table.render(page) == page, "run dev/levers_table.py"
+    assert all(f"| `{name}` |" in page for name in LEVERS)

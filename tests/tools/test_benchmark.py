@@ -13,6 +13,7 @@ from libra_umop.benchmark.bench import Bench, Contender
 from libra_umop.benchmark.inputs import Workload, draw_proposals, num_classes_of, synthetic_batch
 from libra_umop.benchmark.table import markdown
 from libra_umop.engine.config_io import load_config
+from libra_umop.engine.trainer import LibraTrainer
 
 TINY = {
     "MODEL": {
@@ -154,3 +155,19 @@ def test_drawn_regions_overlap_the_objects_as_a_trained_rpns_do(tiny):
     assert drawn.proposal_boxes.nonempty().all()
     empty = item["instances"][:0]
     assert len(draw_proposals(empty, 50)) == 50
+
+
+def test_loading_speed_is_that_of_the_loader_that_trains(monkeypatch):
+    asked = []
+
+    def loader_of(cfg):
+        asked.append(cfg)
+        for _ in range(5):
+            clock.append(clock[-1] + 0.5)
+            yield [None] * 4
+
+    clock = [0.0]
+    monkeypatch.setattr(LibraTrainer, "build_train_loader", loader_of)
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: clock[-1])
+    assert measure.loading_speed("a config", num_batches=3) == 8.0  # 12 images in 1.5 s
+    assert asked == ["a config"]

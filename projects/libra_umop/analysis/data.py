@@ -6,8 +6,7 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
-# COCO's limits of small and medium objects, side of the square box in px of the original image.
-SMALL, LARGE = 32.0, 96.0
+from ..data.areas import count_areas
 
 
 def read_coco(path: Path) -> Dict[str, Any]:
@@ -44,8 +43,9 @@ def measure_data(
             them, and for 0, images are taken as they are.
 
     Returns:
-        ``images``, ``boxes``, ``images_without_boxes``, ``sides`` (square root of each area, px
-        of the original), ``areas`` {"small", "medium", "large": count}, ``classes`` [{name,
+        ``images``, ``boxes``, ``images_without_boxes``, ``sides`` (square root of each box's area,
+        px of the original), ``areas`` (see
+        :func:`libra_umop.data.areas.count_areas`), ``classes`` [{name,
         count}] by count, ``boxes_per_image`` (mean), and ``levels`` [{name, size, count}] or None.
     """
     images = {image["id"]: image for image in coco["images"]}
@@ -62,11 +62,7 @@ def measure_data(
         "images_without_boxes": len(set(images) - {a["image_id"] for a in boxes}),
         "boxes_per_image": len(boxes) / max(len(images), 1),
         "sides": sides.tolist(),
-        "areas": {
-            "small": int((sides < SMALL).sum()),
-            "medium": int(((sides >= SMALL) & (sides < LARGE)).sum()),
-            "large": int((sides >= LARGE).sum()),
-        },
+        "areas": count_areas(a.get("area", a["bbox"][2] * a["bbox"][3]) for a in boxes),
         "classes": [
             {"name": name, "count": count}
             for name, count in sorted(counts.items(), key=lambda item: -item[1])

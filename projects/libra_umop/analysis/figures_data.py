@@ -1,11 +1,12 @@
 """The figures of the data: boxes by size, class and level."""
 
+import math
 from typing import Any, Dict, List
 
 import numpy as np
 import plotly.graph_objects as go
 
-from .data import LARGE, SMALL
+from ..data.areas import LIMITS
 from .figures import DARK, GREY, level_colour, style
 
 MAX_CLASSES = 15
@@ -27,7 +28,7 @@ def box_sides(data: Dict[str, Any]) -> go.Figure:
     )
     style(figure, height=280, legend=False)
     figure.update_layout(bargap=0.04)
-    for limit in (SMALL, LARGE):
+    for limit in map(math.sqrt, LIMITS):
         figure.add_vline(
             np.log2(limit),
             line={"dash": "dot", "color": DARK, "width": 1},

@@ -44,7 +44,10 @@ def find_data(measured: List[Dict[str, Any]]) -> List[Finding]:
             continue
         classes, boxes = data["classes"], data["boxes"]
         areas = ", ".join(f"{percent(n / boxes)} {name}" for name, n in data["areas"].items())
-        text = f"{boxes} boxes in {data['images']} training images: {areas} (COCO's limits)."
+        text = (
+            f"{boxes} boxes in {data['images']} training images: {areas} (COCO's limits, 32^2 and"
+            " 96^2 px; a box on one of them counts as the larger)."
+        )
         present = [c for c in classes if c["count"]]
         if len(present) > 1:
             text += (

@@ -163,7 +163,7 @@ def _status_mib(field: str) -> float:
 
 
 def loading_speed(cfg: CfgNode, num_batches: int, warmup: int = 2) -> float:
-    """Images per second that the training loader of a config gives when nothing else runs.
+    """Images per second that the trainer's loader of a config gives when nothing else runs.
 
     Args:
         cfg: with registered ``DATASETS.TRAIN``.

@@ -10,10 +10,8 @@ from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.modeling.poolers import assign_boxes_to_levels
 from detectron2.structures import Boxes, BoxMode
 
+from .areas import count_areas
 from .coco import CocoData
-
-# COCO's evaluation: small objects have an area below 32^2, large ones above 96^2 square pixels.
-SMALL, LARGE = 32**2, 96**2
 
 # Detectron2's Faster R-CNN: the level of a box is floor(4 + log2(sqrt(area) / 224)), within P2..P5
 # (Feature Pyramid Networks, equation 1).
@@ -59,7 +57,6 @@ def describe_split(
         resized_to: to which images are resized, for the pyramid levels.
     """
     objects = data.objects
-    areas = np.array([a["area"] for a in objects], dtype=np.float64)
     per_class = {category_id: 0 for category_id in class_ids}
     per_image = {image["id"]: 0 for image in data.images}
     for a in objects:
@@ -76,11 +73,7 @@ def describe_split(
         "boxes": len(objects),
         "crowd_regions": len(data.annotations) - len(objects),
         "annotations_in_file": data.num_annotations_in_file,
-        "boxes_per_area": {
-            "small": int((areas < SMALL).sum()),
-            "medium": int(((areas >= SMALL) & (areas <= LARGE)).sum()),
-            "large": int((areas > LARGE).sum()),
-        },
+        "boxes_per_area": count_areas(a["area"] for a in objects),
         "boxes_per_class": {
             c["name"]: per_class[c["id"]] for c in data.categories if c["id"] in class_ids
         },
