@@ -5,10 +5,10 @@ import json
 import math
 
 import pytest
-from coco_files import document, write_json
+from coco_files import document, write_images, write_json
 
 from libra_umop.data.coco import read_json
-from libra_umop.data.errors import CLIPPED, DROPPED, KEPT, DatasetError
+from libra_umop.data.errors import CLIPPED, DROPPED, KEPT, NOTE, REPAIRED, DatasetError
 from libra_umop.data.parsing import load_coco, parse_coco
 
 NAN, INF, MISSING = math.nan, math.inf, object()
@@ -92,7 +92,7 @@ REFUSED = {
     "image id NaN": (image(id=NAN), ['image number 0: "id" is nan']),
     "image id twice": (twice("images"), ["image id 1: is declared twice"]),
     "width missing": (image(width=MISSING), ["image id 1:", "1.png", '"width" is missing']),
-    "height a text": (image(height="64"), ["image id 1:", "\"height\" is '64'"]),
+    "height a text": (image(height="64px"), ["image id 1:", "\"height\" is '64px'"]),
     "width zero": (image(width=0), ["image id 1:", '"width" is 0', "1 or more"]),
     "height fractional": (image(height=63.5), ["image id 1:", '"height" is 63.5']),
     "file_name missing": (image(file_name=MISSING), ["image id 1:", '"file_name" is None']),
@@ -107,7 +107,7 @@ REFUSED = {
     "file_name with NUL": (image(file_name="1.png\0"), ["image id 1:", "cannot be the name"]),
     "file_name half a pair": (image(file_name="\ud800.png"), ["image id 1:", "cannot be the name"]),
     "category id missing": (category(id=MISSING), ['category number 0: "id" is missing']),
-    "category id a text": (category(id="3"), ["category number 0: \"id\" is '3'"]),
+    "category id a text": (category(id="c3"), ["category number 0: \"id\" is 'c3'"]),
     "category id twice": (category(id=7), ["category id 7: is declared twice"]),
     "category name missing": (category(name=MISSING), ['category id 3: "name" is None']),
     "category name a number": (category(name=5), ['category id 3: "name" is 5']),
@@ -119,10 +119,10 @@ REFUSED = {
         annotation(id=MISSING),
         ["image id 1: annotation number 0", '"id" is missing'],
     ),
-    "annotation id a text": (annotation(id="10"), ["annotation number 0: \"id\" is '10'"]),
+    "annotation id a text": (annotation(id="a10"), ["annotation number 0: \"id\" is 'a10'"]),
     "annotation id twice": (twice("annotations"), ["image id 1, annotation id 10", "used twice"]),
     "image_id missing": (annotation(image_id=MISSING), ["annotation id 10", 'no "image_id"']),
-    "image_id a text": (annotation(image_id="1"), ["annotation id 10", "\"image_id\" is '1'"]),
+    "image_id a text": (annotation(image_id="1.png"), ["annotation id 10", "\"image_id\" is '1.p"]),
     "image_id undeclared": (annotation(image_id=9), ["annotation id 10", "9 is not declared"]),
     "category_id missing": (
         annotation(category_id=MISSING),
@@ -139,7 +139,7 @@ REFUSED = {
     "bbox empty": (annotation(bbox=[]), ["annotation id 10", "has 0 values"]),
     "bbox of 3": (annotation(bbox=[1, 2, 3]), ["annotation id 10", "has 3 values, [1, 2, 3]"]),
     "bbox of 5": (annotation(bbox=[1, 2, 3, 4, 5]), ["annotation id 10", "has 5 values"]),
-    "bbox of texts": (annotation(bbox=["1", "2", "3", "4"]), ["annotation id 10", "four numbers"]),
+    "bbox of texts": (annotation(bbox=["1", "2", "3", ""]), ["annotation id 10", "four numbers"]),
     "bbox with null": (annotation(bbox=[1, 2, None, 4]), ["annotation id 10", "four numbers"]),
     "bbox with true": (annotation(bbox=[1, 2, True, 4]), ["annotation id 10", "four numbers"]),
     "iscrowd 2": (annotation(iscrowd=2), ["annotation id 10", '"iscrowd" is 2', "0 or 1"]),
@@ -153,14 +153,62 @@ REFUSED = {
     "width NaN": (image(width=NAN), ["image id 1:", '"width" is nan']),
     "height negative": (image(height=-64), ["image id 1:", '"height" is -64', "1 or more"]),
     "width beyond any file": (image(width=2**31), ["image id 1:", '"width" is 2147483648']),
-    "category_id a text": (annotation(category_id="3"), ["id 10", "\"category_id\" is '3'"]),
+    "category_id a text": (annotation(category_id="cat"), ["id 10", "\"category_id\" is 'cat'"]),
     "bbox a text": (annotation(bbox="8 8 40 30"), ["annotation id 10", "is '8 8 40 30'"]),
     "bbox nested": (annotation(bbox=[[8, 8], [40, 30]]), ["annotation id 10", "has 2 values"]),
-    "ignore": (annotation(ignore=1), ["annotation id 10", '"ignore"', '"iscrowd": 1']),
+    "ignore 2": (annotation(ignore=2), ["annotation id 10", '"ignore" is 2', '"iscrowd"']),
+    "ignore a text": (annotation(ignore="yes"), ["annotation id 10", "\"ignore\" is 'yes'"]),
+    "width the text nan": (image(width="nan"), ["image id 1:", "\"width\" is 'nan'"]),
+    "width with underscore": (image(width="9_6"), ["image id 1:", "\"width\" is '9_6'"]),
+    "id null": (annotation(id=None), ["annotation number 0", '"id" is None']),
+    "width null": (image(width=None), ["image id 1:", '"width" is None']),
+    "category_id null": (annotation(category_id=None), ["annotation id 10", "is None"]),
+    "bbox a text of three": (annotation(bbox="[8, 8, 40]"), ["annotation id 10", "has 3 values"]),
+    "file_name above, quoted": (image(file_name="%2e%2e/1.png"), ["image id 1:", "leaves"]),
+    "file_name absolute, quoted": (image(file_name="%2Fetc/passwd"), ["image id 1:", "leaves"]),
+    "ids of one number": (
+        section(images=[*document()["images"], {**document()["images"][0], "id": "1"}]),
+        ["image id 1: is declared twice"],
+    ),
+}
+
+# name: the document, kind and words of the defect, and what annotation 10 is read as
+READ = {
+    "image id a text": (image(id="1"), "number_text", "\"id\" is '1'", {"image_id": 1}),
+    "size as texts": (image(width="96", height="64.0"), "number_text", "\"height\"", {}),
+    "category id a text": (category(id="3"), "number_text", "\"id\" is '3'", {"category_id": 3}),
+    "annotation id a text": (annotation(id=" 10 "), "number_text", "' 10 '", {"id": 10}),
+    "image_id a text": (annotation(image_id="1"), "number_text", "image_id", {"image_id": 1}),
+    "category_id text": (annotation(category_id="3"), "number_text", "is '3'", {"category_id": 3}),
+    "bbox of texts": (
+        annotation(bbox=["8", "8.0", "4e1", "30"]),
+        "number_text",
+        "'4e1'",
+        {"bbox": [8, 8, 40, 30]},
+    ),
+    "bbox as one text": (
+        annotation(bbox="[8, 8, 40.5, 30]"),
+        "number_text",
+        "40.5",
+        {"bbox": [8, 8, 40.5, 30]},
+    ),
+    "area a text": (annotation(area="12.5"), "number_text", "'12.5'", {"area": 12.5}),
+    "iscrowd a text": (annotation(iscrowd="0"), "number_text", "'0'", {"iscrowd": 0}),
+    "iscrowd null": (annotation(iscrowd=None), "null_value", '"iscrowd" null', {"iscrowd": 0}),
+    "area null": (annotation(area=None), "null_value", '"area" null', {"area": 1200}),
+    "all null": (
+        annotation(iscrowd=None, area=None, segmentation=None, ignore=None),
+        "null_value",
+        '"iscrowd", "ignore", "area", "segmentation" null',
+        {"iscrowd": 0, "area": 1200},
+    ),
+    "ignore": (annotation(ignore=1), "ignore", '"iscrowd": 1', {"iscrowd": 1}),
+    "ignore true": (annotation(ignore=True), "ignore", '"iscrowd": 1', {"iscrowd": 1}),
+    "ignore a text": (annotation(ignore="1"), "ignore", '"iscrowd": 1', {"iscrowd": 1}),
 }
 
 # name: the document, how it is repaired, the kind of defect and words of its line
-REPAIRED = {
+LOST = {
     "x NaN": (annotation(bbox=[NAN, 8, 40, 30]), DROPPED, "bbox_nan", "[nan, 8, 40, 30]"),
     "width NaN": (annotation(bbox=[8, 8, NAN, 30]), DROPPED, "bbox_nan", "finite"),
     "y infinite": (annotation(bbox=[8, INF, 40, 30]), DROPPED, "bbox_inf", "inf"),
@@ -198,9 +246,9 @@ def test_malformed_file_is_refused_in_one_line_that_says_where_and_what(tmp_path
         position = message.index(word, position)
 
 
-@pytest.mark.parametrize("name", REPAIRED)
+@pytest.mark.parametrize("name", LOST)
 def test_unusable_box_is_dropped_counted_and_named_and_refused_if_strict(tmp_path, name):
-    content, severity, kind, words = REPAIRED[name]
+    content, severity, kind, words = LOST[name]
     path = write_json(tmp_path / "train.json", content)
     data = load_coco(path, [str(tmp_path)])
     defect = next(d for d in data.defects if d.kind == kind)
@@ -215,8 +263,41 @@ def test_unusable_box_is_dropped_counted_and_named_and_refused_if_strict(tmp_pat
             load_coco(path, [str(tmp_path)], strict=True)
 
 
-def test_there_are_at_least_40_kinds_of_malformed_files():
-    assert len(REFUSED) + len(REPAIRED) >= 40
+@pytest.mark.parametrize("name", READ)
+def test_what_has_one_meaning_is_read_so_counted_and_named_and_refused_if_strict(tmp_path, name):
+    content, kind, words, meant = READ[name]
+    path = write_json(tmp_path / "train.json", content)
+    write_images(tmp_path, document())
+    data = load_coco(path, [str(tmp_path)])
+    defect = next(d for d in data.defects if d.kind == kind)
+    assert defect.severity == REPAIRED and words in defect.message
+    assert len(data.annotations) == 4 and not data.exact
+    assert meant.items() <= data.annotations[0].items()
+    assert data.images[0] == document()["images"][0]
+    with pytest.raises(DatasetError, match=f"^{path}: .*; read as|^{path}: .* null"):
+        load_coco(path, [str(tmp_path)], strict=True)
+
+
+@pytest.mark.parametrize("flags", [{"ignore": 0}, {"ignore": False}, {"iscrowd": 1, "ignore": 1}])
+def test_flags_that_change_nothing_are_no_defect(flags):
+    data = parse_coco(annotation(**flags), "train.json", ["."])
+    assert not [d for d in data.defects if d.severity != NOTE]
+    assert data.annotations[0]["iscrowd"] == flags.get("iscrowd", 0)
+
+
+@pytest.mark.parametrize("num_crowds, noted", [(3, False), (4, True)])
+def test_many_crowd_regions_get_a_note(num_crowds, noted):
+    content = document(50)  # of 100 annotations
+    for a in content["annotations"][:num_crowds]:
+        a["iscrowd"] = 1
+    data = parse_coco(content, "train.json", ["."])
+    assert [d.kind for d in data.defects] == ["many_crowds"] * noted
+    assert not noted or "4 of 100 annotations (4 per cent)" in data.defects[0].message
+    assert data.exact
+
+
+def test_there_are_at_least_100_kinds_of_malformed_files():
+    assert len(REFUSED) + len(LOST) + len(READ) >= 100
 
 
 def test_all_defects_are_found_not_only_the_first():
@@ -291,7 +372,12 @@ def test_masks_are_checked_when_asked_for():
     content = document()
     for a, mask in zip(
         content["annotations"],
-        [good, [[1, 2, 3]], {"size": [64, 96], "counts": [6144]}, [*good, [1, 2, 3, NAN, 5, 6]]],
+        [
+            good,
+            [[1, 2, 3]],
+            {"size": [64, 96], "counts": [6000, 144]},
+            [*good, [1, 2, 3, NAN, 5, 6]],
+        ],
     ):
         a["segmentation"] = mask
     assert not parse_coco(content, "train.json", ["."]).defects
@@ -299,7 +385,7 @@ def test_masks_are_checked_when_asked_for():
     assert [d.kind for d in data.defects] == ["mask"] and data.defects[0].annotation_id == 11
     assert [a["segmentation"] for a in data.annotations] == [
         good,
-        {"size": [64, 96], "counts": [6144]},
+        {"size": [64, 96], "counts": [6000, 144]},
         good,
     ]
 

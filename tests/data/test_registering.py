@@ -12,9 +12,12 @@ from detectron2.data.datasets import load_coco_json
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, BoxMode, Instances
 
-from libra_umop.data.errors import DatasetError
+from libra_umop.data.checking import CLEAN, DEFECTS, UNUSABLE, check_dataset
+from libra_umop.data.errors import DROPPED, DatasetError
 from libra_umop.data.layout import find_splits
 from libra_umop.data.registering import load_dataset, register
+
+SPLITS = ("train", "val")
 
 
 def registered(root, name="mine", **kwargs):
@@ -235,3 +238,71 @@ def test_masks_reach_the_mapper_and_the_evaluator(tmp_path):
     assert annotations[0]["segmentation"] == content["annotations"][0]["segmentation"]
     written = json.loads(Path(MetadataCatalog.get(names["val"]).json_file).read_text())
     assert len(written["annotations"]) == 3 and written["annotations"][0]["segmentation"]
+
+
+def project_named_like_its_class(content, used=False):
+    """The document as Roboflow exports it: category 0 is the project, named like category 1."""
+    content["categories"] = [
+        {"id": 0, "name": "cat", "supercategory": "none"},
+        {"id": 1, "name": "cat", "supercategory": "cat"},
+    ]
+    for annotation in content["annotations"]:
+        annotation["category_id"] = 1
+    if used:
+        content["annotations"][0]["category_id"] = 0
+    return content
+
+
+def test_a_roboflow_project_may_be_named_like_its_class(tmp_path):
+    train, val = (project_named_like_its_class(document()) for _ in range(2))
+    root = write_dataset(tmp_path / "data", train, val)
+    dataset, names = registered(root)
+    assert dataset.class_names == ["cat"]
+    assert MetadataCatalog.get(names["val"]).thing_dataset_id_to_contiguous_id == {1: 0}
+    assert ap_of_the_truth(names["val"], tmp_path)["AP"] == pytest.approx(100)
+    assert check_dataset(find_splits(root)).class_names == ["cat"]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("bbox", [[8.0, 8, 40, 30], [math.nan, 8, 40, 30]])
+def test_but_not_if_both_have_a_box_in_any_split_usable_or_not(tmp_path, split, bbox):
+    contents = {key: project_named_like_its_class(document(), key == split) for key in SPLITS}
+    contents[split]["annotations"][0]["bbox"] = bbox
+    splits = find_splits(write_dataset(tmp_path, **contents))
+    with pytest.raises(DatasetError, match="category id 1: is named 'cat' like category id 0"):
+        load_dataset("mine", splits)
+    assert check_dataset(splits).exit_code == UNUSABLE
+
+
+@pytest.mark.parametrize("test", ["{", {"images": []}, "wolf", "parent", "bbox", "unannotated"])
+@pytest.mark.parametrize("with_val", [True, False])
+def test_check_and_training_agree_about_a_test_split_and_about_the_classes(
+    tmp_path, test, with_val
+):
+    """Beside a validation split a broken one is left out; alone it is what is evaluated."""
+    contents = {key: roboflow(document()) for key in (*SPLITS, "test")}
+    if test == "wolf":
+        contents["test"]["categories"][1]["name"] = "wolf"
+    elif test == "parent":
+        contents["test"]["annotations"][0]["category_id"] = 0
+    elif test == "bbox":
+        contents["test"]["annotations"][0]["bbox"] = [1, 2, 3]
+    elif test == "unannotated":
+        del contents["test"]["annotations"]
+    root = write_dataset(tmp_path, **contents)
+    if test in ("{", {"images": []}):
+        write_json(Path(root) / "annotations" / "test.json", test)
+    if not with_val:
+        (Path(root) / "annotations" / "val.json").unlink()
+    splits = find_splits(root)
+    checked = check_dataset(splits)
+    try:
+        dataset = load_dataset("mine", splits)
+    except DatasetError:
+        assert checked.exit_code == UNUSABLE and not with_val
+        return
+    assert checked.exit_code in (CLEAN, DEFECTS) and checked.class_names == dataset.class_names
+    left_out = any("test split is left out" in line for line in dataset.lines)
+    assert left_out == ("test" not in dataset.splits)
+    assert left_out == any(d.severity == DROPPED for d in checked.defects["test"])
+    assert with_val or test == "parent"

@@ -112,6 +112,7 @@ def _use_dataset(cfg: CfgNode, args: Any, splits: Dict[str, Split], given: Set[s
     name = dataset_name(args.dataset) if args.dataset else "own"
     dataset = load_dataset(name, splits, strict=args.strict, masks=cfg.MODEL.MASK_ON)
     lines = dataset.lines + set_num_classes(cfg, dataset, args.config_file, given)
+    lines += set_mask_format(cfg, dataset, args.config_file, given)
     names = register(dataset, os.path.join(cfg.OUTPUT_DIR, "annotations"))
     if "DATASETS.TRAIN" not in given:
         cfg.DATASETS.TRAIN = (names["train"],)
@@ -155,6 +156,29 @@ def set_num_classes(
         node.NUM_CLASSES = count
         changed.append(key)
     return [f"{' = '.join(changed)} = {count}, from the data"] if changed else []
+
+
+def set_mask_format(
+    cfg: CfgNode, dataset: OwnDataset, config_file: Optional[str], given: Set[str]
+) -> List[str]:
+    """Set ``INPUT.MASK_FORMAT`` to "bitmask" where masks are trained on and some are RLE, which
+    Detectron2 cannot read as polygons (the other way it can).
+
+    Raises:
+        ConfigError: the command line or ``config_file`` itself says "polygon".
+    """
+    key = "INPUT.MASK_FORMAT"
+    with_rle = [data for data in dataset.splits.values() if data.has_rle_masks]
+    if not cfg.MODEL.MASK_ON or not with_rle or cfg.INPUT.MASK_FORMAT == "bitmask":
+        return []
+    if key in given or key in _keys_of_file(config_file):
+        place = "the command line" if key in given else config_file
+        raise ConfigError(
+            f"{key} is {cfg.INPUT.MASK_FORMAT} in {place}, but {with_rle[0].json_file} has RLE"
+            ' masks; should be "bitmask", or leave the key out'
+        )
+    cfg.INPUT.MASK_FORMAT = "bitmask"
+    return [f"{key} = bitmask, as {with_rle[0].json_file} has RLE masks"]
 
 
 def _keys_of_file(config_file: Optional[str]) -> Set[str]:

@@ -1,10 +1,10 @@
-"""What makes the box, mask and area of one annotation usable."""
+"""What makes the box and the area of one annotation usable."""
 
 import math
 from typing import Any, List, Optional, Sequence, Tuple
 
 from .errors import short
-from .values import as_float, as_int, is_number
+from .values import as_float, is_number
 
 # A box may reach this far over the image's edge, in pixels, before that counts as a defect:
 # annotation tools disagree about where the last pixel ends.
@@ -59,27 +59,6 @@ def usable_box(
         message = f"{says}, {over:g} px over the edge of the image of {width} x {height}"
         return [x1, y1, x2 - x1, y2 - y1], "bbox_clipped", message
     return numbers, None, ""
-
-
-def usable_mask(segmentation: Any, width: int, height: int) -> Optional[Any]:
-    """The polygons with at least 3 finite points, or the RLE of the image's size; None if there is
-    neither."""
-    if isinstance(segmentation, dict):
-        counts = segmentation.get("counts")
-        fits = segmentation.get("size") == [height, width]
-        if isinstance(counts, list):
-            known = all(as_int(n) is not None and n >= 0 for n in counts)
-            return segmentation if fits and known and sum(counts) == height * width else None
-        return segmentation if fits and isinstance(counts, str) and counts else None
-    if not isinstance(segmentation, list):
-        return None
-    polygons = [
-        polygon
-        for polygon in segmentation
-        if isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
-        if all(is_number(v) and math.isfinite(as_float(v)) for v in polygon)
-    ]
-    return polygons or None
 
 
 def usable_area(area: Any, bbox: Sequence[float]) -> float:

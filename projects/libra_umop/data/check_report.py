@@ -13,6 +13,7 @@ WHAT_IT_MEANS = {
     "error": "training refuses the dataset",
     "dropped": "left out of training and evaluation",
     "clipped": "cut at the image's edge",
+    "repaired": "read as it is meant",
     "kept": "used as it is",
     "note": "in order",
 }

@@ -1,17 +1,17 @@
 """Every defect of a dataset: in its JSON files, in its image files, and between its splits."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple, Union
 
 from tqdm import tqdm
 
+from .classes import is_spare, settle_classes
 from .coco import CocoData, read_json
-from .errors import CLIPPED, DROPPED, ERROR, KEPT, NOTE, DatasetError, Defect, short
+from .errors import CLIPPED, DROPPED, ERROR, KEPT, NOTE, REPAIRED, DatasetError, Defect, short
 from .images import DecodedImage, ImageHeader, decode, for_each_file, read_header
 from .layout import Split
-from .parsing import parse_coco
-from .registering import class_conflicts, placeholder_ids
+from .parsing import no_objects, parse_coco
 
 # Exit codes of a check.
 CLEAN, DEFECTS, UNUSABLE = 0, 1, 2
@@ -60,7 +60,7 @@ class CheckedDataset:
         found = {d.severity for defects in self.defects.values() for d in defects}
         if ERROR in found:
             return UNUSABLE
-        return DEFECTS if found & {DROPPED, CLIPPED, KEPT} else CLEAN
+        return DEFECTS if found & {DROPPED, CLIPPED, REPAIRED, KEPT} else CLEAN
 
 
 def check_dataset(
@@ -82,7 +82,7 @@ def check_dataset(
     checked = CheckedDataset()
     seen: Dict[str, Tuple[str, str]] = {}
     for name, split in splits.items():
-        data = _parse_file(split, masks)
+        data = _parse_file(split, masks, annotated=not is_spare(name, splits))
         checked.splits[name] = data
         defects = checked.defects[name] = list(data.defects)
         modes = checked.modes[name] = {}
@@ -96,6 +96,8 @@ def check_dataset(
             if isinstance(found, DecodedImage):
                 defects += _twin(image, found.digest, name, seen)
     _check_classes(checked)
+    if is_spare("test", splits) and "test" in splits:
+        checked.defects["test"] = _leave_out(checked.defects["test"])
     return checked
 
 
@@ -108,8 +110,7 @@ def check_headers(
     return [defect for image, found in visited for defect in _image_defects(image, found)]
 
 
-def _parse_file(split: Split, masks: bool) -> CocoData:
-    annotated = split.name != "test"
+def _parse_file(split: Split, masks: bool, annotated: bool) -> CocoData:
     try:
         document = read_json(split.json_file)
     except DatasetError as e:
@@ -117,10 +118,15 @@ def _parse_file(split: Split, masks: bool) -> CocoData:
         data.add("unreadable_json", str(e).replace(f"{split.json_file}: ", "", 1))
         return data
     data = parse_coco(
-        document, split.json_file, split.image_roots, masks=masks, annotated=annotated
+        document,
+        split.json_file,
+        split.image_roots,
+        masks=masks,
+        look_at_masks=not masks,
+        annotated=annotated,
     )
     if annotated and not data.objects and not data.errors:
-        data.add("no_objects", f"none of its {len(data.images)} images has an object to learn from")
+        data.add("no_objects", no_objects(data))
     return data
 
 
@@ -175,14 +181,19 @@ def _check_classes(checked: CheckedDataset) -> None:
     train = checked.splits.get("train")
     if train is None:
         return
-    placeholders = placeholder_ids(list(checked.splits.values()))
-    for name, data in checked.splits.items():
-        if not data.errors and not train.errors:
-            checked.defects[name] += class_conflicts(data, train, placeholders)
+    usable = {name: data for name, data in checked.splits.items() if not data.errors}
+    settled = settle_classes({"train": train, **usable})
+    checked.classes = settled.categories
+    for name, conflicts in settled.conflicts.items():
+        checked.defects[name] += conflicts if not train.errors else []
     boxes = {a["category_id"] for a in train.objects}
-    checked.classes = [c for c in train.categories if c["id"] not in placeholders]
     without = [short(c["name"]) for c in checked.classes if c["id"] not in boxes]
     if without and train.objects:
         message = f"{len(without)} classes have no box to learn from: {', '.join(without[:8])}"
         message += ", ..." if len(without) > 8 else ""
         checked.defects["train"].append(Defect("class_without_boxes", message, NOTE))
+
+
+def _leave_out(defects: List[Defect]) -> List[Defect]:
+    """What training refuses, of a split that it leaves out instead."""
+    return [replace(d, severity=DROPPED) if d.severity == ERROR else d for d in defects]

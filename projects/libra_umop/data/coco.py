@@ -7,11 +7,11 @@ import json
 import os
 import uuid
 from dataclasses import dataclass, field
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Set
 
 from detectron2.utils.file_io import PathManager
 
-from .errors import CLIPPED, DROPPED, ERROR, KEPT, NOTE, DatasetError, Defect
+from .errors import CLIPPED, DROPPED, ERROR, KEPT, NOTE, REPAIRED, DatasetError, Defect
 
 
 @dataclass
@@ -27,6 +27,7 @@ class CocoData:
             for, "segmentation"; boxes XYWH in pixels, finite, overlapping the image.
         defects: everything that was wrong, in the order of the file.
         num_annotations_in_file: before anything was dropped.
+        used_category_ids: of all categories that an annotation of the file names, usable or not.
         exact: whether pycocotools would read just this content from the file itself.
     """
 
@@ -37,6 +38,7 @@ class CocoData:
     annotations: List[Dict[str, Any]] = field(default_factory=list)
     defects: List[Defect] = field(default_factory=list)
     num_annotations_in_file: int = 0
+    used_category_ids: Set[int] = field(default_factory=set)
     exact: bool = True
 
     def add(self, kind: str, message: str, severity: str = ERROR, **where: Any) -> None:
@@ -50,9 +52,19 @@ class CocoData:
         return [d for d in self.defects if d.severity == ERROR]
 
     @property
-    def repaired(self) -> List[Defect]:
+    def lost(self) -> List[Defect]:
         """The defects that cost an annotation or a part of its box."""
         return [d for d in self.defects if d.severity in (DROPPED, CLIPPED)]
+
+    @property
+    def repaired(self) -> List[Defect]:
+        """What was read as it is meant, without a loss."""
+        return [d for d in self.defects if d.severity == REPAIRED]
+
+    @property
+    def has_rle_masks(self) -> bool:
+        """Whether an object's mask is run-length encoded, and no list of polygons."""
+        return any(isinstance(a.get("segmentation"), dict) for a in self.objects)
 
     @property
     def objects(self) -> List[Dict[str, Any]]:

@@ -8,9 +8,10 @@ from typing import Any, Dict, Optional
 ERROR = "error"  # nothing sensible can be done: training refuses the file
 DROPPED = "dropped"  # the annotation is left out of training and evaluation
 CLIPPED = "clipped"  # the box is cut at the image's edge
+REPAIRED = "repaired"  # written in another way than COCO's, and read as it is meant
 KEPT = "kept"  # used as it is, though it is hardly meant so
 NOTE = "note"  # in order, worth knowing
-SEVERITIES = (ERROR, DROPPED, CLIPPED, KEPT, NOTE)
+SEVERITIES = (ERROR, DROPPED, CLIPPED, REPAIRED, KEPT, NOTE)
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 60

@@ -2,15 +2,18 @@
 
 import os
 import textwrap
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Sequence
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
+from .classes import is_spare, settle_classes
 from .coco import CocoData, write_coco
-from .errors import DatasetError, Defect, short
+from .errors import NOTE, DatasetError, Defect, short
 from .layout import Split
+from .masks import compressed
 from .parsing import load_coco, refuse
 
 
@@ -52,9 +55,9 @@ def load_dataset(
         DatasetError: a file cannot be used, or declares classes that the training split lacks. But
             a test split beside a validation split, which no training looks at, is then left out.
     """
-    loaded, lines = {}, []
+    loaded, left_out = {}, []
     for key, split in splits.items():
-        spare = key == "test" and "val" in splits
+        spare = is_spare(key, splits)
         try:
             loaded[key] = load_coco(
                 split.json_file, split.image_roots, strict=strict, masks=masks, annotated=not spare
@@ -62,70 +65,48 @@ def load_dataset(
         except DatasetError as e:
             if not spare:
                 raise
-            lines.append(f"the test split is left out: {e}")
-    placeholders = placeholder_ids(list(loaded.values()))
-    categories = [c for c in loaded["train"].categories if c["id"] not in placeholders]
-    dataset = OwnDataset(name, loaded, categories)
-    for data in loaded.values():
-        refuse(data.json_file, class_conflicts(data, loaded["train"], placeholders))
-        dataset.lines += summary(data)
-    dataset.lines += lines
-    for category in loaded["train"].categories:
-        if category["id"] in placeholders:
-            said = f"category {short(category['name'])} only groups the others and has no box"
-            dataset.lines.append(f"{said}: it is not a class")
+            left_out.append(e)
+    settled = settle_classes(loaded)
+    for key, conflicts in settled.conflicts.items():
+        try:
+            refuse(loaded[key].json_file, conflicts)
+        except DatasetError as e:
+            if not is_spare(key, splits):
+                raise
+            left_out.append(e)
+            del loaded[key]
+    dataset = OwnDataset(name, loaded, settled.categories)
+    dataset.lines = [line for data in loaded.values() for line in summary(data)]
+    dataset.lines += [f"the test split is left out: {e}" for e in left_out]
+    for category in settled.placeholders:
+        said = f"category {short(category['name'])} only groups the others and has no box"
+        dataset.lines.append(f"{said}: it is not a class")
     names = ", ".join(dataset.class_names)
-    dataset.lines.append(f"{len(categories)} classes: {textwrap.shorten(names, 200)}")
+    dataset.lines.append(f"{len(dataset.categories)} classes: {textwrap.shorten(names, 200)}")
     return dataset
 
 
-def placeholder_ids(splits: Sequence[CocoData]) -> List[int]:
-    """Category ids that are no classes: Roboflow writes its project's name as the first category,
-    as the supercategory of all others, and gives it no box. It is left out if all of that holds in
-    every split; any other category without boxes stays a class."""
-    used = {a["category_id"] for data in splits for a in data.annotations}
-    ids = []
-    for category in splits[0].categories:
-        others = [c for c in splits[0].categories if c is not category]
-        groups_all = others and all(c["supercategory"] == category["name"] for c in others)
-        if groups_all and category["supercategory"] == "none" and category["id"] not in used:
-            ids.append(category["id"])
-    return ids
-
-
-def class_conflicts(
-    data: CocoData, train: CocoData, placeholders: Sequence[int] = ()
-) -> List[Defect]:
-    """Where a split's categories are not the training split's; some may be absent."""
-    names = {c["id"]: c["name"] for c in train.categories}
-    defects = []
-    for category in data.categories:
-        category_id, name = category["id"], category["name"]
-        if category_id in placeholders or names.get(category_id) == name:
-            continue
-        there = f"is {short(names[category_id])}" if category_id in names else "is not declared"
-        message = f"category id {category_id} is {short(name)}, but {there} in {train.json_file}"
-        defects.append(Defect("class_conflict", f"{message}; all splits should agree"))
-    return defects
-
-
 def summary(data: CocoData) -> List[str]:
-    """One line of counts, and one about what was dropped, if anything was."""
+    """One line of counts, and lines about what was dropped, repaired or noted, if anything was."""
     num_crowds = len(data.annotations) - len(data.objects)
     lines = [
         f"{data.json_file}: {len(data.images)} images ({data.num_empty_images} without objects),"
         f" {len(data.objects)} boxes, {num_crowds} crowd regions"
     ]
+    if data.lost:
+        said = f"of {data.num_annotations_in_file} annotations repaired or left out"
+        lines.append(f"{data.json_file}: {len(data.lost)} {said} {_counted(data.lost)}")
     if data.repaired:
-        kinds: Dict[str, List] = {}
-        for defect in data.repaired:
-            kinds.setdefault(f"{defect.severity} {defect.kind}", []).append(defect)
-        counts = ", ".join(f"{len(d)} {kind}" for kind, d in kinds.items())
-        lines.append(
-            f"{data.json_file}: {len(data.repaired)} of {data.num_annotations_in_file} annotations"
-            f" repaired or left out ({counts}); first: {data.repaired[0]}"
-        )
+        said = "entries read as they are meant"
+        lines.append(f"{data.json_file}: {len(data.repaired)} {said} {_counted(data.repaired)}")
+    lines += [f"{data.json_file}: {d.message}" for d in data.defects if d.severity == NOTE]
     return lines
+
+
+def _counted(defects: Sequence[Defect]) -> str:
+    kinds = Counter(f"{defect.severity} {defect.kind}" for defect in defects)
+    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    return f"({counts}); first: {defects[0]}"
 
 
 def register(dataset: OwnDataset, folder: str) -> Dict[str, str]:
@@ -192,6 +173,7 @@ def dataset_dicts(data: CocoData, contiguous_id: Dict[int, int]) -> List[Dict[st
             "iscrowd": a["iscrowd"],
         }
         if "segmentation" in a:
-            instance["segmentation"] = a["segmentation"]
+            mask = a["segmentation"]
+            instance["segmentation"] = compressed(mask) if isinstance(mask, dict) else mask
         records[a["image_id"]]["annotations"].append(instance)
     return list(records.values())

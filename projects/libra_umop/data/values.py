@@ -1,7 +1,10 @@
 """Judging values of any JSON type, which is what a dataset file may hold anywhere."""
 
 import math
+import re
 from typing import Any, Optional
+
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 
 def as_int(value: Any) -> Optional[int]:
@@ -23,6 +26,14 @@ def as_float(value: Any) -> float:
         return float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
+
+
+def number_in_text(value: Any) -> Any:
+    """The number that a text holds, "12.5" as 12.5, or ``value`` itself. Words ("nan", "1_000") are
+    no numbers."""
+    if not isinstance(value, str) or len(value) > 40 or not _NUMBER.fullmatch(value):
+        return value
+    return int(value) if value.strip().lstrip("+-").isdigit() else float(value)
 
 
 def is_text(value: Any) -> bool:
