@@ -13,7 +13,7 @@ import sys
 
 from libra_umop.data.arguments import add_dataset_location_args, named_splits
 from libra_umop.data.check_report import as_json, as_text
-from libra_umop.data.checking import check_dataset, progress_bar
+from libra_umop.data.checking import ImageLimits, check_dataset, progress_bar
 from libra_umop.data.errors import DatasetError
 from libra_umop.data.statistics import ResizedTo
 from libra_umop.engine.config_io import load_config
@@ -29,13 +29,19 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="read only the headers and ends of images"
     )
-    parser.add_argument("--masks", action="store_true", help="check segmentations too")
+    parser.add_argument(
+        "--masks",
+        action="store_true",
+        help="masks will be trained on: an object without a usable one counts as dropped (without,"
+        " broken masks are only named)",
+    )
     parser.add_argument(
         "--config-file",
         default="",
         metavar="FILE",
-        help="take the test size of images, which decides the pyramid levels, from this config"
-        " (default: shorter side 800, longer side at most 1333)",
+        help="take the size of images, which decides the pyramid levels, their limits and whether"
+        " masks are trained on from this config (default: shorter side 800, longer side at most"
+        " 1333, no masks)",
     )
     parser.add_argument("--json", metavar="FILE", help="also write all findings here; - for stdout")
     parser.add_argument(
@@ -51,11 +57,17 @@ def main(argv=None) -> int:
     splits = named_splits(args)
     if not splits:
         raise DatasetError("no dataset is named; give --dataset DIR or --train-json FILE")
-    resized_to = ResizedTo()
+    resized_to, limits, masks = ResizedTo(), ImageLimits(), args.masks
     if args.config_file:
-        resized_to = ResizedTo.from_config(load_config(args.config_file))
+        cfg = load_config(args.config_file)
+        resized_to, limits = ResizedTo.from_config(cfg), ImageLimits.from_config(cfg)
+        masks = masks or cfg.MODEL.MASK_ON
     checked = check_dataset(
-        splits, decode_images=not args.quick, masks=args.masks, progress=progress_bar
+        splits,
+        decode_images=not args.quick,
+        masks=masks,
+        limits=limits,
+        progress=progress_bar,
     )
     if args.json == "-":
         print(json.dumps(as_json(checked, resized_to), indent=2))

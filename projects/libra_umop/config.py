@@ -240,6 +240,9 @@ def _add_data(cfg: CN) -> None:
     # Value of 16-bit images that becomes 255, darker ones linearly: 65535 shows the whole range,
     # 4095 that of a 12-bit camera; [1, 65535].
     cfg.INPUT.WHITE_16BIT = 65535
+    # Largest image that is read, width x height, against running out of memory: an image takes 3
+    # bytes a pixel in each worker, and twice that while it is resized; >= 1.
+    cfg.INPUT.MAX_IMAGE_PIXELS = 500_000_000
 
 
 def _add_engine(cfg: CN) -> None:

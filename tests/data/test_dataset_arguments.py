@@ -1,8 +1,11 @@
 """--dataset and its relatives, as train_net.py uses them."""
 
 import json
+import re
 from pathlib import Path
 
+import numpy as np
+import pycocotools.mask as mask_util
 import pytest
 from coco_files import document, write_dataset, write_images, write_json
 from detectron2.data import (
@@ -12,9 +15,13 @@ from detectron2.data import (
 )
 from detectron2.engine import default_argument_parser
 from detectron2.evaluation import COCOEvaluator
+from detectron2.structures import BitMasks
+from PIL import Image
 
 from libra_umop.data.arguments import add_dataset_args, configure_dataset
+from libra_umop.data.checking import UNUSABLE, ImageLimits, check_dataset
 from libra_umop.data.errors import DatasetError
+from libra_umop.data.layout import find_splits
 from libra_umop.data.mapper import OwnDatasetMapper
 from libra_umop.engine.config_io import load_config
 from libra_umop.engine.errors import ConfigError
@@ -151,6 +158,76 @@ def test_broken_images_are_found_before_anything_is_built(tmp_path, what, said):
         image.write_text("no image")
     with pytest.raises(DatasetError, match=said):
         configured(tmp_path, "--dataset", root)
+
+
+@pytest.mark.parametrize(
+    "what, said",
+    [
+        ("too long", "is 20000 x 8 pixels; less than one of the shorter side is left when .* 1333"),
+        ("floats", "cannot be read as an image: holds floating-point pixels"),
+        ("too many pixels", "96 x 64 are more than INPUT.MAX_IMAGE_PIXELS 6143"),
+    ],
+)
+@pytest.mark.parametrize("quick", [True, False])
+def test_pictures_that_cannot_be_trained_on_are_found_first_and_by_the_check(
+    tmp_path, what, said, quick
+):
+    content = document()
+    if what == "too long":
+        content["images"][0].update(width=20000, height=8)
+        content["annotations"][0]["bbox"] = [100, 0, 400, 8]
+        content["annotations"][1]["bbox"] = [900, 0, 400, 8]
+    root = write_dataset(tmp_path / "pets", content)
+    if what == "floats":
+        content["images"][0]["file_name"] = "1.tiff"
+        write_json(Path(root) / "annotations" / "train.json", content)
+        path = Path(root) / "images" / "train" / "1.tiff"
+        Image.fromarray(np.zeros((64, 96), np.float32)).save(path)
+    opts = ("INPUT.MAX_IMAGE_PIXELS", "6143") if what == "too many pixels" else ()
+    with pytest.raises(DatasetError, match=f"train.json: image id 1, 1.*{said}"):
+        configured(tmp_path, "--dataset", root, *opts)
+    limits = ImageLimits(max_pixels=6143) if opts else ImageLimits()
+    checked = check_dataset(find_splits(root), decode_images=not quick, limits=limits)
+    assert checked.exit_code == UNUSABLE
+    assert re.search(said, str(checked.defects["train"][0]))
+
+
+def test_the_longest_image_that_can_be_trained_on_is_that_of_the_config(tmp_path):
+    content = document()
+    content["images"][0].update(width=800, height=8)
+    content["annotations"] = content["annotations"][2:]
+    root = write_dataset(tmp_path / "pets", content)
+    configured(tmp_path, "--dataset", root)
+    with pytest.raises(DatasetError, match="when the longer one is resized to 99"):
+        configured(tmp_path, "--dataset", root, "INPUT.MAX_SIZE_TRAIN", "99")
+
+
+def rle_masks(content, counts=None):
+    """The document with RLE masks."""
+    for a in content["annotations"]:
+        mask = np.zeros((64, 96), np.uint8, order="F")
+        x, y, w, h = map(int, a["bbox"])
+        mask[y : y + h, x : x + w] = 1
+        text = mask_util.encode(mask)["counts"].decode()
+        a["segmentation"] = {"size": [64, 96], "counts": counts or text}
+    return content
+
+
+def test_the_format_of_masks_follows_from_the_data(tmp_path):
+    root = write_dataset(tmp_path / "pets", rle_masks(document()), rle_masks(document()))
+    argv = ("--dataset", root, "MODEL.MASK_ON", "True")
+    cfg, lines = configured(tmp_path, *argv, "DATALOADER.NUM_WORKERS", "0")
+    assert cfg.INPUT.MASK_FORMAT == "bitmask"
+    assert any("INPUT.MASK_FORMAT = bitmask, as" in line for line in lines)
+    loader = build_detection_train_loader(cfg, mapper=OwnDatasetMapper(cfg, True))
+    (item, *_) = next(iter(loader))
+    assert isinstance(item["instances"].gt_masks, BitMasks)
+    with pytest.raises(ConfigError, match="INPUT.MASK_FORMAT is polygon in the command line, but"):
+        configured(tmp_path, *argv, "INPUT.MASK_FORMAT", "polygon")
+    with pytest.raises(ConfigError, match="INPUT.MASK_FORMAT is polygon in .*config.yaml, but"):
+        config = BASE + "INPUT: {MASK_FORMAT: polygon}\n"
+        configured(tmp_path, *argv, config=config)
+    assert configured(tmp_path, "--dataset", root)[0].INPUT.MASK_FORMAT == "polygon"
 
 
 def test_images_of_the_set_that_is_evaluated_are_looked_at(tmp_path):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from libra_umop.config import add_libra_umop_config
 from libra_umop.data.errors import DatasetError
-from libra_umop.data.images import decode, read_header, read_image
+from libra_umop.data.images import decode, for_each_file, read_header, read_image
 from libra_umop.data.mapper import OwnDatasetMapper
 from libra_umop.data.parsing import parse_coco
 from libra_umop.data.registering import dataset_dicts
@@ -178,9 +178,41 @@ def test_image_with_random_damage_is_read_or_named(tmp_path, pixels, name):
 def test_image_of_more_than_16_bits_is_refused(tmp_path, dtype, said):
     path = str(tmp_path / "a.tiff")
     Image.fromarray((np.arange(600).reshape(20, 30) * 1000).astype(dtype)).save(path)
-    for read in (read_image, decode):
+    for read in (read_header, read_image, decode):
         with pytest.raises(DatasetError, match=said):
             read(path)
+
+
+@pytest.mark.filterwarnings("error")  # Pillow warns from its limit on, and refuses from twice that
+@pytest.mark.parametrize("read", [read_header, read_image, decode])
+@pytest.mark.parametrize("pillows_limit", [100, 500])
+def test_own_limit_of_pixels_holds_and_not_pillows(
+    tmp_path, pixels, monkeypatch, read, pillows_limit
+):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pillows_limit)
+    path = str(tmp_path / "a.png")
+    Image.fromarray(pixels).save(path)  # 600 pixels
+    read(path, max_pixels=600)
+    with pytest.raises(DatasetError, match="30 x 20 are more than INPUT.MAX_IMAGE_PIXELS 599"):
+        read(path, max_pixels=599)
+    assert Image.MAX_IMAGE_PIXELS == pillows_limit
+
+
+def test_pillows_limit_is_back_after_many_threads_have_read(tmp_path, pixels):
+    limit, path = Image.MAX_IMAGE_PIXELS, str(tmp_path / "a.png")
+    Image.fromarray(pixels).save(path)
+    assert all(header.size == (30, 20) for header in for_each_file(read_header, [path] * 400))
+    assert Image.MAX_IMAGE_PIXELS == limit
+
+
+def test_an_image_of_200_megapixels_is_read_and_a_smaller_limit_is_a_key(tmp_path):
+    path = str(tmp_path / "a.png")
+    Image.new("1", (20000, 10000)).save(path)
+    assert read_header(path).size == (20000, 10000)
+    cfg = a_cfg()
+    cfg.INPUT.MAX_IMAGE_PIXELS = 10**8
+    with pytest.raises(DatasetError, match="20000 x 10000 are more than INPUT.MAX_IMAGE_PIXELS"):
+        OwnDatasetMapper(cfg, False)({"file_name": path, "width": 20000, "height": 10000})
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")

@@ -12,7 +12,7 @@ from detectron2.utils.file_io import PathManager
 from ..config import add_libra_umop_config
 from ..engine.config_io import merge_file
 from ..engine.errors import ConfigError
-from .checking import check_headers, progress_bar
+from .checking import ImageLimits, check_headers, progress_bar
 from .errors import ERROR, DatasetError
 from .fitting import add_fit_args, fit_to_data
 from .layout import Split, dataset_name, find_splits, splits_from_files
@@ -122,7 +122,7 @@ def _use_dataset(cfg: CfgNode, args: Any, splits: Dict[str, Split], given: Set[s
     used = {*cfg.DATASETS.TEST, *(() if args.eval_only else cfg.DATASETS.TRAIN)}
     if is_first_of_machine():
         for data in [dataset.splits[key] for key, name in names.items() if name in used]:
-            defects = check_headers(data, progress_bar)
+            defects = check_headers(data, progress_bar, ImageLimits.from_config(cfg))
             refuse(data.json_file, [d for d in defects if d.severity == ERROR])
     return lines
 

@@ -2,19 +2,48 @@
 
 import os
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple, Union
 
+from detectron2.config import CfgNode
 from tqdm import tqdm
 
 from .classes import is_spare, settle_classes
 from .coco import CocoData, read_json
 from .errors import CLIPPED, DROPPED, ERROR, KEPT, NOTE, REPAIRED, DatasetError, Defect, short
-from .images import DecodedImage, ImageHeader, decode, for_each_file, read_header
+from .images import (
+    MAX_IMAGE_PIXELS,
+    DecodedImage,
+    ImageHeader,
+    decode,
+    for_each_file,
+    read_header,
+)
 from .layout import Split
 from .parsing import no_objects, parse_coco
 
 # Exit codes of a check.
 CLEAN, DEFECTS, UNUSABLE = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What images may be.
+
+    Attributes:
+        max_pixels: ``INPUT.MAX_IMAGE_PIXELS``.
+        longest_side: that they are resized to, px; an image so long that less than a pixel of its
+            shorter side would be left cannot be trained on. 0: they are not resized.
+    """
+
+    max_pixels: int = MAX_IMAGE_PIXELS
+    longest_side: int = 1333
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "ImageLimits":
+        """Of ``INPUT``."""
+        test = [cfg.INPUT.MAX_SIZE_TEST] if cfg.INPUT.MIN_SIZE_TEST > 0 else []
+        return cls(cfg.INPUT.MAX_IMAGE_PIXELS, min([cfg.INPUT.MAX_SIZE_TRAIN, *test]))
 
 
 def no_progress(items: Iterable, total: int, desc: str) -> Iterable:
@@ -68,6 +97,7 @@ def check_dataset(
     *,
     decode_images: bool = True,
     masks: bool = False,
+    limits: ImageLimits = ImageLimits(),
     progress: Callable[..., Iterable] = no_progress,
 ) -> CheckedDataset:
     """Check all splits of a dataset. Whatever is wrong becomes a defect; nothing is raised.
@@ -76,7 +106,8 @@ def check_dataset(
         splits: from :mod:`libra_umop.data.layout`.
         decode_images: decode every image and compare them between the splits; without it only
             their headers are read, and the ends of JPEG and PNG files.
-        masks: also check "segmentation".
+        masks: they will be trained on: an annotation without a usable one is dropped.
+        limits: what images may be.
         progress: tqdm, or of its call ``progress(iterable, total=..., desc=...)``.
     """
     checked = CheckedDataset()
@@ -87,8 +118,9 @@ def check_dataset(
         defects = checked.defects[name] = list(data.defects)
         modes = checked.modes[name] = {}
         look = decode if decode_images else read_header
+        look = partial(look, max_pixels=limits.max_pixels)
         for image, found in _visit(data, look, progress, name):
-            defects += _image_defects(image, found)
+            defects += _image_defects(image, found, limits)
             if isinstance(found, DatasetError):
                 continue
             header = found if isinstance(found, ImageHeader) else found.header
@@ -102,12 +134,16 @@ def check_dataset(
 
 
 def check_headers(
-    data: CocoData, progress: Callable[..., Iterable] = no_progress
+    data: CocoData,
+    progress: Callable[..., Iterable] = no_progress,
+    limits: ImageLimits = ImageLimits(),
 ) -> List[Defect]:
-    """The images of a split that are missing, no images, cut off (JPEG and PNG) or of another size
-    than annotated: what can be told without decoding all of them."""
-    visited = _visit(data, read_header, progress, os.path.basename(data.json_file))
-    return [defect for image, found in visited for defect in _image_defects(image, found)]
+    """The images of a split that are missing, no images, cut off (JPEG and PNG), too large, too
+    long, of pixels that cannot be shown or of another size than annotated: what can be told without
+    decoding all of them."""
+    look = partial(read_header, max_pixels=limits.max_pixels)
+    visited = _visit(data, look, progress, os.path.basename(data.json_file))
+    return [defect for image, found in visited for defect in _image_defects(image, found, limits)]
 
 
 def _parse_file(split: Split, masks: bool, annotated: bool) -> CocoData:
@@ -140,7 +176,9 @@ def _visit(
 
 
 def _image_defects(
-    image: Dict[str, Any], found: Union[ImageHeader, DecodedImage, DatasetError]
+    image: Dict[str, Any],
+    found: Union[ImageHeader, DecodedImage, DatasetError],
+    limits: ImageLimits,
 ) -> List[Defect]:
     where = {"image_id": image["id"], "file": image["file_name"]}
     if isinstance(found, DatasetError):
@@ -157,6 +195,10 @@ def _image_defects(
         how = "shown" if annotated == header.shown_size else "stored"
         message = f"has EXIF orientation {header.orientation}; used as {how}, like its annotations"
         defects.append(Defect("image_rotated", message, NOTE, **where))
+    if limits.longest_side and max(annotated) > limits.longest_side * min(annotated):
+        message = f"is {annotated[0]} x {annotated[1]} pixels; less than one of the shorter side is"
+        message += f" left when the longer one is resized to {limits.longest_side}"
+        defects.append(Defect("image_too_long", message, **where))
     if isinstance(found, DecodedImage) and found.peak is not None:
         message = f"has 16 bits, values up to {found.peak}; INPUT.WHITE_16BIT should be near that"
         defects.append(Defect("image_16bit", message, NOTE, **where))

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib
 import os
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
@@ -25,6 +26,9 @@ from .errors import DatasetError
 NUM_THREADS = 8
 # Pixel values of 16-bit images that are shown as white, unless a config says otherwise.
 WHITE_16BIT = 65535
+# Largest image that is read, unless a config says otherwise: 1.5 GB as RGB, and twice that while it
+# is resized.
+MAX_IMAGE_PIXELS = 500_000_000
 
 _EXIF_ORIENTATION = 274
 _ORIENT = {
@@ -101,17 +105,19 @@ def _is_stub(reader: Any) -> bool:
     return isinstance(reader, type) and issubclass(reader, ImageFile.StubImageFile)
 
 
-def read_header(path: str) -> ImageHeader:
+def read_header(path: str, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageHeader:
     """Size, orientation and mode of an image file. It is only decoded if it is a JPEG or PNG file
-    without its end.
+    without its end, or has a kind of pixels of which some cannot be shown.
 
     Raises:
-        DatasetError: naming the file and why it is no image, or not a whole one.
+        DatasetError: naming the file and why it is no image, not a whole one, larger than
+            ``max_pixels`` or of pixels that cannot be shown.
     """
-    with _named(path), PathManager.open(path, "rb") as f, Image.open(f) as image:
+    with _opened(path, max_pixels) as (f, image):
         header = ImageHeader(image.size, _orientation(image), image.mode)
-        if _may_be_cut_off(f, image.format):
-            image.load()
+        _check_mode(image.mode)
+        if image.mode == "I" or _may_be_cut_off(f, image.format):
+            _to_8bit(image, WHITE_16BIT).load()
         return header
 
 
@@ -121,6 +127,7 @@ def read_image(
     *,
     size: Optional[Tuple[int, int]] = None,
     white_16bit: int = WHITE_16BIT,
+    max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> np.ndarray:
     """Same interface as :func:`detectron2.data.detection_utils.read_image`, and equal to it for
     upright 8-bit images.
@@ -131,6 +138,8 @@ def read_image(
         size: (width, height) that the annotations were made for. An EXIF rotation is undone as
             everywhere unless only the stored image has that size.
         white_16bit: value of 16-bit images that becomes 255; darker ones follow linearly.
+        max_pixels: larger images are refused. Pillow's own limit, against files that are made to
+            fill the memory, does not apply.
 
     Returns:
         (H, W, C) uint8 in 0..255 (float for "YUV-BT.601").
@@ -138,7 +147,7 @@ def read_image(
     Raises:
         DatasetError: naming the file and what is wrong with it.
     """
-    with _named(path), PathManager.open(path, "rb") as f, Image.open(f) as image:
+    with _opened(path, max_pixels) as (_, image):
         orientation = _orientation(image)
         header = ImageHeader(image.size, orientation, image.mode)
         image = _to_8bit(image, white_16bit)
@@ -148,14 +157,15 @@ def read_image(
         return convert_PIL_to_numpy(image, format)
 
 
-def decode(path: str) -> DecodedImage:
+def decode(path: str, max_pixels: int = MAX_IMAGE_PIXELS) -> DecodedImage:
     """Decode an image file as training does.
 
     Raises:
         DatasetError: as :func:`read_image`.
     """
-    with _named(path), PathManager.open(path, "rb") as f, Image.open(f) as image:
+    with _opened(path, max_pixels) as (_, image):
         header = ImageHeader(image.size, _orientation(image), image.mode)
+        _check_mode(image.mode)
         deep = image.mode.startswith("I")
         pixels = np.asarray(image if deep else image.convert("RGB"))
         peak = int(pixels.max()) if deep else None
@@ -176,6 +186,43 @@ def for_each_file(function: Callable[[str], Any], paths: Sequence[str]) -> Itera
 
     with ThreadPool(NUM_THREADS) as pool:
         yield from pool.imap(result_or_error, paths, chunksize=4)
+
+
+@contextmanager
+def _opened(path: str, max_pixels: int) -> Iterator[Tuple[BinaryIO, Image.Image]]:
+    """An image file and its image, of which at least the header can be read."""
+    with _named(path), _pillow_without_limit(), PathManager.open(path, "rb") as f:
+        with Image.open(f) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise ValueError(
+                    f"{width} x {height} are more than INPUT.MAX_IMAGE_PIXELS {max_pixels}"
+                )
+            yield f, image
+
+
+class _Readers:
+    """How many are reading now, in this process, and Pillow's limit when none is."""
+
+    lock = threading.Lock()
+    count = 0
+    limit = Image.MAX_IMAGE_PIXELS
+
+
+@contextmanager
+def _pillow_without_limit() -> Iterator[None]:
+    """Pillow's limit is one for the whole process; here it is off while any thread reads."""
+    with _Readers.lock:
+        if _Readers.count == 0:
+            _Readers.limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        _Readers.count += 1
+    try:
+        yield
+    finally:
+        with _Readers.lock:
+            _Readers.count -= 1
+            if _Readers.count == 0:
+                Image.MAX_IMAGE_PIXELS = _Readers.limit
 
 
 @contextmanager
@@ -222,10 +269,15 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _ORIENT else 1
 
 
+def _check_mode(mode: str) -> None:
+    """Refuse the kind of pixels that has no white, by the header alone."""
+    if mode == "F":
+        raise ValueError("holds floating-point pixels; should have 8 or 16 bits a channel")
+
+
 def _to_8bit(image: Image.Image, white: int) -> Image.Image:
     """Grey images of more than 8 bits as "L"; all others as they are."""
-    if image.mode == "F":
-        raise ValueError("holds floating-point pixels; should have 8 or 16 bits a channel")
+    _check_mode(image.mode)
     if not image.mode.startswith("I"):
         return image
     pixels = np.asarray(image).astype(np.float64)

@@ -11,7 +11,7 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
 from .errors import DatasetError
-from .images import WHITE_16BIT, read_image
+from .images import MAX_IMAGE_PIXELS, WHITE_16BIT, read_image
 
 
 class OwnDatasetMapper(DatasetMapper):
@@ -23,11 +23,18 @@ class OwnDatasetMapper(DatasetMapper):
     """
 
     @configurable
-    def __init__(self, is_train: bool, *, white_16bit: int = WHITE_16BIT, **kwargs: Any):
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        white_16bit: int = WHITE_16BIT,
+        max_image_pixels: int = MAX_IMAGE_PIXELS,
+        **kwargs: Any,
+    ):
         """
         Args:
             is_train: keep and transform the annotations.
-            white_16bit: see :func:`libra_umop.data.images.read_image`.
+            white_16bit, max_image_pixels: see :func:`libra_umop.data.images.read_image`.
             kwargs: of :class:`detectron2.data.DatasetMapper`.
         """
         if not 1 <= white_16bit <= WHITE_16BIT:
@@ -36,6 +43,7 @@ class OwnDatasetMapper(DatasetMapper):
             )
         super().__init__(is_train, **kwargs)
         self.white_16bit = white_16bit
+        self.max_image_pixels = max_image_pixels
 
     @classmethod
     def from_config(cls, cfg, is_train: bool = True) -> Dict[str, Any]:
@@ -43,6 +51,7 @@ class OwnDatasetMapper(DatasetMapper):
         return {
             **super().from_config(cfg, is_train),
             "white_16bit": cfg.INPUT.WHITE_16BIT,
+            "max_image_pixels": cfg.INPUT.MAX_IMAGE_PIXELS,
         }
 
     def __call__(self, dataset_dict: Dict[str, Any]) -> Dict[str, Any]:
@@ -66,7 +75,13 @@ class OwnDatasetMapper(DatasetMapper):
         """(H, W, C) image of the annotated size."""
         path = record["file_name"]
         size = (record["width"], record["height"]) if "width" in record else None
-        image = read_image(path, self.image_format, size=size, white_16bit=self.white_16bit)
+        image = read_image(
+            path,
+            self.image_format,
+            size=size,
+            white_16bit=self.white_16bit,
+            max_pixels=self.max_image_pixels,
+        )
         try:
             utils.check_image_size(record, image)
         except utils.SizeMismatchError as e:

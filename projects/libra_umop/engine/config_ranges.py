@@ -93,6 +93,7 @@ RANGES: Dict[str, Check] = {
     "INPUT.MIN_SIZE_TEST": (lambda v: is_number(v) and v >= 0, "pixels, or 0 to keep the size"),
     "INPUT.MAX_SIZE_TEST": AT_LEAST_1,
     "INPUT.WHITE_16BIT": (lambda v: 1 <= v <= 65535, "in [1, 65535]"),
+    "INPUT.MAX_IMAGE_PIXELS": AT_LEAST_1,
     "MODEL.PIXEL_MEAN": FINITE,
     "MODEL.PIXEL_STD": POSITIVES,
     "MODEL.RPN.BATCH_SIZE_PER_IMAGE": AT_LEAST_1,

@@ -139,10 +139,11 @@ class PredictionRun:
         return f"{line} ({self._predictor.cfg.MODEL.DEVICE}, batches of {self._batch_size})"
 
     def _read(self, inputs: Iterable[Input]) -> Iterator[Tuple[Input, np.ndarray]]:
-        white = self._predictor.cfg.INPUT.WHITE_16BIT
+        keys = self._predictor.cfg.INPUT
+        limits = {"white_16bit": keys.WHITE_16BIT, "max_pixels": keys.MAX_IMAGE_PIXELS}
         for item in inputs:
             try:
-                image = read_image(str(item.path), "BGR", white_16bit=white)
+                image = read_image(str(item.path), "BGR", **limits)
             except DatasetError as e:
                 self._skip(item, str(e).removeprefix(f"{item.path}: "))
                 continue
