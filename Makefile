@@ -6,15 +6,18 @@ VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 RUN := $(VENV)/bin/python
 SHAPES := output/shapes
 DEMO := output/demo
+MINUTES := 8
+DATA :=
 EXTRAS := backbones,dev,export,plots
 
-.PHONY: help setup setup-dev demo test lint image clean
+.PHONY: help setup setup-dev demo test lint image gpu-check clean
 
 help:
 	@echo "make demo    set up, train and evaluate Libra Faster R-CNN on drawn shapes, and look at it"
 	@echo "make test    set up, and run all tests"
 	@echo "make lint    set up, and check style, types, scripts and schemas"
 	@echo "make image   build the container image for cluster training (buildah or docker)"
+	@echo "make gpu-check  tests, speed and training on a GPU, into benchmarks/gpu (MINUTES=8, DATA=...)"
 	@echo "make clean   remove what the demo made"
 
 setup:
@@ -37,6 +40,9 @@ lint: setup-dev
 
 image:
 	dev/build_image.sh
+
+gpu-check: setup-dev
+	$(RUN) dev/gpu_check.py --minutes $(MINUTES) $(addprefix --dataset ,$(DATA))
 
 clean:
 	rm -rf $(SHAPES) $(DEMO)

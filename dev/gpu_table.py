@@ -1,0 +1,78 @@
+"""The figures of gpu_check.py as Markdown, for BENCHMARKS."""
+
+from typing import Any, Dict, List
+
+
+def markdown(report: Dict[str, Any]) -> str:
+    """All sections that the report has, in the order in which they run."""
+    env = report["environment"]
+    blocks = [f"{env['device']}, torch {env['torch']}, commit {env['commit'][:7]}"]
+    for name, render in SECTIONS.items():
+        if name in report:
+            blocks.append(render(report[name]))
+    return "\n\n".join(blocks)
+
+
+def table(header: List[str], rows: List[List[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
+
+
+def tests(figures: Dict[str, Any]) -> str:
+    bad = figures["failures"] + figures["errors"]
+    passed = figures["tests"] - bad - figures["skipped"]
+    counts = f"{passed} passed, {bad} failed, {figures['skipped']} skipped"
+    return "\n".join([f"Tests: {counts}, {figures['seconds']:.0f} s", *figures["failed"]])
+
+
+def steps(figures: Dict[str, Any]) -> str:
+    rows = []
+    for group in figures["groups"]:
+        height, width = group["size"]
+        place = f"{group['batch']} x {height}x{width}, {group['precision']}"
+        for label, row in group["rows"].items():
+            memory = f"{row['mib']:.0f}" if "mib" in row else ""
+            cells = [f"{row['ms']:.1f}", f"{row['ratio']:.3f}", f"{row['images_per_s']:.1f}"]
+            rows.append([place, label, *cells, memory])
+            place = ""
+    return table(["training step", "", "ms", "ratio", "images/s", "MiB"], rows)
+
+
+def losses(figures: Dict[str, Any]) -> str:
+    copy = figures["copy_gb_per_s"]
+    rows = []
+    for name, row in figures["rows"].items():
+        share = f"{100 * row['gb_per_s'] / copy:.0f} %" if "gb_per_s" in row else ""
+        rows.append([name, f"{row['ms']:.3f}", share])
+    return table(["alone", "ms", f"of a copy's {copy:.0f} GB/s"], rows)
+
+
+def inference(figures: Dict[str, Any]) -> str:
+    names = sorted({name for row in figures["rows"].values() for name in row})
+    rows = [
+        [label, *(f"{row[name]:.1f}" if name in row else "" for name in names)]
+        for label, row in figures["rows"].items()
+    ]
+    return table(["inference, ms an image", *names], rows)
+
+
+def profile(figures: Dict[str, Any]) -> str:
+    blocks = []
+    for label, found in figures.items():
+        rows = [[f"`{key}`", f"{ms:.2f}", str(count)] for key, ms, count in found["top"]]
+        waits = ", ".join(f"{name} {count}" for name, count in found["waits"].items())
+        blocks += [table([label, "ms", "calls"], rows), f"Waits: {waits or 'none'}"]
+    return "\n\n".join(blocks)
+
+
+def study(figures: Dict[str, Any]) -> str:
+    return figures["text"]
+
+
+SECTIONS = {
+    "tests": tests,
+    "steps": steps,
+    "losses": losses,
+    "inference": inference,
+    "profile": profile,
+    "study": study,
+}
