@@ -92,7 +92,7 @@ def test_missing_and_left_over_tensors_are_all_named_and_nothing_is_written(chan
         changed(FASTER, change)
     for words in (
         "2 tensors missing",
-        "backbone.pyramid.fpn_lateral2.bias (there: neck.0.lateral_convs.0.conv.bias)",
+        "backbone.fpn_lateral2.bias (there: neck.0.lateral_convs.0.conv.bias)",
         "(there: rpn_head.rpn_cls.bias of shape (7,), wanted (3,))",
         "left over: roi_head.mask_head.conv_logits.bias",
     ):

@@ -49,7 +49,7 @@ class Structure(NamedTuple):
         architecture = cfg.MODEL.META_ARCHITECTURE
         dense_heads = {"ATSS": "atss", "RetinaNet": "retina"}
         return cls(
-            neck="neck.0" if any(n.startswith("backbone.pyramid.") for n in names) else "neck",
+            neck="neck.0" if cfg.MODEL.BACKBONE.NAME == "build_bfp_backbone" else "neck",
             finest_level=min(levels, default=0),
             num_laterals=len(levels),
             num_sizes=len(generator.SIZES[0]),
@@ -267,7 +267,7 @@ DENSE_RULES: Dict[str, List[Rule]] = {
 
 def sources_of(name: str, structure: Structure) -> List[Source]:
     """Where a tensor of ours may be found there, the newest name first; empty if unknown."""
-    inside = re.fullmatch(r"backbone\.(?:pyramid\.)?(?:bottom_up\.)?(.+)", name)
+    inside = re.fullmatch(r"backbone\.(?:bottom_up\.)?(.+)", name)
     found = _first_match(inside.group(1), structure, BOTTOM_UP_RULES + NECK_RULES) if inside else []
     return found or _first_match(name, structure, HEAD_RULES + DENSE_RULES[structure.dense_head])
 

@@ -1,6 +1,6 @@
 """The balanced feature pyramid as a backbone around any other pyramid."""
 
-from typing import Dict
+from typing import Any, Dict
 
 import torch
 from detectron2.layers import ShapeSpec
@@ -15,6 +15,12 @@ class BFP(Backbone):
     """
     A pyramid whose levels are strengthened by :class:`BalancedFeaturePyramid`. Its outputs have
     the names, shapes and strides of the pyramid inside, and its inputs the same constraints.
+
+    In a state dict the pyramid's weights have the names that they have without BFP, and the
+    refinement adds ``balance.*``: ``fpn_lateral2.weight``, not ``pyramid.fpn_lateral2.weight``. So
+    weights of a detector without BFP load into one with it and back, in every checkpointer. The
+    names with ``pyramid.``, which version 0.1.0 wrote, load too. Modules of the pyramid are reached
+    by the same names: ``bfp.bottom_up`` is ``bfp.pyramid.bottom_up``.
     """
 
     def __init__(
@@ -75,6 +81,32 @@ class BFP(Backbone):
 
     def output_shape(self) -> Dict[str, ShapeSpec]:
         return {name: self._shapes[name] for name in self._levels}
+
+    def state_dict(self, *args: Any, prefix: str = "", **kwargs: Any) -> Dict[str, Any]:
+        """Same interface as :meth:`nn.Module.state_dict`, under the names of the pyramid alone."""
+        state = super().state_dict(*args, prefix=prefix, **kwargs)
+        inside = f"{prefix}pyramid."
+        for name in [name for name in state if name.startswith(inside)]:
+            state[prefix + name[len(inside) :]] = state.pop(name)
+        return state
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        """Give the names of :meth:`state_dict` back their ``pyramid.`` before the children load."""
+        own = (f"{prefix}pyramid.", f"{prefix}balance.")
+        names = [n for n in state_dict if n.startswith(prefix) and not n.startswith(own)]
+        for name in names:
+            state_dict[own[0] + name[len(prefix) :]] = state_dict.pop(name)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def __getattr__(self, name: str) -> Any:
+        """A checkpointer walks to the module of a weight that does not fit by its stored name."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            pyramid = self.__dict__.get("_modules", {}).get("pyramid")
+            if pyramid is None or name.startswith("__"):
+                raise
+            return getattr(pyramid, name)
 
 
 @BACKBONE_REGISTRY.register()
