@@ -23,6 +23,7 @@ from libra_umop.engine.config_io import load_config
 from libra_umop.engine.errors import EXIT_USER_ERROR, exit_code_of
 from libra_umop.engine.launching import choose_device, launch
 from libra_umop.engine.trainer import LibraTrainer
+from libra_umop.modeling.backbones.timm_models import without_pretrained
 
 CONFIG = "configs/quick/libra_faster_rcnn_R_18_FPN_bccd.yaml"
 USAGE = f"""Which config, and which data? For example:
@@ -65,7 +66,7 @@ def main(args):
 
 def train(cfg, args):
     """Train to the end, and evaluate with augmentation where ``TEST.AUG`` asks for it."""
-    trainer = LibraTrainer(cfg)
+    trainer = LibraTrainer(cfg, resume=args.resume)
     trainer.resume_or_load(resume=args.resume)
     results = trainer.train()
     if cfg.TEST.AUG.ENABLED:
@@ -76,10 +77,10 @@ def train(cfg, args):
 
 def evaluate(cfg, args):
     """Evaluate ``MODEL.WEIGHTS``, or with ``--resume`` the last checkpoint of ``OUTPUT_DIR``."""
-    model = LibraTrainer.build_model(cfg)
+    model = LibraTrainer.build_model(without_pretrained(cfg))
     checkpointer = LibraCheckpointer(model, cfg.OUTPUT_DIR)
     path = checkpointer.last_whole_checkpoint() if args.resume else ""
-    checkpointer.load(path or cfg.MODEL.WEIGHTS, checkpointables=[])
+    checkpointer.load_all(path or cfg.MODEL.WEIGHTS, cfg.DATASETS.TEST)
     results = LibraTrainer.test(cfg, model)
     if cfg.TEST.AUG.ENABLED:
         results.update(LibraTrainer.test_with_augmentation(cfg, model))

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from libra_umop.engine.config_io import load_config
+from libra_umop.modeling.backbones.timm_models import without_pretrained
 
 REPO = Path(__file__).resolve().parents[1]
 CSV = REPO / "dev" / "model_zoo.csv"
@@ -95,9 +96,8 @@ def config_names() -> List[str]:
 
 def build(name: str, device: str) -> DenseForward:
     """The model of a config at its full size, without pretrained weights, in eval mode."""
-    cfg = load_config(str(REPO / "configs" / name))
+    cfg = without_pretrained(load_config(str(REPO / "configs" / name)))
     cfg.MODEL.DEVICE = device
-    cfg.MODEL.TIMM.PRETRAINED, cfg.MODEL.TIMM.WEIGHTS = False, ""
     with torch.device(device):
         model = build_model(cfg)
     num_proposals = cfg.MODEL.RPN.POST_NMS_TOPK_TEST

@@ -1,6 +1,7 @@
 """What the README promises, end to end on a few drawn images: train, evaluate, predict."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -91,6 +92,25 @@ def test_contact_sheet_is_drawn_from_weights_alone(repo, trained, dataset, tmp_p
         *("--weights", weights, "--dataset", dataset, "--output", sheet, "--num-images", "2"),
     )
     assert cv2.imread(str(sheet)).shape[1] > 1000  # two pairs of tiles in a row
+
+
+def test_contact_sheet_of_other_classes_is_refused(repo, trained, dataset, tmp_path):
+    """Their names would stand at the wrong boxes."""
+    shutil.copytree(dataset, tmp_path / "other")
+    for file in (tmp_path / "other" / "annotations").glob("*.json"):
+        content = json.loads(file.read_text())
+        names = [category["name"] for category in content["categories"]]
+        for category, name in zip(content["categories"], names[::-1]):
+            category["name"] = name
+        file.write_text(json.dumps(content))
+    weights = trained[0] / "model_final.pth"
+    printed = run(
+        repo,
+        "tools/contact_sheet.py",
+        *("--weights", weights, "--dataset", tmp_path / "other", "--output", tmp_path / "s.png"),
+        code=2,
+    )
+    assert "ConfigError" in printed and "label 0 is" in printed
 
 
 def test_no_argument_says_what_to_type(repo):

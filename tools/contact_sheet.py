@@ -11,6 +11,7 @@ from libra_umop.data.layout import dataset_name, find_splits
 from libra_umop.data.registering import dataset_dicts, load_dataset
 from libra_umop.engine.errors import exit_code_of
 from libra_umop.engine.predictor import LibraPredictor
+from libra_umop.engine.weight_fit import Classes, require_same_classes
 from libra_umop.evaluation.contact_sheet import contact_sheet
 
 
@@ -32,6 +33,13 @@ def main() -> int:
         args.weights, config_file=args.config_file, threshold=args.threshold
     )
     dataset = load_dataset(dataset_name(args.dataset), find_splits(args.dataset))
+    require_same_classes(
+        Classes(tuple(predictor.class_names)) if predictor.class_names else None,
+        Classes(tuple(dataset.class_names), tuple(c["id"] for c in dataset.categories)),
+        path=args.weights,
+        dataset=args.dataset,
+        demand="Give the data of the classes that the weights were trained on",
+    )
     split = dataset.splits.get("val") or dataset.splits["train"]
     contiguous_ids = {c["id"]: i for i, c in enumerate(dataset.categories)}
     records = dataset_dicts(split, contiguous_ids)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import get_cfg
+from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
 
 from libra_umop.config import add_libra_umop_config
@@ -165,6 +166,34 @@ def test_weights_of_a_backbone_alone_are_refused(weights, tmp_path):
     torch.save(content, tmp_path / "backbone.pth")
     with pytest.raises(ConfigError, match="head.* is missing"):
         LibraPredictor.from_weights(str(tmp_path / "backbone.pth"), device="cpu")
+
+
+def test_no_weights_at_all_are_refused():
+    with pytest.raises(ConfigError, match="MODEL.WEIGHTS is ''"):
+        LibraPredictor(tiny_config())
+
+
+def test_weights_of_another_detector_are_refused(weights):
+    with pytest.raises(ConfigError, match="cls_subnet.4.weight is in the file and not in"):
+        LibraPredictor.from_weights(
+            str(weights), device="cpu", opts=["MODEL.RETINANET.NUM_CONVS", "2"]
+        )
+
+
+def test_predictions_are_those_of_the_average(weights, predictor, tmp_path):
+    """As an averaging run writes it: the weights that training goes on with stand beside it."""
+    content = torch.load(weights, weights_only=True)
+    content["training_model"] = {k: torch.zeros_like(v) for k, v in content["model"].items()}
+    torch.save(content, tmp_path / "model_0000009.pth")
+    averaging = LibraPredictor.from_weights(str(tmp_path / "model_0000009.pth"), device="cpu")
+    assert_same(averaging(photo())["instances"], predictor(photo())["instances"])
+
+
+def test_the_weights_name_the_classes_before_the_config_does(weights):
+    MetadataCatalog.get("predictor_test_set").thing_classes = ["x", "y", "z"]
+    cfg = tiny_config()
+    cfg.MODEL.WEIGHTS, cfg.DATASETS.TEST = str(weights), ("predictor_test_set",)
+    assert LibraPredictor(cfg).class_names == ["a", "b", "c"]
 
 
 def test_weights_without_config_ask_for_one(weights, tmp_path):

@@ -12,6 +12,7 @@ from ..engine.config_io import load_config
 from ..engine.optimizer import build_optimizer
 from ..engine.train_step import DTYPES
 from ..engine.trainer import LibraTrainer
+from ..modeling.backbones.timm_models import without_pretrained
 from .inputs import Workload, draw_proposals, fix_proposals, synthetic_batch
 
 __all__ = ["Bench", "Contender", "compile_parts"]
@@ -34,8 +35,7 @@ class Contender(NamedTuple):
 
     def load(self) -> CfgNode:
         """Its config, with a learning rate so small that the weights stay what they are."""
-        cfg = load_config(self.config_file, self.opts)
-        cfg.MODEL.WEIGHTS = ""
+        cfg = without_pretrained(load_config(self.config_file, self.opts))
         cfg.SOLVER.BASE_LR = 1e-9
         return cfg
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..engine.errors import ConfigError
-from ..engine.safe_load import safe_torch_load
+from ..engine.safe_load import safe_safetensors_load, safe_torch_load
 
 __all__ = ["Checkpoint", "read_checkpoint"]
 
@@ -52,7 +52,7 @@ def read_checkpoint(path: str) -> Checkpoint:
     Raises:
         ConfigError: if the file is not whole, asks for code, or holds no tensors by name.
     """
-    content = _load_safetensors(path) if path.endswith(".safetensors") else _load_pickle(path)
+    content = safe_safetensors_load(path) if path.endswith(".safetensors") else _load_pickle(path)
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: holds a {type(content).__name__}, not tensors by name")
     state = next((content[k] for k in STATE_KEYS if isinstance(content.get(k), dict)), content)
@@ -67,17 +67,6 @@ def _unwrapped(name: str) -> str:
     for prefix in WRAPPERS:
         name = name[len(prefix) :] if name.startswith(prefix) else name
     return name
-
-
-def _load_safetensors(path: str) -> Dict[str, Tensor]:
-    try:
-        from safetensors.torch import load_file
-    except ModuleNotFoundError as e:
-        raise ConfigError(f"{path}: reading it needs safetensors: pip install safetensors") from e
-    try:
-        return load_file(path)
-    except Exception as e:  # safetensors' own error has no common base
-        raise ConfigError(f"{path}: is not a whole safetensors file ({e})") from e
 
 
 def _load_pickle(path: str) -> Any:

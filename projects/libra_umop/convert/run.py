@@ -12,6 +12,8 @@ from torch import Tensor
 from ..engine.config_io import load_config
 from ..engine.errors import ConfigError
 from ..engine.safe_load import safe_torch_load
+from ..engine.weight_fit import current_name
+from ..modeling.backbones.timm_models import without_pretrained
 from .checks import (
     contradictions,
     has_anchors,
@@ -34,10 +36,8 @@ CLASSIFIER = re.compile(r"backbone\.(fc|head|classifier)\.(weight|bias)")
 
 def tensor_shapes(cfg: CfgNode) -> Dict[str, torch.Size]:
     """Name and shape of every weight of the model that ``cfg`` builds, found without memory."""
-    cfg = cfg.clone()
-    cfg.defrost()
+    cfg = without_pretrained(cfg)
     cfg.MODEL.DEVICE = "meta"
-    cfg.MODEL.TIMM.PRETRAINED, cfg.MODEL.TIMM.WEIGHTS = False, ""
     with torch.device("meta"):
         return _weights({name: t.shape for name, t in build_model(cfg).state_dict().items()})
 
@@ -119,8 +119,9 @@ def convert_to_mmdet(
     ours = content.get("model") if isinstance(content, dict) else None
     if not isinstance(ours, dict):
         raise ConfigError(f'{path}: holds no "model"; is it a checkpoint of this project?')
-    ours = _weights({name: t for name, t in ours.items() if isinstance(t, Tensor)})
     shapes = tensor_shapes(cfg)
+    named = {current_name(n, set(shapes)): t for n, t in ours.items() if isinstance(t, Tensor)}
+    ours = _weights(named)
     differing = [n for n, shape in shapes.items() if n not in ours or ours[n].shape != shape]
     fitting = {name: ours[name] for name in shapes if name not in differing}
     result = to_mmdet(cfg, fitting, content.get(KEPT, {}))

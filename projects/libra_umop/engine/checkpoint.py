@@ -1,117 +1,70 @@
 """Checkpoints that are whole or absent, that hold all of a run, and that run nothing when read."""
 
-import contextlib
 import glob
+import logging
 import os
 import re
-import shutil
-import tempfile
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.config import CfgNode, get_cfg
-from detectron2.data import MetadataCatalog
+from detectron2.config import CfgNode
 from detectron2.utils import comm
 
-from ..config import add_libra_umop_config
-from .config_io import merge_text
+from .atomic_files import atomic_link, atomic_write
 from .errors import ConfigError
-from .safe_load import safe_pickle_load, safe_torch_load
+from .run_content import about_run, read_run
+from .safe_load import safe_torch_load, safe_zoo_load
+from .weight_fit import (
+    Classes,
+    Fit,
+    check_weights,
+    current_names,
+    require_same_classes,
+    require_weights,
+)
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["LibraCheckpointer", "atomic_write", "read_run", "safe_torch_load"]
 
 
-def read_run(weights_path: str) -> Tuple[Optional[CfgNode], Optional[List[str]]]:
-    """The config and the class names that a checkpoint of this project holds.
-
-    Args:
-        weights_path: a local checkpoint; nothing in it is executed.
-
-    Returns:
-        ``(cfg, class_names)``, each None where the file does not hold it.
-
-    Raises:
-        ConfigError: the file is refused or not whole.
-    """
-    if weights_path.endswith(".pkl"):
-        return None, None
-    checkpoint = safe_torch_load(weights_path)
-    cfg = None
-    if isinstance(checkpoint, dict) and isinstance(checkpoint.get("config"), str):
-        cfg = get_cfg()
-        add_libra_umop_config(cfg)
-        merge_text(cfg, checkpoint["config"], weights_path)
-    names = checkpoint.get("class_names") if isinstance(checkpoint, dict) else None
-    return cfg, list(names) if names else None
-
-
-def atomic_write(path: str, write: Callable[[Any], None]) -> None:
-    """Write a file so that it is whole or not there at all, through a crash or a power cut too.
-
-    Args:
-        path: of the file; its folder exists.
-        write: given the open binary file.
-    """
-    folder = os.path.dirname(path) or "."
-    fd, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.")
-    try:
-        with os.fdopen(fd, "wb") as f:
-            write(f)
-            f.flush()
-            os.fsync(f.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's files are private
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    _sync_folder(folder)
-
-
-def atomic_link(path: str, existing: str) -> None:
-    """Make ``path`` a second name of the file ``existing`` of the same folder, or a copy of it
-    where the file system has no hard links; an older ``path`` is there until the new one is."""
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.link")
-    with contextlib.suppress(FileNotFoundError):  # of a process that was killed
-        os.unlink(temporary)
-    try:
-        os.link(existing, temporary)
-    except OSError:
-        with open(existing, "rb") as source:
-            atomic_write(path, lambda f: shutil.copyfileobj(source, f))
-        return
-    os.replace(temporary, path)
-    with contextlib.suppress(FileNotFoundError):  # rename leaves it where both were one file
-        os.unlink(temporary)
-    _sync_folder(folder or ".")
-
-
-def _sync_folder(folder: str) -> None:
-    """Have a folder's new names written to the disk, where the system can open a folder."""
-    if os.name == "nt":
-        return
-    folder_fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(folder_fd)
-    finally:
-        os.close(folder_fd)
+# What to do about weights that do not fit, by what they are loaded for.
+TO_USE = "Give the weights that this config trained, or the config that trained these"
+TO_RESUME = (
+    "--resume goes on with the same model and classes; to start from these weights give"
+    " MODEL.WEIGHTS and another OUTPUT_DIR"
+)
 
 
 class LibraCheckpointer(DetectionCheckpointer):
     """Same interface as :class:`detectron2.checkpoint.DetectionCheckpointer`.
 
-    Files are written whole or not at all, and read without executing anything. Beside Detectron2's
-    keys they hold ``"config"`` (YAML) and ``"class_names"`` (list[str]).
+    Files are written whole or not at all, and read without executing anything. What is loaded for
+    is said by the method: :meth:`load` starts training from what fits, :meth:`load_all` loads what
+    is predicted with, :meth:`resume` goes on with a run.
+
+    The format is a dict, written by ``torch.save``:
+
+    ====================  =====================================================================
+    ``"model"``           dict[str, Tensor], the weights to predict with: with averaging the
+                          average. Names are the same with and without a BFP, see there
+    ``"training_model"``  with averaging only: the weights that training goes on with
+    ``"config"``          str, the run's config as YAML
+    ``"class_names"``     list[str], by label: what output 0, 1, ... of the model stands for
+    ``"class_ids"``       list[int], by label: the category ids of the training annotations
+    ``"iteration"``       int, the last that was done, from 0
+    ``"trainer"``         what training goes on from; absent in files to predict with only
+    ====================  =====================================================================
+
+    All but ``"model"`` may be absent. Version 0.1.0 wrote no ``"class_ids"``.
 
     Args:
         model: as there.
         save_dir: as there; a local folder.
-        cfg: of the run; None writes neither config nor class names.
-        average: an averaged copy of ``model`` that takes its place under ``"model"``; the weights
-            that training goes on with are then under ``"training_model"``.
+        cfg: of the run; None writes neither config nor classes.
+        average: an averaged copy of ``model`` that takes its place under ``"model"``. It starts
+            from what is loaded into ``model`` where a file holds no average.
         checkpointables: as there. Their ``state_dict`` is called on all ranks.
     """
 
@@ -128,6 +81,10 @@ class LibraCheckpointer(DetectionCheckpointer):
         self.cfg = cfg
         self.average = average
         self._resuming = False
+        self._demand = ""  # what to do about a file that does not fit entirely; "" allows it
+        self._datasets: Sequence[str] = ()  # whose classes the weights have to be of
+        self._fit: Optional[Fit] = None  # of what was loaded last
+        self._other_classes = ""  # what its labels stand for and the data's do not
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write all of the run as ``name``.pth and note it as the last; call it on all ranks."""
@@ -153,7 +110,7 @@ class LibraCheckpointer(DetectionCheckpointer):
         if not self.save_dir or not self.save_to_disk:
             return False
         weights = self.model if self.average is None else self.average
-        data = {"model": weights.state_dict(), **states, **_about_run(self.cfg)}
+        data = {"model": weights.state_dict(), **states, **about_run(self.cfg)}
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info(f"Saving checkpoint to {path}")
         os.makedirs(self.save_dir, exist_ok=True)
@@ -182,9 +139,31 @@ class LibraCheckpointer(DetectionCheckpointer):
 
         Returns:
             what the checkpoint holds beside the restored; None if there is no whole one.
+
+        Raises:
+            ConfigError: the checkpoint is of another model, other classes or another optimizer.
         """
-        path = comm.all_gather(self.last_whole_checkpoint() if comm.is_main_process() else "")[0]
-        return self.load(path) if path else None
+        path = self.find_to_resume()
+        if not path:
+            return None
+        self._resuming = True
+        try:
+            return self._load(path, None, TO_RESUME, self.cfg.DATASETS.TRAIN if self.cfg else ())
+        except ConfigError:
+            raise
+        except ValueError as e:  # torch's optimizers say so that they are of other parameters
+            raise ConfigError(f"{path}: cannot be resumed from: {e}. {TO_RESUME}") from e
+        finally:
+            self._resuming = False
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> Dict[str, Any]:
+        """Same interface as there; resumes from the last whole checkpoint."""
+        restored = self.resume() if resume else None
+        return self.load(path, checkpointables=[]) if restored is None else restored
+
+    def find_to_resume(self) -> str:
+        """What :meth:`resume` takes, as the main rank sees it; call it on all ranks."""
+        return comm.all_gather(self.last_whole_checkpoint() if comm.is_main_process() else "")[0]
 
     def last_whole_checkpoint(self) -> str:
         """Path of the newest checkpoint that can be read and resumed from; "" if there is none."""
@@ -216,15 +195,54 @@ class LibraCheckpointer(DetectionCheckpointer):
         return sorted(files, key=lambda f: f != noted)
 
     def load(self, path: str, checkpointables: Optional[List[str]] = None) -> Dict[str, Any]:
-        """Load ``path``; same interface as ``DetectionCheckpointer.load``.
+        """Start from ``path``, "" for nothing; same interface as ``DetectionCheckpointer.load``.
+
+        What fits by name and shape is loaded. The last line of the log names the modules of which
+        less than half was.
 
         Raises:
-            ConfigError: the file cannot be had, is refused or is not whole.
+            ConfigError: the file cannot be had, is refused, is not whole or nothing of it fits.
         """
-        self._resuming = checkpointables is None
+        return self._load(path, checkpointables)
+
+    def load_all(self, path: str, datasets: Sequence[str] = ()) -> Dict[str, Any]:
+        """Load weights to predict or evaluate with: the model's, every one of them.
+
+        Args:
+            path: as for :meth:`load`, not empty.
+            datasets: registered names; the weights' classes, where known, have to be theirs.
+
+        Raises:
+            ConfigError: as for :meth:`load`; the first tensor or class that differs.
+        """
+        if not path:
+            raise ConfigError(
+                "MODEL.WEIGHTS is '': without weights the detections are noise; give MODEL.WEIGHTS"
+                " /path/to/model_final.pth"
+            )
+        return self._load(path, [], TO_USE, datasets)
+
+    def _load(
+        self,
+        path: str,
+        checkpointables: Optional[List[str]],
+        demand: str = "",
+        datasets: Sequence[str] = (),
+    ) -> Dict[str, Any]:
+        self._demand, self._datasets, self._fit = demand, datasets, None
+        self._other_classes = ""
         if path:
             self._find(path)
-        return super().load(path, checkpointables)
+        try:
+            rest = super().load(path, checkpointables)
+        finally:
+            self._parsed_url_during_load = None  # Detectron2 leaves it behind where a file fails
+        poor = self._fit.poor_modules() if self._fit else []
+        if self._other_classes:
+            logger.warning(f"{path}: starts from other classes: {self._other_classes}")
+        if poor:
+            logger.warning(f"{path}: less than half is used of {', '.join(poor)} tensors")
+        return rest
 
     def _find(self, path: str) -> None:
         """Fetch ``path`` if need be, and say how to do without it if that fails."""
@@ -241,52 +259,43 @@ class LibraCheckpointer(DetectionCheckpointer):
         )
 
     def _load_file(self, filename: str) -> Dict[str, Any]:
-        if filename.endswith(".pkl"):
-            return _as_checkpoint(safe_pickle_load(filename), filename)
-        if filename.endswith(".pyth"):
-            weights = safe_torch_load(filename).get("model_state")
-            if weights is None:
-                raise ConfigError(f"{filename}: has no 'model_state', as pycls's .pyth files have")
-            weights = {k: v for k, v in weights.items() if not k.endswith("num_batches_tracked")}
-            return {"model": weights, "__author__": "pycls", "matching_heuristics": True}
+        checkpoint = self._read(filename)
+        require_weights(checkpoint, filename)
+        self._path = filename
+        return checkpoint
+
+    def _read(self, filename: str) -> Dict[str, Any]:
+        if filename.endswith((".pkl", ".pyth")):
+            return safe_zoo_load(filename)
         return super()._load_file(filename)
 
     def _torch_load(self, f: str) -> Dict[str, Any]:
-        return safe_torch_load(f)
+        content = safe_torch_load(f)
+        return content if isinstance(content, dict) else {"model": content}
 
     def _load_model(self, checkpoint: Dict[str, Any]):
+        stored = Classes.of_checkpoint(checkpoint)
+        for name in self._datasets if stored else ():
+            data, demand = Classes.of_dataset(name, read=True), self._demand
+            require_same_classes(stored, data, path=self._path, dataset=name, demand=demand)
+        if stored and not self._demand and self.cfg and self.cfg.DATASETS.TRAIN:
+            data = Classes.of_dataset(self.cfg.DATASETS.TRAIN[0])
+            self._other_classes = stored.difference(data) if data else ""
+        average = None
         training_model = checkpoint.pop("training_model", None)
         if self._resuming and training_model is not None:
-            if self.average is not None:
-                self.average.load_state_dict(checkpoint["model"])
-            checkpoint["model"] = training_model
-        return super()._load_model(checkpoint)
+            average, checkpoint["model"] = checkpoint["model"], training_model
+        checkpoint["model"] = current_names(checkpoint["model"], self.model)
+        incompatible = super()._load_model(checkpoint)
+        self._fit = Fit.of(self.model, incompatible)
+        check_weights(self._fit, self._path, demand=self._demand)
+        if self.average is not None:
+            average = current_names(average or self.model.state_dict(), self.model)
+            self.average.load_state_dict(average, strict=False)
+        return incompatible
 
 
 def _iteration_of(name: str) -> Optional[int]:
     """Of a periodic checkpoint, ``model_<iteration>`` with or without ``.pth``; None of others."""
     match = re.fullmatch(r"model_(\d+)(\.pth)?", name)
     return int(match[1]) if match else None
-
-
-def _as_checkpoint(data: Any, filename: str) -> Dict[str, Any]:
-    """A model zoo's ``.pkl`` in the form of a checkpoint: Detectron2's own, or Caffe2's blobs."""
-    if not isinstance(data, dict):
-        raise ConfigError(f"{filename}: holds a {type(data).__name__}, should hold weights by name")
-    if "model" in data and "__author__" in data:
-        return data
-    blobs = data.get("blobs", data)
-    weights = {k: v for k, v in blobs.items() if not k.endswith("_momentum")}
-    return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
-
-
-def _about_run(cfg: Optional[CfgNode]) -> Dict[str, Any]:
-    """What predicting needs to know beside the weights."""
-    if cfg is None:
-        return {}
-    about: Dict[str, Any] = {"config": cfg.dump()}
-    if cfg.DATASETS.TRAIN:
-        names = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes")
-        if names:
-            about["class_names"] = [str(name) for name in names]
-    return about

@@ -4,7 +4,6 @@ import os
 from typing import Optional, Sequence
 
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer, default_argument_parser, hooks
 from detectron2.solver import build_lr_scheduler
@@ -13,6 +12,7 @@ from detectron2.utils.events import CommonMetricPrinter, JSONWriter
 from detectron2.utils.logger import setup_logger
 
 from ..data.arguments import add_dataset_args, configure_dataset
+from .checkpoint import LibraCheckpointer
 from .collect import ImbalanceCollector
 from .config_io import load_config
 from .trainer import LibraTrainer
@@ -69,7 +69,7 @@ def collect(cfg: CfgNode, iterations: int) -> str:
     with open(os.path.join(cfg.OUTPUT_DIR, "config.yaml"), "w", encoding="utf-8") as f:
         f.write(cfg.dump())
     model = LibraTrainer.build_model(cfg)
-    DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+    LibraCheckpointer(model).load(cfg.MODEL.WEIGHTS, checkpointables=[])
     optimizer = LibraTrainer.build_optimizer(cfg, model)
     trainer = SimpleTrainer(model, LibraTrainer.build_train_loader(cfg), optimizer)
     metrics = JSONWriter(os.path.join(cfg.OUTPUT_DIR, "metrics.json"))

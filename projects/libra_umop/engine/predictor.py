@@ -17,6 +17,7 @@ from detectron2.structures import Instances
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.visualizer import Visualizer
 
+from ..modeling.backbones.timm_models import without_pretrained
 from .checkpoint import LibraCheckpointer, read_run
 from .config_io import load_config, merge_opts
 from .errors import ConfigError
@@ -41,16 +42,17 @@ class LibraPredictor(DefaultPredictor):
     ):
         """
         Args:
-            cfg: a config; ``MODEL.WEIGHTS`` is loaded, empty for random weights.
-            class_names: names of the classes 0, 1, ...; by default those of the first dataset of
-                ``DATASETS.TEST`` or ``DATASETS.TRAIN`` that is registered.
+            cfg: a config; ``MODEL.WEIGHTS`` is loaded, and nothing else is read or fetched.
+            class_names: names of the classes 0, 1, ...; by default those that the weights' file
+                holds, else those of the first dataset of ``DATASETS.TEST`` or ``DATASETS.TRAIN``
+                that is registered.
             threshold: detections below this score are left out, in [0, 1]; None: what the config
                 says.
             tta: average over the sizes and flips of ``TEST.AUG``.
 
         Raises:
             ValueError: ``threshold`` is outside [0, 1].
-            ConfigError: the weights are not those of this config.
+            ConfigError: there are no weights, or not those of this config.
         """
         if threshold is not None and not 0 <= threshold <= 1:
             raise ValueError(f"threshold is {threshold}; it is a score in [0, 1]")
@@ -58,13 +60,12 @@ class LibraPredictor(DefaultPredictor):
         cfg.defrost()
         if threshold is not None:
             _lower_score_thresholds(cfg.MODEL, threshold)
-        weights, cfg.MODEL.WEIGHTS = cfg.MODEL.WEIGHTS, ""
-        super().__init__(cfg)
-        self.cfg.MODEL.WEIGHTS = weights
-        _CompleteCheckpointer(self.model).load(weights)
+        super().__init__(without_pretrained(cfg))
+        self.cfg = cfg
+        stored = LibraCheckpointer(self.model).load_all(cfg.MODEL.WEIGHTS).get("class_names")
         self.threshold = threshold
         self.metadata = Metadata(
-            name="predictor", thing_classes=list(class_names or _class_names_of(cfg))
+            name="predictor", thing_classes=list(class_names or stored or _class_names_of(cfg))
         )
         self._tta = _build_tta(self.cfg, self.model) if tta else None
 
@@ -194,28 +195,6 @@ def check_image(image: Any) -> np.ndarray:
     if image.shape[2] == 1:
         return np.repeat(image, 3, axis=2)
     return image[:, :, :3]
-
-
-class _CompleteCheckpointer(LibraCheckpointer):
-    """Refuses weights that leave a part of the model at its random start, to predict noise."""
-
-    def _load_model(self, checkpoint):
-        incompatible = super()._load_model(checkpoint)
-        wrong = [
-            f"{name} is {tuple(stored)} there and {tuple(wanted)} in the model"
-            for name, stored, wanted in incompatible.incorrect_shapes
-        ]
-        wrong += [
-            f"{name} is missing"
-            for name in incompatible.missing_keys
-            if not name.endswith("num_batches_tracked")
-        ]
-        if wrong:
-            raise ConfigError(
-                f"the weights do not fit the config, {len(wrong)} tensors differ; the first: "
-                f"{wrong[0]}"
-            )
-        return incompatible
 
 
 def _local_path(weights: str) -> str:

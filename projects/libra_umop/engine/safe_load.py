@@ -9,7 +9,7 @@ import io
 import pickle
 import re
 import zipfile
-from typing import Any
+from typing import Any, Dict
 
 import numpy as np
 import torch
@@ -88,6 +88,52 @@ def safe_torch_load(path: str, *, mmap: bool = False) -> Any:
         raise ConfigError(f"{path}: is not a whole checkpoint ({_one_line(e)})") from e
     except (EOFError, RuntimeError, zipfile.BadZipFile, ValueError, KeyError, OSError) as e:
         raise ConfigError(f"{path}: is not a whole checkpoint ({_one_line(e)})") from e
+
+
+def safe_zoo_load(path: str) -> Dict[str, Any]:
+    """Load a model zoo's file: Detectron2's or Caffe2's ``.pkl``, or pycls's ``.pyth``.
+
+    Returns:
+        A checkpoint in Detectron2's form, with the weights under ``"model"``.
+
+    Raises:
+        ConfigError: the file holds anything but weights, or is not whole.
+    """
+    if path.endswith(".pkl"):
+        return _as_checkpoint(safe_pickle_load(path), path)
+    data = safe_torch_load(path)
+    weights = data.get("model_state") if isinstance(data, dict) else None
+    if not isinstance(weights, dict):
+        raise ConfigError(f"{path}: has no 'model_state', as pycls's .pyth files have")
+    weights = {k: v for k, v in weights.items() if not k.endswith("num_batches_tracked")}
+    return {"model": weights, "__author__": "pycls", "matching_heuristics": True}
+
+
+def safe_safetensors_load(path: str) -> Dict[str, torch.Tensor]:
+    """Load a ``.safetensors`` file: tensors by name, and nothing else is possible.
+
+    Raises:
+        ConfigError: the file is not whole, or safetensors is not installed.
+    """
+    try:
+        from safetensors.torch import load_file
+    except ModuleNotFoundError as e:
+        raise ConfigError(f"{path}: reading it needs safetensors: pip install safetensors") from e
+    try:
+        return load_file(path)
+    except Exception as e:  # safetensors' own error has no common base
+        raise ConfigError(f"{path}: is not a whole safetensors file ({e})") from e
+
+
+def _as_checkpoint(data: Any, filename: str) -> Dict[str, Any]:
+    """A model zoo's ``.pkl`` in the form of a checkpoint: Detectron2's own, or Caffe2's blobs."""
+    if not isinstance(data, dict):
+        raise ConfigError(f"{filename}: holds a {type(data).__name__}, should hold weights by name")
+    if "model" in data and "__author__" in data:
+        return data
+    blobs = data.get("blobs", data)
+    weights = {k: v for k, v in blobs.items() if not k.endswith("_momentum")}
+    return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
 
 
 def _allow_numpy_in_weights() -> None:

@@ -197,6 +197,12 @@ class TrainStep(SimpleTrainer):
         return state
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+        """Raises ValueError where the state is another optimizer's."""
+        states = (state_dict["optimizer"], self.optimizer.state_dict())
+        stored, ours = ({"momentum", "betas"} & set(s["param_groups"][0]) for s in states)
+        if stored != ours:  # torch would take it and fail in the step
+            found = f"its optimizer has {sorted(stored)}"
+            raise ValueError(f"{found}, that of SOLVER.OPTIMIZER {sorted(ours)}")
         super().load_state_dict(state_dict)
         if self.grad_scaler.is_enabled() and "grad_scaler" in state_dict:
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])

@@ -16,6 +16,7 @@ from torch import nn
 from ..data.mapper import OwnDatasetMapper
 from ..evaluation.coco import build_coco_evaluator
 from ..evaluation.losses import validation_losses
+from ..modeling.backbones.timm_models import without_pretrained
 from .checkpoint import LibraCheckpointer
 from .ema import WeightAverage
 from .errors import ConfigError, StopTraining
@@ -38,15 +39,21 @@ class LibraTrainer(DefaultTrainer):
     Its checkpoints hold, beside Detectron2's, the random states of all ranks, the position in the
     data, the running loss normalisers, the best evaluation and the averaged weights, so that on
     the CPU a resumed run has the weights of one that was never stopped, bit for bit.
+
+    Args:
+        cfg: a frozen config.
+        resume: ``resume_or_load(resume=True)`` follows. Where there is something to resume from,
+            no pretrained weights are read or fetched for the model.
     """
 
-    def __init__(self, cfg):
+    def __init__(self, cfg, *, resume: bool = False):
         # DefaultTrainer's own constructor cannot wrap a model that is on the CPU.
         TrainerBase.__init__(self)
         self.cfg = cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
-        model = self.build_model(cfg)
+        follows = resume and LibraCheckpointer(nn.Module(), cfg.OUTPUT_DIR).find_to_resume()
+        model = self.build_model(without_pretrained(cfg) if follows else cfg)
         optimizer = self.build_optimizer(cfg, model)
         loader = self.build_train_loader(cfg)
         ema = cfg.SOLVER.EMA

@@ -8,10 +8,31 @@ import math
 from typing import Any, Dict, List, Sequence, Tuple
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
-__all__ = ["create_timm_model", "feature_name", "indices_of", "probe_timm_model"]
+from ...engine.safe_load import safe_safetensors_load, safe_torch_load
+
+__all__ = [
+    "create_timm_model",
+    "feature_name",
+    "indices_of",
+    "probe_timm_model",
+    "without_pretrained",
+]
+
+
+def without_pretrained(cfg: CfgNode) -> CfgNode:
+    """For who loads all weights after building a model: a copy of ``cfg`` that reads none for it.
+
+    ``MODEL.WEIGHTS`` is empty in it, and timm's weights are neither fetched nor read.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS = cfg.MODEL.TIMM.WEIGHTS = ""
+    cfg.MODEL.TIMM.PRETRAINED = False
+    return cfg
 
 
 def feature_name(stride: int) -> str:
@@ -80,12 +101,30 @@ def create_timm_model(keys, kwargs: Dict[str, Any], pretrained: bool) -> nn.Modu
                 " tf_efficientnet_lite0, from the repository)"
             )
         with _named("MODEL.TIMM.WEIGHTS", keys.WEIGHTS, wanted_file):
-            path = PathManager.get_local_path(keys.WEIGHTS)
-            kwargs = {**kwargs, "pretrained_cfg_overlay": {"file": path}}
-            return timm.create_model(keys.NAME, pretrained=True, features_only=True, **kwargs)
+            overlay = {"state_dict": _read_weights(keys.WEIGHTS)}
+            kwargs = {**kwargs, "pretrained_cfg_overlay": overlay}
+            net = timm.create_model(keys.NAME, pretrained=True, features_only=True, **kwargs)
+            net.pretrained_cfg.pop("state_dict", None)  # a second copy of all weights
+            return net
     hint = "reachable; else set MODEL.TIMM.WEIGHTS to a local file, or False to start from scratch"
     with _named("MODEL.TIMM.PRETRAINED", keys.NAME, hint):
         return timm.create_model(keys.NAME, pretrained=True, features_only=True, **kwargs)
+
+
+def _read_weights(path: str) -> Dict[str, torch.Tensor]:
+    """Tensors by name, from a state dict, or from one in a training checkpoint of timm's."""
+    path = PathManager.get_local_path(path)
+    load = safe_safetensors_load if path.endswith(".safetensors") else safe_torch_load
+    content = load(path)
+    for key in ("state_dict_ema", "model_ema", "state_dict", "model"):  # timm's order
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    named = content.items() if isinstance(content, dict) else ()
+    weights = {k.removeprefix("module."): v for k, v in named if isinstance(v, torch.Tensor)}
+    if not weights:
+        raise ValueError("it holds no tensors by name")
+    return weights
 
 
 @contextlib.contextmanager
@@ -93,7 +132,7 @@ def _named(key: str, value: str, wanted: str):
     """Errors of reading weights, with the key that asked for them."""
     try:
         yield
-    except (OSError, RuntimeError) as e:
+    except (OSError, RuntimeError, ValueError, AssertionError) as e:
         reason = str(e).strip().split("\n")[0] or type(e).__name__
         raise ValueError(f"{key} is {value!r}, should be {wanted}: {reason}") from e
 
