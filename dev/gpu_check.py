@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
 REPO = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(REPO / "projects"), str(REPO / "benchmarks"), str(REPO)]
+PATHS = [str(REPO / "projects"), str(REPO / "benchmarks"), str(REPO)]
+sys.path[:0] = PATHS
 
 # Name -> seconds that it may take at most.
 LIMITS = {"tests": 150, "steps": 170, "losses": 45, "inference": 60, "profile": 50, "study": 3600}
@@ -73,7 +74,8 @@ def run_all(args: argparse.Namespace) -> int:
             continue
         limit = min(LIMITS[name], left)
         print(f"[gpu-check] {name}, at most {limit:.0f} s", flush=True)
-        env = {**os.environ, "LIBRA_UMOP_SECTION_SECONDS": f"{limit:.0f}"}
+        path = os.pathsep.join(filter(None, [*PATHS, os.environ.get("PYTHONPATH")]))
+        env = {**os.environ, "LIBRA_UMOP_SECTION_SECONDS": f"{limit:.0f}", "PYTHONPATH": path}
         command = [sys.executable, __file__, "--section", name, *forwarded(args)]
         began = time.monotonic()
         code = run_within(command, env, limit)
