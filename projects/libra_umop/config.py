@@ -103,7 +103,8 @@ def _add_dense_detectors(cfg: CN) -> None:
     # SMOOTH_L1_LOSS_BETA (beta of both L1 losses), FOCAL_LOSS_GAMMA, FOCAL_LOSS_ALPHA.
     # Factor of the box loss; >= 0.
     cfg.MODEL.RETINANET.BBOX_REG_LOSS_WEIGHT = 1.0
-    # LibraRetinaNet: "focal", or "ohem" (all positives, hardest negatives; RetinaNet, table 1d).
+    # LibraRetinaNet: "focal" (UMOPRetinaNet's only one), or "ohem" (all positives, hardest
+    # negatives; RetinaNet, table 1d).
     cfg.MODEL.RETINANET.CLS_LOSS_TYPE = "focal"
     # Negatives for each positive under "ohem"; > 0.
     cfg.MODEL.RETINANET.OHEM_NEG_POS_RATIO = 3.0

@@ -208,6 +208,27 @@ def test_values_out_of_range_and_misspelt_names_are_refused(key, value, told):
             "MODEL.ROI_HEADS.NAME LibraROIHeads MODEL.ROI_HEADS.IOU_LABELS [1,0]",
             "IOU_LABELS is [1, 0], should be one more than IOU_THRESHOLDS [0.5]",
         ),
+        (
+            "MODEL.META_ARCHITECTURE UMOPRetinaNet MODEL.RETINANET.CLS_LOSS_TYPE ohem",
+            "MODEL.RETINANET.CLS_LOSS_TYPE is 'ohem', which MODEL.META_ARCHITECTURE UMOPRetinaNet"
+            " does not read; LibraRetinaNet does (or leave it at 'focal')",
+        ),
+        (
+            "MODEL.META_ARCHITECTURE RetinaNet MODEL.RETINANET.CLS_LOSS_TYPE ohem",
+            "RetinaNet does not read; LibraRetinaNet does",
+        ),
+        (
+            "MODEL.META_ARCHITECTURE RetinaNet MODEL.RETINANET.LOSS_NORMALIZER num_positives",
+            "RetinaNet does not read; LibraRetinaNet does (or leave it at 'moving_average')",
+        ),
+        (
+            "MODEL.META_ARCHITECTURE RetinaNet MODEL.RETINANET.BBOX_REG_LOSS_WEIGHT 0.5",
+            "RetinaNet does not read; LibraRetinaNet does (or leave it at 1.0)",
+        ),
+        (
+            "MODEL.RPN.NEG_POS_RATIO 5.0",
+            "MODEL.PROPOSAL_GENERATOR.NAME RPN does not read; LibraRPN does",
+        ),
         ("MODEL.META_ARCHITECTURE UMOPATSS MODEL.UMOP.DELTA 2.0", "MODEL.UMOP.DELTA must be in"),
         ("MODEL.META_ARCHITECTURE UMOPFCOS MODEL.UMOP.W 1.75", "MODEL.UMOP.W must be in"),
         ("TEST.AUG.ENABLED True TEST.AUG.MAX_SIZES (1333,)", "TEST.AUG.MAX_SIZES is (1333,)"),
@@ -223,6 +244,9 @@ def test_keys_that_do_not_go_together_are_refused(opts, told):
         "MODEL.META_ARCHITECTURE ATSS MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE balanced_l1",
         "MODEL.META_ARCHITECTURE GeneralizedRCNN MODEL.RETINANET.BBOX_REG_LOSS_TYPE balanced_l1",
         "MODEL.META_ARCHITECTURE UMOPATSS MODEL.UMOP.PROGRESSIVE_FOCUS False MODEL.UMOP.W 9.0",
+        "MODEL.META_ARCHITECTURE ATSS MODEL.RPN.NEG_POS_RATIO 5.0",
+        "MODEL.META_ARCHITECTURE LibraRetinaNet MODEL.RETINANET.CLS_LOSS_TYPE ohem",
+        "MODEL.META_ARCHITECTURE UMOPRetinaNet MODEL.RETINANET.LOSS_NORMALIZER num_positives",
         "TEST.AUG.ENABLED False TEST.AUG.MAX_SIZES (1333,)",
     ],
 )

@@ -21,6 +21,7 @@ from detectron2.utils.events import EventStorage
 from torch.utils._python_dispatch import TorchDispatchMode
 
 EMPTY = make_input([], [])
+PLAIN_DETECTORS = [name for name in DETECTORS if name not in UMOP_DETECTORS]
 
 
 def step(model, batch):
@@ -60,23 +61,37 @@ def test_a_single_class_and_a_1x1_top_level_train_and_detect(name):
         assert len(model(inputs)[0]["instances"]) > 0
 
 
-@pytest.mark.parametrize("name", DETECTORS)
-def test_levels_are_logged(name):
-    _, logged = step(tiny_model(name), make_batch())
-    for level in LEVELS:
-        for column in ("num_positives", "gamma", "alpha", "clipped", "loss_cls"):
-            assert f"umop/{level}/{column}" in logged
-    positives = [logged[f"umop/{level}/num_positives"] for level in LEVELS]
+FOCUS_OFF = ("MODEL.UMOP.PROGRESSIVE_FOCUS", False)
+OHEM = ("MODEL.RETINANET.CLS_LOSS_TYPE", "ohem")
+LOGGED = [  # detector, options, and what is logged of each level under which name
+    *((name, (), "umop", "num_positives gamma alpha clipped loss_cls") for name in UMOP_DETECTORS),
+    *((name, FOCUS_OFF, "level", "num_positives loss_cls") for name in UMOP_DETECTORS),
+    *((name, (), "level", "num_positives loss_cls") for name in PLAIN_DETECTORS),
+    ("LibraRetinaNet", OHEM, "level", "num_positives"),
+]
+
+
+@pytest.mark.parametrize("name, opts, group, columns", LOGGED)
+def test_of_levels_what_the_loss_has_is_logged(name, opts, group, columns):
+    losses, logged = step(tiny_model(name, *opts), make_batch())
+    expected = {f"{group}/{level}/{column}" for level in LEVELS for column in columns.split()}
+    assert {key for key in logged if "/" in key} == expected
+    positives = [logged[f"{group}/{level}/num_positives"] for level in LEVELS]
     assert sum(positives) > 0
     assert logged["num_pos_anchors"] == pytest.approx(sum(positives) / 2)
-    gammas = [logged[f"umop/{level}/gamma"] for level in LEVELS]
-    if name in UMOP_DETECTORS:
-        for gamma, count, level in zip(gammas, positives, LEVELS):
-            assert 1.5 <= gamma <= 2.5
-            # At the start p is 0.01 everywhere, so that gamma is clamped wherever it moves.
-            assert logged[f"umop/{level}/clipped"] == (count > 0)
-    else:
-        assert gammas == [2.0] * 5
+    if "loss_cls" in columns:
+        total = sum(logged[f"{group}/{level}/loss_cls"] for level in LEVELS)
+        assert losses[next(key for key in losses if "cls" in key)].item() == pytest.approx(total)
+
+
+@pytest.mark.parametrize("name", UMOP_DETECTORS)
+def test_logged_gamma_is_clipped_where_it_would_leave_its_range(name):
+    _, logged = step(tiny_model(name), make_batch())
+    for level in LEVELS:
+        assert 1.5 <= logged[f"umop/{level}/gamma"] <= 2.5
+        # At the start p is 0.01 everywhere, so that gamma is clamped wherever it moves.
+        has_positives = logged[f"umop/{level}/num_positives"] > 0
+        assert logged[f"umop/{level}/clipped"] == has_positives
 
 
 @pytest.mark.parametrize("name", UMOP_DETECTORS)
@@ -159,7 +174,8 @@ def test_losses_pass_cudas_own_check_for_waiting(name):
                 sum(result.values()).backward(retain_graph=True)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
-    assert "umop/p3/gamma" in storage.latest()
+    group = "umop" if name in UMOP_DETECTORS else "level"
+    assert f"{group}/p3/num_positives" in storage.latest()
 
 
 @pytest.mark.parametrize("name", [x for x in DETECTORS if "ATSS" not in x])
@@ -204,6 +220,48 @@ def test_detections_lie_inside_the_image_and_are_the_same_one_by_one(name):
 def test_values_out_of_range_name_their_key(name, key, value, message):
     with pytest.raises(ValueError, match=message):
         build_model(tiny_cfg(name, f"MODEL.UMOP.{key}", value))
+
+
+def train_and_test(model):
+    """Losses of three steps, the weights after them, and what is then detected."""
+    spread_scores(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    losses = []
+    for _ in range(3):
+        losses.append({key: loss.item() for key, loss in step(model, make_batch())[0].items()})
+        optimizer.step()
+    model.eval().test_score_thresh = 0.0
+    with torch.no_grad():
+        detections = [output["instances"] for output in model(make_batch())]
+    return losses, model.state_dict(), detections
+
+
+@pytest.mark.parametrize(
+    "family, opts",
+    [
+        ("ATSS", ()),
+        ("RetinaNet", ()),
+        ("RetinaNet", ("MODEL.RETINANET.LOSS_NORMALIZER", "num_positives")),
+        ("RetinaNet", ("MODEL.RETINANET.BBOX_REG_LOSS_TYPE", "giou")),
+        ("FCOS", ()),
+        ("FCOS", ("MODEL.FCOS.LOSS_NORMALIZER", "num_positives")),
+    ],
+)
+def test_umop_with_its_levers_off_is_the_baseline_bit_for_bit(family, opts):
+    """In training and in testing, so that a row and its baseline differ in the lever alone."""
+    plain = {"RetinaNet": "LibraRetinaNet"}.get(family, family)
+    off = ("MODEL.UMOP.PROGRESSIVE_FOCUS", False, "MODEL.UMOP.LEVEL_WISE", False)
+    losses, weights, detections = train_and_test(tiny_model(plain, *opts))
+    same_losses, same_weights, same_detections = train_and_test(
+        tiny_model("UMOP" + family, *opts, *off)
+    )
+    assert same_losses == losses
+    assert same_weights.keys() == weights.keys()
+    assert all(torch.equal(same_weights[key], weights[key]) for key in weights)
+    for a, b in zip(same_detections, detections):
+        assert len(a) > 0
+        assert torch.equal(a.pred_boxes.tensor, b.pred_boxes.tensor)
+        assert torch.equal(a.scores, b.scores) and torch.equal(a.pred_classes, b.pred_classes)
 
 
 @pytest.mark.parametrize("family", ["RetinaNet", "ATSS", "FCOS"])

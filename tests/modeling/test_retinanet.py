@@ -100,6 +100,11 @@ def test_values_out_of_range_are_refused(key, value, message):
         build_model(tiny_cfg("LibraRetinaNet", f"MODEL.RETINANET.{key}", value))
 
 
+def test_umop_refuses_a_classification_loss_that_it_would_ignore():
+    with pytest.raises(ValueError, match="CLS_LOSS_TYPE is 'ohem', which UMOPRetinaNet"):
+        build_model(tiny_cfg("UMOPRetinaNet", "MODEL.RETINANET.CLS_LOSS_TYPE", "ohem"))
+
+
 def test_balanced_l1_without_a_transition_point_names_the_key():
     opts = ("MODEL.RETINANET.BBOX_REG_LOSS_TYPE", "balanced_l1")
     with pytest.raises(ValueError, match="MODEL.RETINANET.SMOOTH_L1_LOSS_BETA"):

@@ -7,7 +7,7 @@ import difflib
 from typing import Any, Callable, Iterable, NamedTuple, Optional, Tuple
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import (
     META_ARCH_REGISTRY,
     PROPOSAL_GENERATOR_REGISTRY,
@@ -18,6 +18,7 @@ from detectron2.modeling import (
 )
 from detectron2.modeling.roi_heads import CascadeROIHeads
 
+from ..config import add_libra_umop_config
 from ..levers import as_text, family_of, stand_in, switch
 from ..modeling.roi_heads import BalancedSampling, negatives_range
 from ..modeling.umop import LevelFocalLoss, umop_arguments
@@ -62,6 +63,18 @@ _BOX_LOSSES = (
         "balanced_l1",
     ),
 )
+# A key, the key that names a component, and components of that kind that do not read the first:
+# there it has to have its default, or something would be off that looks on.
+_UNREAD = (
+    ("MODEL.RETINANET.CLS_LOSS_TYPE", "MODEL.META_ARCHITECTURE", ("RetinaNet", "UMOPRetinaNet")),
+    ("MODEL.RETINANET.LOSS_NORMALIZER", "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
+    ("MODEL.RETINANET.BBOX_REG_LOSS_WEIGHT", "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
+    ("MODEL.RPN.NEG_POS_RATIO", "MODEL.PROPOSAL_GENERATOR.NAME", ("RPN",)),
+)
+_READERS = {
+    "MODEL.META_ARCHITECTURE": "LibraRetinaNet",
+    "MODEL.PROPOSAL_GENERATOR.NAME": "LibraRPN",
+}
 _DETECTRON2_BOX_LOSSES = ("smooth_l1", "giou", "diou", "ciou")
 
 
@@ -89,6 +102,7 @@ def check_config(cfg: CfgNode, source: str = "") -> None:
     _check_device(cfg, where)
     for box_loss in _BOX_LOSSES:
         _check_box_loss(cfg, where, box_loss)
+    _check_unread(cfg, where)
     _check_bins(cfg, where)
     _check_focus(cfg, where)
     _check_scales(cfg, where)
@@ -178,6 +192,22 @@ def _alone(cfg: CfgNode, box_loss: _BoxLoss) -> str:
     said = (box_loss.chooser, f"{box_loss.group}.BBOX_REG_LOSS_TYPE")
     rest = [(k, v) for k, v in switch(cfg, box_loss.lever) if k not in said and _get(cfg, k) != v]
     return f", with {as_text(rest)}" if rest else ""
+
+
+def _check_unread(cfg: CfgNode, where: str) -> None:
+    """A lever that the chosen component does not have would be off without a word."""
+    defaults = get_cfg()
+    add_libra_umop_config(defaults)
+    detector = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    proposes = _is_a(detector, (GeneralizedRCNN, ProposalNetwork))
+    for key, chooser, components in _UNREAD:
+        name, value, default = _get(cfg, chooser), _get(cfg, key), _get(defaults, key)
+        is_used = chooser == "MODEL.META_ARCHITECTURE" or proposes
+        if is_used and name in components and value != default:
+            raise ConfigError(
+                f"{where}{key} is {value!r}, which {chooser} {name} does not read;"
+                f" {_READERS[chooser]} does (or leave it at {default!r})"
+            )
 
 
 def _check_bins(cfg: CfgNode, where: str) -> None:

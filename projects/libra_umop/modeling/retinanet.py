@@ -148,7 +148,13 @@ class UMOPRetinaNet(LibraRetinaNet):
 
     @classmethod
     def build_cls_loss(cls, cfg) -> LevelFocalLoss:
-        """UMOP's loss."""
+        """UMOP's loss; ``MODEL.RETINANET.CLS_LOSS_TYPE`` cannot be another."""
+        loss_type = cfg.MODEL.RETINANET.CLS_LOSS_TYPE
+        if loss_type != "focal":
+            raise ValueError(
+                f"MODEL.RETINANET.CLS_LOSS_TYPE is {loss_type!r}, which {cls.__name__} does not"
+                " have; LibraRetinaNet does"
+            )
         return LevelFocalLoss(
             gamma=cfg.MODEL.RETINANET.FOCAL_LOSS_GAMMA,
             alpha=cfg.MODEL.RETINANET.FOCAL_LOSS_ALPHA,

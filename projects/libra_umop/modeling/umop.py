@@ -4,7 +4,7 @@ Letters: N images, R_l anchors of level l of L, K classes. Labels: -1 ignore, [0
 K background.
 """
 
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -24,10 +24,10 @@ class LevelLoss(NamedTuple):
     """A normalised classification loss and, per level (L,), what is worth logging of it."""
 
     loss: Tensor
-    level_losses: Tensor
-    gammas: Tensor
-    alphas: Tensor
-    clipped: Tensor  # 1 where gamma was clamped
+    level_losses: Optional[Tensor] = None  # None: it is of all levels together
+    gammas: Optional[Tensor] = None  # this and what follows: of the progressive focus only
+    alphas: Optional[Tensor] = None
+    clipped: Optional[Tensor] = None  # 1 where gamma was clamped
 
 
 class LevelFocalLoss:
@@ -129,13 +129,13 @@ class LevelFocalLoss:
             normalizer: 0-dim, mean over ranks of all levels' positives, or what stands for it.
             num_ranks: how many ranks ``totals`` is the sum of; gradients are averaged over them.
         """
-        gammas, alphas = self._gammas_alphas(totals)  # (L,)
-        scalars = zip(gammas, alphas) if self.progressive_focus else None
-        sums = []
-        for logits, labels in flat_levels(pred_logits, gt_labels):
-            gamma, alpha = next(scalars) if scalars else (self.gamma, self.alpha)
-            sums.append(focal_loss_sum(logits, labels, gamma=gamma, alpha=alpha))
-        level_losses = torch.stack(sums)
+        gammas, alphas = [self.gamma] * len(pred_logits), [self.alpha] * len(pred_logits)
+        if self.progressive_focus:
+            gammas, alphas = self._progressive(totals)  # (L,)
+        levels = zip(flat_levels(pred_logits, gt_labels), gammas, alphas)
+        level_losses = torch.stack(
+            [focal_loss_sum(x, y, gamma=gamma, alpha=alpha) for (x, y), gamma, alpha in levels]
+        )
         if self.level_wise and self.level_reduction == "mean":
             positives = torch.maximum(totals[:, 1], totals[:, 2])  # one per image at least
             level_losses = level_losses / (positives / num_ranks)
@@ -143,9 +143,10 @@ class LevelFocalLoss:
         else:
             loss = level_losses.sum() / normalizer
             level_losses = level_losses / normalizer
-        is_clipped = (gammas - self.gamma).abs() >= self.delta * (1 - 1e-6)
-        clipped = is_clipped.float() if self.progressive_focus else torch.zeros_like(gammas)
-        return LevelLoss(loss, level_losses.detach(), gammas, alphas, clipped)
+        if not self.progressive_focus:
+            return LevelLoss(loss, level_losses.detach())
+        clipped = (gammas - self.gamma).abs() >= self.delta * (1 - 1e-6)
+        return LevelLoss(loss, level_losses.detach(), gammas, alphas, clipped.float())
 
     def plain_sum(self, pred_logits: List[Tensor], gt_labels: Tensor) -> Tensor:
         """The loss with neither PFL nor LRP, summed over all anchors (0-dim).
@@ -155,10 +156,8 @@ class LevelFocalLoss:
         logits, labels = torch.cat(pred_logits, dim=1).flatten(0, 1), gt_labels.flatten()
         return focal_loss_sum(logits, labels, gamma=self.gamma, alpha=self.alpha)
 
-    def _gammas_alphas(self, totals: Tensor) -> Tuple[Tensor, Tensor]:
-        if not self.progressive_focus:
-            gammas = torch.full_like(totals[:, 0], self.gamma)
-            return gammas, torch.full_like(gammas, self.alpha)
+    def _progressive(self, totals: Tensor) -> Tuple[Tensor, Tensor]:
+        """Gamma and alpha of each level, both (L,)."""
         if not self.level_wise:
             totals = totals.sum(dim=0, keepdim=True).expand_as(totals)
         return focus_from_sums(totals[:, 0], totals[:, 1], **self._focus)
@@ -179,10 +178,7 @@ class HardNegativeLoss(LevelFocalLoss):
 
     def __call__(self, pred_logits, gt_labels, totals, normalizer, num_ranks) -> LevelLoss:
         """Same interface as :meth:`LevelFocalLoss.__call__`."""
-        loss = self.plain_sum(pred_logits, gt_labels)
-        gammas, alphas = self._gammas_alphas(totals)
-        zeros = torch.zeros_like(gammas)
-        return LevelLoss(loss / normalizer, zeros, gammas, alphas, zeros)
+        return LevelLoss(self.plain_sum(pred_logits, gt_labels) / normalizer)
 
     def plain_sum(self, pred_logits: List[Tensor], gt_labels: Tensor) -> Tensor:
         """Same interface as :meth:`LevelFocalLoss.plain_sum`; ranked over the images given."""
@@ -205,7 +201,10 @@ def log_levels(
     num_positives: Tensor,
     num_images: int,
 ) -> None:
-    """Write "num_pos_anchors", per image, and five scalars "umop/<level>/..." of each level.
+    """Write "num_pos_anchors", per image, and a few scalars of each level.
+
+    They are "umop/<level>/..." of the progressive focal loss, "level/<level>/..." of others, which
+    have no gamma that could move.
 
     Args:
         scalars: where to.
@@ -214,16 +213,18 @@ def log_levels(
         num_positives: (L,) positives of this rank's images.
         num_images: how many they are.
     """
-    columns: Dict[str, Tensor] = {
+    columns: Dict[str, Optional[Tensor]] = {
         "num_positives": num_positives,
         "gamma": result.gammas,
         "alpha": result.alphas,
         "clipped": result.clipped,
         "loss_cls": result.level_losses,
     }
-    names = [f"umop/{level}/{column}" for column in columns for level in level_names]
+    known = {name: column for name, column in columns.items() if column is not None}
+    group = "level" if result.gammas is None else "umop"
+    names = [f"{group}/{level}/{column}" for column in known for level in level_names]
     per_image = num_positives.sum()[None] / num_images
-    values = torch.cat([per_image, *(column.float() for column in columns.values())])
+    values = torch.cat([per_image, *(column.float() for column in known.values())])
     scalars.put(["num_pos_anchors", *names], values)
 
 
