@@ -120,6 +120,27 @@ def test_switch_turns_the_named_lever_and_no_other(family, name):
     assert levers_of_the_model(off) == sorted(active(off)) == before
 
 
+EXCLUDING = [
+    (family, name, other)
+    for family, name in SINGLE
+    for other in LEVERS[name].excludes
+    if other in EXPECTED[family].split()
+    and not set(LEVERS[name].needs) & set(LEVERS[other].excludes)
+]
+
+
+@pytest.mark.parametrize("family, name, other", EXCLUDING)
+def test_switch_turns_off_what_the_lever_excludes(family, name, other):
+    """Also where the class that the lever needs does not know how the other was switched on."""
+    cfg = start(family, name)
+    for needed in LEVERS[other].needs:
+        cfg = merged(cfg, switch(cfg, needed))
+    cfg = merged(cfg, switch(cfg, other))
+    assert other in levers_of_the_model(cfg)
+    cfg = merged(cfg, switch(cfg, name))
+    assert name in levers_of_the_model(cfg) and other not in levers_of_the_model(cfg)
+
+
 @pytest.mark.parametrize("family", PLAIN)
 def test_rows_of_several_levers_turn_all_their_parts(family):
     cfg = plain(family)

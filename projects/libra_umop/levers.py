@@ -412,10 +412,12 @@ def switch(cfg: Mapping, name: str, on: bool = True) -> Pairs:
     lever = _lever(name, values)
     before = _active(values)
     parts = [LEVERS[part] for part in _parts(lever, _family(values))]
-    for part in parts:
-        _apply(_way(part, _family(values)), values, on)
     wanted = {part.name for part in parts} if on else set()
     unwanted = {name for part in parts for name in part.excludes} if on else {p.name for p in parts}
+    # Now, as the class that the wanted ones need may not know what these are switched with.
+    _switch_off_others(values, keep=set(before) - unwanted)
+    for part in parts:
+        _apply(_way(part, _family(values)), values, on)
     _switch_off_others(values, keep=(set(before) | wanted) - unwanted)
     return list(values.changes.items())
 
