@@ -28,7 +28,7 @@ setup-dev:
 
 demo: setup
 	$(RUN) tools/make_shapes.py --output $(SHAPES)
-	$(RUN) train_net.py --config-file configs/quick/libra_faster_rcnn_R_18_FPN_shapes.yaml --dataset $(SHAPES) OUTPUT_DIR $(DEMO) ANALYSIS.ENABLED True ANALYSIS.PERIOD 10
+	$(RUN) train_net.py --config-file configs/quick/libra_faster_rcnn_R_18_FPN_shapes.yaml --dataset $(SHAPES) --overwrite OUTPUT_DIR $(DEMO) ANALYSIS.ENABLED True ANALYSIS.PERIOD 10
 	$(RUN) tools/contact_sheet.py --weights $(DEMO)/model_final.pth --dataset $(SHAPES) --output $(DEMO)/contact_sheet.png
 	$(RUN) tools/report.py $(DEMO)
 

@@ -9,12 +9,16 @@ in one line; 75 stopped by SIGTERM, SIGUSR1 or Ctrl-C with a checkpoint of that 
 (``--resume`` goes on); 1 anything else.
 """
 
+import shlex
 import sys
 
-from detectron2.engine import default_argument_parser, default_setup
+from libra_umop.engine.library_warnings import hide_library_warnings
+
+hide_library_warnings()
+
+from detectron2.engine import default_argument_parser
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
 
 from libra_umop.data.arguments import add_dataset_args, configure_dataset
 from libra_umop.engine.checkpoint import LibraCheckpointer
@@ -22,61 +26,57 @@ from libra_umop.engine.config_checks import check_config
 from libra_umop.engine.config_io import load_config
 from libra_umop.engine.errors import EXIT_USER_ERROR, exit_code_of
 from libra_umop.engine.launching import choose_device, launch
+from libra_umop.engine.run_setup import one_line_for_the_disk, quiet_console, setup_run
+from libra_umop.engine.run_words import USAGE, say, what_came_out, where_it_goes
 from libra_umop.engine.trainer import LibraTrainer
 from libra_umop.modeling.backbones.timm_models import without_pretrained
-
-CONFIG = "configs/quick/libra_faster_rcnn_R_18_FPN_bccd.yaml"
-USAGE = f"""Which config, and which data? For example:
-
-  train on your COCO files        python train_net.py --config-file {CONFIG} --dataset DIR
-  go on after a stop              the same with --resume
-  evaluate                        the same with --eval-only MODEL.WEIGHTS output/model_best.pth
-  on 4 GPUs                       the same with --num-gpus 4
-  everything else                 python train_net.py --help
-
-DIR holds images/ and annotations/{{train,val}}.json, or train/ and valid/, each with
-_annotations.coco.json. The configs are in configs/."""
 
 
 def argument_parser():
     """Detectron2's arguments, and those that name a dataset."""
     parser = default_argument_parser()
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the run that is in OUTPUT_DIR"
+    )
     add_dataset_args(parser)
     return parser
 
 
 def setup(args):
-    """The frozen config of this run; loggers and ``OUTPUT_DIR`` are there afterwards."""
+    """The frozen config, and lines on what it does; then there are loggers and ``OUTPUT_DIR``."""
     cfg = load_config(args.config_file, args.opts)
-    lines = [choose_device(cfg), *configure_dataset(cfg, args)]
+    note = choose_device(cfg, args)
+    lines = configure_dataset(cfg, args)
     check_config(cfg, args.config_file)
     cfg.freeze()
-    default_setup(cfg, args)
-    logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="libra_umop")
-    for line in filter(None, lines):
-        logger.info(line)
-    return cfg
+    setup_run(cfg, args)
+    return cfg, [*lines, *where_it_goes(cfg, note)]
 
 
+@one_line_for_the_disk()
 def main(args):
     """Train, or with ``--eval-only`` evaluate ``MODEL.WEIGHTS``; returns the metrics."""
-    cfg = setup(args)
-    return evaluate(cfg, args) if args.eval_only else train(cfg, args)
+    return (evaluate if args.eval_only else train)(*setup(args), args)
 
 
-def train(cfg, args):
+def train(cfg, lines, args):
     """Train to the end, and evaluate with augmentation where ``TEST.AUG`` asks for it."""
-    trainer = LibraTrainer(cfg, resume=args.resume)
-    trainer.resume_or_load(resume=args.resume)
+    with quiet_console():
+        trainer = LibraTrainer(
+            cfg, resume=args.resume, epochs=args.epochs, headlines=lines
+        )
+        trainer.resume_or_load(resume=args.resume, overwrite=args.overwrite)
     results = trainer.train()
     if cfg.TEST.AUG.ENABLED:
         augmented = trainer.test_with_augmentation(cfg, trainer.evaluated_model)
         results = {**(results or {}), **augmented}
+    say(what_came_out(cfg, trainer.best, args.epochs))
     return results
 
 
-def evaluate(cfg, args):
+def evaluate(cfg, lines, args):
     """Evaluate ``MODEL.WEIGHTS``, or with ``--resume`` the last checkpoint of ``OUTPUT_DIR``."""
+    say(lines)
     model = LibraTrainer.build_model(without_pretrained(cfg))
     checkpointer = LibraCheckpointer(model, cfg.OUTPUT_DIR)
     path = checkpointer.last_whole_checkpoint() if args.resume else ""
@@ -93,12 +93,12 @@ def evaluate(cfg, args):
 def run(argv=None):
     """The command line; returns its exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    if not argv:
-        print(USAGE)
-        return EXIT_USER_ERROR
     args = argument_parser().parse_args(argv)
     cfg = load_config(args.config_file, args.opts)
-    choose_device(cfg)
+    if not args.config_file:
+        print(USAGE % (shlex.join(argv) or "--dataset DIR"))
+        return EXIT_USER_ERROR
+    choose_device(cfg, args)
     return launch(main, args, device=cfg.MODEL.DEVICE)
 
 

@@ -13,6 +13,7 @@ import train_net  # noqa: E402
 from engine_runs import RETINANET, write_config, write_dataset  # noqa: E402
 
 from libra_umop.engine.checkpoint import read_run  # noqa: E402
+from libra_umop.engine.run_words import CONFIG  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def test_without_arguments_it_says_what_to_type(capsys):
     assert run() == 2
     out = capsys.readouterr().out
     assert "python train_net.py --config-file" in out and "--dataset DIR" in out
-    assert Path(HERE.parent, train_net.CONFIG).is_file()
+    assert Path(HERE.parent, CONFIG).is_file()
 
 
 def test_it_is_short():

@@ -25,6 +25,7 @@ from libra_umop.benchmark.table import environment, markdown, write_json
 from libra_umop.data.arguments import add_dataset_args, configure_dataset
 from libra_umop.engine.argument_types import image_size, positive
 from libra_umop.engine.errors import exit_code_of
+from libra_umop.engine.launching import device_of
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -58,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def contenders_of(args: argparse.Namespace) -> List[Contender]:
     """What is compared; the last is the baseline."""
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_of(args.device, "--device")
     opts = (*args.opts, "MODEL.DEVICE", device)
     name = Path(args.config_file).stem
     contenders = [Contender(name, args.config_file, opts)]

@@ -27,8 +27,10 @@ def atomic_write(path: str, write: Callable[[Any], None]) -> None:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp's files are private
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as e:
         os.unlink(temporary)
+        if isinstance(e, RuntimeError) and isinstance(e.__context__, OSError):
+            raise e.__context__ from None  # torch.save ends its archive on the full disk, too
         raise
     _sync_folder(folder)
 

@@ -3,7 +3,6 @@
 import os
 from typing import Optional, Sequence
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer, default_argument_parser, hooks
 from detectron2.solver import build_lr_scheduler
@@ -15,6 +14,9 @@ from ..data.arguments import add_dataset_args, configure_dataset
 from .checkpoint import LibraCheckpointer
 from .collect import ImbalanceCollector
 from .config_io import load_config
+from .errors import ConfigError
+from .launching import choose_device
+from .output_dir import free_folder, traces_of_run
 from .trainer import LibraTrainer
 
 
@@ -23,10 +25,10 @@ def configured(config_file: str, dataset: Optional[str], opts: Sequence[str]) ->
 
     Args:
         config_file, dataset: as ``--config-file`` and ``--dataset`` of train_net.py.
-        opts: ``KEY value ...``.
+        opts: ``KEY value ...``. Without OUTPUT_DIR among them, results go to a new folder in it.
 
     Raises:
-        ConfigError, DatasetError: what a user can mend.
+        ConfigError, DatasetError: what a user can mend, as an OUTPUT_DIR that holds a run.
     """
     setup_logger(name="fvcore")
     setup_logger()
@@ -35,8 +37,11 @@ def configured(config_file: str, dataset: Optional[str], opts: Sequence[str]) ->
     given = ["--config-file", config_file] + (["--dataset", dataset] if dataset else [])
     args = parser.parse_args([*given, *opts])
     cfg = load_config(config_file, args.opts)
-    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
-        cfg.MODEL.DEVICE = "cpu"
+    choose_device(cfg, args)
+    if "OUTPUT_DIR" not in opts[::2]:
+        cfg.OUTPUT_DIR = free_folder(os.path.join(cfg.OUTPUT_DIR, "measured"))
+    elif traces_of_run(cfg.OUTPUT_DIR):
+        raise ConfigError(f"OUTPUT_DIR is {cfg.OUTPUT_DIR!r}, which holds a run; give another one")
     print("\n".join(configure_dataset(cfg, args)))
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED)
     return cfg

@@ -100,7 +100,7 @@ class BestSoFar(HookBase):
             raise ValueError(f"mode is {mode!r}, should be 'max' or 'min'")
         self._evaluate = evaluate
         self._checkpointer = checkpointer
-        self._metric = metric
+        self.metric = metric
         self._sign = 1.0 if mode == "max" else -1.0
         self._patience = patience
         self._min_delta = min_delta
@@ -109,6 +109,16 @@ class BestSoFar(HookBase):
         self.best_iter = -1
         self._mark: Optional[float] = None  # the value that the next has to beat by min_delta
         self._since_mark = 0
+
+    @property
+    def seen(self) -> bool:
+        """Whether any evaluation gave metrics."""
+        return bool(self._evaluate.metrics)
+
+    @property
+    def file(self) -> str:
+        """Name of the checkpoint of the best weights, without its suffix; "" if none is kept."""
+        return self.FILE if self._checkpointer is not None else ""
 
     def before_train(self):
         self._look()
@@ -125,7 +135,7 @@ class BestSoFar(HookBase):
         since = comm.all_gather(self._since_mark)[0]
         if self._patience and since >= self._patience:
             raise StopTraining(
-                f"{self._metric} was not better for {since} evaluations; the best is {self.best}"
+                f"{self.metric} was not better for {since} evaluations; the best is {self.best}"
                 f" of iteration {self.best_iter}"
             )
 
@@ -145,24 +155,24 @@ class BestSoFar(HookBase):
             self._mark, self._since_mark = value, 0
         if self.best is None or self._sign * (value - self.best) > 0:
             self.best, self.best_iter = value, iteration
-            logger.info(f"Best so far: {self._metric} {value:.4f} at iteration {iteration}")
+            logger.info(f"Best so far: {self.metric} {value:.4f} at iteration {iteration}")
             if self._checkpointer is not None:
-                best = {self._metric: value}
+                best = {self.metric: value}
                 self._checkpointer.save_weights(self.FILE, iteration=iteration, best=best)
 
     def _value(self) -> Optional[float]:
         metrics = self._evaluate.metrics
-        names = [k for k in metrics if k == self._metric or k.endswith("/" + self._metric)]
+        names = [k for k in metrics if k == self.metric or k.endswith("/" + self.metric)]
         if not names:
             if metrics:
-                logger.warning(f"{self._metric} is none of the metrics {sorted(metrics)}")
+                logger.warning(f"{self.metric} is none of the metrics {sorted(metrics)}")
             return None
         value = metrics[names[0]]
         return value if math.isfinite(value) else None
 
     def state_dict(self) -> Dict[str, Any]:
         return {
-            "metric": self._metric,
+            "metric": self.metric,
             "best": self.best,
             "best_iter": self.best_iter,
             "mark": self._mark,
@@ -170,7 +180,7 @@ class BestSoFar(HookBase):
         }
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
-        if state_dict["metric"] != self._metric:
+        if state_dict["metric"] != self.metric:
             return  # another metric is watched now
         self.best, self.best_iter = state_dict["best"], state_dict["best_iter"]
         self._mark, self._since_mark = state_dict["mark"], state_dict["since_mark"]

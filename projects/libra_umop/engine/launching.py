@@ -15,6 +15,7 @@ from detectron2.utils import comm
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from .errors import ConfigError, StopTraining, exit_code_of
+from .signals import SIGNALS
 
 # As long as a rank may wait for another: evaluation on the main rank is part of it.
 TIMEOUT = datetime.timedelta(minutes=30)
@@ -67,16 +68,53 @@ def launch(main: Callable[[Any], Any], args: Any, *, device: str) -> int:
     return 0
 
 
-def choose_device(cfg: CfgNode) -> str:
-    """Set ``MODEL.DEVICE`` to "cpu" where it is "cuda" and there is none.
+def choose_device(cfg: CfgNode, args: Any = None) -> str:
+    """Set ``MODEL.DEVICE`` to "cpu" where it is "cuda", by default, and there is none.
+
+    Args:
+        cfg: whose ``MODEL.DEVICE`` may be changed.
+        args: the command line, with ``opts`` and ``num_gpus``; CUDA that is asked for there is not
+            replaced.
 
     Returns:
         a line to print; "" if nothing was changed.
+
+    Raises:
+        ConfigError: CUDA is asked for on the command line and is not there.
     """
-    if torch.device(cfg.MODEL.DEVICE).type != "cuda" or torch.cuda.is_available():
+    device = torch.device(cfg.MODEL.DEVICE)
+    if device.type != "cuda":
         return ""
+    if args is not None and "MODEL.DEVICE" in (args.opts or [])[::2]:
+        device_of(cfg.MODEL.DEVICE, "MODEL.DEVICE")
+    if torch.cuda.is_available():
+        return ""
+    if args is not None and args.num_gpus > 1:
+        raise ConfigError(
+            f"--num-gpus is {args.num_gpus}, but torch finds no CUDA device here; MODEL.DEVICE cpu"
+            " starts as many processes on the CPU"
+        )
     cfg.MODEL.DEVICE = "cpu"
     return "MODEL.DEVICE is cpu, as there is no CUDA device"
+
+
+def device_of(asked: str, option: str) -> str:
+    """The device that somebody asked for by ``option``; by "", a GPU where there is one.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if not asked:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(asked)
+    except RuntimeError as e:
+        raise ConfigError(f"{option} is {asked!r}, should be cpu, cuda or cuda:N") from e
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= found:
+        there = f"{found} CUDA devices" if found else "no CUDA device"
+        raise ConfigError(f"{option} is {asked!r}, but torch finds {there} here; cpu goes anywhere")
+    return asked
 
 
 def _run_under_torchrun(main: Callable, args: Any, device: str) -> int:
@@ -138,5 +176,5 @@ def _forward_signals(context: Any) -> None:
             if process.is_alive():
                 os.kill(process.pid, signum)
 
-    for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+    for signum in SIGNALS:
         signal.signal(signum, forward)

@@ -10,9 +10,12 @@ from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
 from torch.utils.data import DataLoader
 
+from .signals import SIGNALS
+
 __all__ = ["ShieldedDataLoader", "build_test_loader"]
 
-_SIGNALS = {signal.SIGTERM, signal.SIGUSR1, signal.SIGINT}
+# Not on Windows, where no process gets another's signals.
+_CAN_BLOCK = hasattr(signal, "pthread_sigmask")
 
 
 class ShieldedDataLoader(DataLoader):
@@ -45,7 +48,10 @@ def build_test_loader(
 
 @contextlib.contextmanager
 def _blocked_signals() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    if not _CAN_BLOCK:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
@@ -55,6 +61,8 @@ def _blocked_signals() -> Iterator[None]:
 def _heed_the_parent_alone(worker_id: int) -> None:
     """In a worker process: SIGTERM ends it only where its parent sends it, at its own end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not _CAN_BLOCK:
+        return
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # for threads to come, too
 

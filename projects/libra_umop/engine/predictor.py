@@ -21,6 +21,7 @@ from ..modeling.backbones.timm_models import without_pretrained
 from .checkpoint import LibraCheckpointer, read_run
 from .config_io import load_config, merge_opts
 from .errors import ConfigError
+from .launching import device_of
 
 
 class LibraPredictor(DefaultPredictor):
@@ -102,7 +103,7 @@ class LibraPredictor(DefaultPredictor):
         cfg.defrost()
         merge_opts(cfg, opts)
         cfg.MODEL.WEIGHTS = weights
-        cfg.MODEL.DEVICE = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        cfg.MODEL.DEVICE = device_of(device, "device")
         kwargs.setdefault("class_names", names)
         return cls(cfg, **kwargs)
 

@@ -14,7 +14,8 @@ from .errors import EXIT_PREEMPTED, StopTraining
 
 logger = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+NAMES = ("SIGTERM", "SIGUSR1", "SIGINT")
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))  # not on Windows
 # A Ctrl-C reaches a process twice at once where a launcher passes on its own.
 PATIENCE_S = 3.0
 

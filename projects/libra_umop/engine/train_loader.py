@@ -22,6 +22,7 @@ from torch.utils.data import Dataset, Sampler
 from .errors import ConfigError
 from .loaders import ShieldedDataLoader
 from .rng import sample_rng
+from .run_setup import quiet_console
 
 # A sample: its position in the stream of this rank's sampler, and its index into the dataset.
 Sample = Tuple[int, int]
@@ -47,11 +48,17 @@ def build_train_loader(cfg, mapper: Optional[Callable] = None) -> "ResumableTrai
     return ResumableTrainLoader(
         dataset,
         parts["mapper"],
-        lambda: from_config(cfg, mapper=parts["mapper"], dataset=dataset)["sampler"],
+        lambda: _quietly(from_config, cfg, mapper=parts["mapper"], dataset=dataset)["sampler"],
         batch_size=total // world_size,
         is_wide=is_wide if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
     )
+
+
+def _quietly(function: Callable, *args: Any, **kwargs: Any) -> Any:
+    """Call it while training is about to begin, when people look at other lines."""
+    with quiet_console():
+        return function(*args, **kwargs)
 
 
 class ResumableTrainLoader:

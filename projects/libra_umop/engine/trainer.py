@@ -3,13 +3,14 @@
 import logging
 import weakref
 from collections import OrderedDict
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 from detectron2.engine import DefaultTrainer, create_ddp_model, hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
+from detectron2.utils.events import CommonMetricPrinter
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
@@ -24,7 +25,11 @@ from .hooks import BestSoFar, Evaluate, SaveCheckpoint
 from .loaders import build_test_loader
 from .normalizers import get_normalizers, set_normalizers
 from .optimizer import build_optimizer
+from .output_dir import claim_output_dir, clear_output_dir, set_run_aside
+from .progress import PrintProgress, WriteMetrics
 from .rng import get_rng_state, set_rng_state
+from .run_setup import one_line_for_the_disk, quiet_console
+from .run_words import say
 from .signals import StopOnSignal
 from .train_loader import build_train_loader
 from .train_step import TrainStep
@@ -44,14 +49,25 @@ class LibraTrainer(DefaultTrainer):
         cfg: a frozen config.
         resume: ``resume_or_load(resume=True)`` follows. Where there is something to resume from,
             no pretrained weights are read or fetched for the model.
+        epochs: the length of the run, where it was told in epochs, to be printed.
+        headlines: what people should see right before the first step.
     """
 
-    def __init__(self, cfg, *, resume: bool = False):
+    def __init__(
+        self,
+        cfg,
+        *,
+        resume: bool = False,
+        epochs: Optional[float] = None,
+        headlines: Sequence[str] = (),
+    ):
         # DefaultTrainer's own constructor cannot wrap a model that is on the CPU.
         TrainerBase.__init__(self)
         self.cfg = cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
+        self.epochs = epochs
+        self.headlines = headlines
         follows = resume and LibraCheckpointer(nn.Module(), cfg.OUTPUT_DIR).find_to_resume()
         model = self.build_model(without_pretrained(cfg) if follows else cfg)
         optimizer = self.build_optimizer(cfg, model)
@@ -84,7 +100,7 @@ class LibraTrainer(DefaultTrainer):
         """Detectron2's hooks in their order, made to be resumed, and those of this project."""
         cfg = self.cfg
         evaluate = Evaluate(cfg.TEST.EVAL_PERIOD, self._evaluate)
-        best = BestSoFar(
+        self.best = BestSoFar(
             evaluate,
             self.checkpointer if cfg.TEST.BEST_CHECKPOINT.ENABLED else None,
             metric=cfg.TEST.BEST_CHECKPOINT.METRIC,
@@ -97,9 +113,11 @@ class LibraTrainer(DefaultTrainer):
             from .collect import ImbalanceCollector
 
             ret.append(ImbalanceCollector(cfg))
-        ret += [SaveCheckpoint(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD), evaluate, best]
+        ret += [SaveCheckpoint(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD), evaluate]
+        ret.append(self.best)
         if comm.is_main_process():
-            ret.append(hooks.PeriodicWriter(self.build_writers(), period=20))
+            ret.append(PrintProgress(self.max_iter, epochs=self.epochs))
+            ret.append(WriteMetrics(self.build_writers))
         return ret + [StopOnSignal(self.checkpointer)]
 
     def _build_precise_bn(self) -> Optional[hooks.HookBase]:
@@ -114,21 +132,40 @@ class LibraTrainer(DefaultTrainer):
         )
 
     def build_writers(self):
-        """Detectron2's writers; their tensorboard file feeds Weights & Biases where asked for."""
+        """Detectron2's writers of files; that of tensorboard feeds Weights & Biases where asked
+        for."""
         if self.cfg.WANDB.ENABLED:
             start_wandb(self.cfg)
-        return super().build_writers()
+        writers = super().build_writers()
+        return [w for w in writers if not isinstance(w, CommonMetricPrinter)]
 
-    def resume_or_load(self, resume: bool = True) -> None:
-        """Go on from the last whole checkpoint of ``OUTPUT_DIR``, else load ``MODEL.WEIGHTS``."""
+    def resume_or_load(self, resume: bool = True, *, overwrite: bool = False) -> None:
+        """Go on from the last whole checkpoint of ``OUTPUT_DIR``, else load ``MODEL.WEIGHTS``.
+
+        Args:
+            resume: where there is no whole checkpoint to go on from, what is left of a run is moved
+                to a folder below.
+            overwrite: replace the run in ``OUTPUT_DIR``, if ``resume`` is not given.
+
+        Raises:
+            ConfigError: ``OUTPUT_DIR`` holds a run, and neither is given; or there are no such
+                weights, and then nothing was removed.
+        """
+        folder = self.cfg.OUTPUT_DIR
+        claim_output_dir(folder, resume=resume, overwrite=overwrite)
         self.checkpointer.remove_half_written()
         if resume and self.checkpointer.resume() is not None:
             self.start_iter = self.iter + 1
             logger.info(f"Resumed after iteration {self.iter}")
             return
-        if resume:
-            logger.info(f"Nothing to resume from in {self.cfg.OUTPUT_DIR}; starting anew")
         self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
+        if resume:
+            aside = set_run_aside(folder) if comm.is_main_process() else ""
+            moved = f"; what was there is in {aside}" if aside else ""
+            logger.info(f"Nothing to resume from in {folder}; starting anew{moved}")
+        elif comm.is_main_process():
+            clear_output_dir(folder)
+        comm.synchronize()
 
     def train(self):
         """Train to ``MAX_ITER``, or until there is no more to gain.
@@ -138,7 +175,21 @@ class LibraTrainer(DefaultTrainer):
 
         Raises:
             StopTraining: a signal asked to stop; its checkpoint is written.
+            ConfigError: the system refuses to write, as where the disk is full.
         """
+        try:
+            with one_line_for_the_disk():
+                self._train()
+        except OSError as e:
+            if e.errno is None:
+                raise
+            raise ConfigError(self._describe(e)) from e
+        results = getattr(self, "_last_eval_results", None)
+        if comm.is_main_process():
+            verify_results(self.cfg, results)
+        return results
+
+    def _train(self) -> None:
         try:
             TrainerBase.train(self, self.start_iter, self.max_iter)
         except StopTraining as stop:
@@ -146,13 +197,20 @@ class LibraTrainer(DefaultTrainer):
                 raise
             logger.info(str(stop))
             self.checkpointer.save("model_final", iteration=self.iter)
-        results = getattr(self, "_last_eval_results", None)
-        if comm.is_main_process():
-            verify_results(self.cfg, results)
-        return results
+
+    def _describe(self, error: OSError) -> str:
+        """One line on a disk that is full, or gone."""
+        file = f" ({error.filename})" if error.filename else ""
+        last = self.checkpointer.last_whole_checkpoint()
+        go_on = f"the last whole checkpoint is {last}, go on from it with --resume"
+        return (
+            f"OUTPUT_DIR is {self.cfg.OUTPUT_DIR!r}; at iteration {self.iter} the system said"
+            f" {error.strerror!r}{file}; {go_on if last else 'there is no whole checkpoint yet'}"
+        )
 
     def before_train(self):
         super().before_train()
+        say(self.headlines)
         if self._resumed_rng is not None:  # last, as making loaders and writers may draw
             set_rng_state(self._resumed_rng)
 
@@ -213,8 +271,9 @@ class LibraTrainer(DefaultTrainer):
     @classmethod
     def build_test_loader(cls, cfg, dataset_name):
         """Detectron2's, with a mapper that names the file that it cannot read."""
-        mapper = OwnDatasetMapper(cfg, is_train=False)
-        return build_test_loader(cfg, dataset_name, mapper)
+        with quiet_console():  # what it says of the data is known
+            mapper = OwnDatasetMapper(cfg, is_train=False)
+            return build_test_loader(cfg, dataset_name, mapper)
 
     @classmethod
     def test_with_augmentation(cls, cfg, model) -> Dict[str, Any]:

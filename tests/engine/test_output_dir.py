@@ -1,0 +1,99 @@
+"""A folder that holds a run is not another's: refused, gone on with, replaced or set aside."""
+
+import pytest
+
+from libra_umop.engine.errors import ConfigError
+from libra_umop.engine.output_dir import (
+    claim_output_dir,
+    clear_output_dir,
+    free_folder,
+    set_run_aside,
+    traces_of_run,
+)
+
+TRACES = [
+    "model_0000009.pth",
+    "model_final.pth",
+    "model_best.pth",
+    "last_checkpoint",
+    "metrics.json",
+    "imbalance/steps.jsonl",
+    "events.out.tfevents.1.host.2.0",
+]
+OF_OTHERS = ["log.txt", "config.yaml", "inference/x.json", "annotations/val.json", "notes.txt"]
+
+
+def write(folder, *names, text="{}\n"):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def names(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_whatever_a_run_leaves_keeps_another_one_out(name, tmp_path):
+    write(tmp_path, name)
+    with pytest.raises(ConfigError) as info:
+        claim_output_dir(str(tmp_path))
+    message = str(info.value)
+    assert message.startswith(f"OUTPUT_DIR is {str(tmp_path)!r}, which holds a run (")
+    assert name.split("/")[0] in message and "\n" not in message
+    assert "--resume" in message and "another OUTPUT_DIR" in message and "--overwrite" in message
+    assert names(tmp_path) == [name]
+
+
+def test_what_evaluations_and_people_leave_does_not(tmp_path):
+    write(tmp_path, *OF_OTHERS)
+    write(tmp_path, "metrics.json", text="")  # opened, and nothing written
+    assert claim_output_dir(str(tmp_path)) == f"OUTPUT_DIR is {tmp_path}, for a new run"
+
+
+def test_a_folder_that_is_not_there_is_made(tmp_path):
+    claim_output_dir(str(tmp_path / "a" / "b"), resume=True)
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_resume_is_let_in_and_wins_over_overwrite(overwrite, tmp_path):
+    write(tmp_path, *TRACES)
+    line = claim_output_dir(str(tmp_path), resume=True, overwrite=overwrite)
+    assert line.endswith("with a run to go on with (--resume)")
+
+
+def test_overwriting_removes_the_run_and_nothing_else(tmp_path):
+    write(tmp_path, *TRACES, *OF_OTHERS, "wandb_id")
+    line = claim_output_dir(str(tmp_path), overwrite=True)
+    assert "will be replaced" in line and len(names(tmp_path)) == len(TRACES + OF_OTHERS) + 1
+    clear_output_dir(str(tmp_path))
+    assert names(tmp_path) == sorted(set(OF_OTHERS) - {"inference/x.json"})
+    assert traces_of_run(str(tmp_path)) == []
+
+
+def test_what_cannot_be_resumed_is_set_aside_and_kept(tmp_path):
+    for folder in ("aborted", "aborted_2"):
+        write(tmp_path, *TRACES, "log.txt")
+        assert set_run_aside(str(tmp_path)) == str(tmp_path / folder)
+        assert names(tmp_path / folder) == sorted(TRACES)
+    assert set_run_aside(str(tmp_path)) == ""
+
+
+@pytest.mark.parametrize("folder", ["file/below", "file", "/proc/nothing"])
+def test_a_folder_that_cannot_be_written_is_one_line(folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="^OUTPUT_DIR is '.*', which cannot be written: [^\n]+$"):
+        claim_output_dir(str(tmp_path / folder))
+
+
+def test_a_free_folder_is_a_new_or_an_empty_one(tmp_path):
+    look = tmp_path / "look"
+    assert free_folder(str(look)) == str(look)
+    look.mkdir()
+    assert free_folder(str(look)) == str(look)
+    write(look, "metrics.json")
+    write(tmp_path, "look_2")
+    assert free_folder(str(look)) == f"{look}_3"
