@@ -20,7 +20,7 @@ from detectron2.engine import default_argument_parser
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
-from libra_umop.data.arguments import add_dataset_args, configure_dataset
+from libra_umop.data.arguments import add_dataset_args, check_dataset_names, configure_dataset
 from libra_umop.engine.checkpoint import LibraCheckpointer
 from libra_umop.engine.config_checks import check_config
 from libra_umop.engine.config_io import load_config
@@ -47,6 +47,7 @@ def setup(args):
     cfg = load_config(args.config_file, args.opts)
     note = choose_device(cfg, args)
     lines = configure_dataset(cfg, args)
+    check_dataset_names(cfg, eval_only=args.eval_only)
     check_config(cfg, args.config_file)
     cfg.freeze()
     setup_run(cfg, args)

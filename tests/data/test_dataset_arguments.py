@@ -296,3 +296,41 @@ def test_cleaned_truth_is_written_below_the_output_folder(tmp_path):
     configured(tmp_path, "--dataset", write_dataset(tmp_path / "pets", val=content))
     written = tmp_path / "output" / "annotations" / "pets_val.json"
     assert len(json.loads(written.read_text())["annotations"]) == 4
+
+
+def test_steps_beyond_max_iter_of_the_command_line_are_left_out_with_a_line(tmp_path):
+    config = BASE + "SOLVER: {MAX_ITER: 100, STEPS: [60, 80], REFERENCE_WORLD_SIZE: 8}\n"
+    cfg, lines = configured(tmp_path, "SOLVER.MAX_ITER", "70", config=config)
+    assert cfg.SOLVER.STEPS == ()  # 1 of 8 processes: the steps are 480 and 640
+    config = config.replace("_SIZE: 8", "_SIZE: 1")
+    cfg, lines = configured(tmp_path, "SOLVER.MAX_ITER", "70", config=config)
+    assert cfg.SOLVER.STEPS == (60,)
+    assert any(
+        "SOLVER.STEPS is (60,): of (60, 80) in the config file, those beyond SOLVER.MAX_ITER 70"
+        in line
+        for line in lines
+    )
+    _, lines = configured(tmp_path, "SOLVER.MAX_ITER", "90", config=config)
+    assert not any("left out" in line for line in lines)
+
+
+def test_steps_that_scaling_brings_back_inside_are_kept(tmp_path):
+    config = BASE + "SOLVER: {MAX_ITER: 100, STEPS: [60, 80], IMS_PER_BATCH: 1}\n"
+    config = config.replace("STEPS", "REFERENCE_WORLD_SIZE: 1, STEPS")
+    argv = ("--num-gpus", "2", "SOLVER.MAX_ITER", "50")
+    assert configured(tmp_path, *argv, config=config)[0].SOLVER.STEPS == (30, 40)
+
+
+def test_names_of_datasets_that_are_not_there_are_refused_with_the_reason(tmp_path):
+    root = write_dataset(tmp_path / "strays", test=document())
+    write_json(Path(root) / "annotations" / "test.json", "{")
+    argv = ("--dataset", root, "DATASETS.TEST")
+    said = "DATASETS.TEST names 'strays_test', which is not registered.*the test split is left out"
+    with pytest.raises(ConfigError, match=said):
+        configured(tmp_path, *argv, "('strays_test',)")
+    with pytest.raises(ConfigError, match="names 'strays_vall', .*; did you mean strays_val?"):
+        configured(tmp_path, *argv, "('strays_vall',)")
+    with pytest.raises(ConfigError, match=r"DATASETS.TRAIN is \(\), should name a dataset"):
+        configured(tmp_path, "--epochs", "3")
+    with pytest.raises(ConfigError, match=r"DATASETS.TEST is \(\), should name a dataset"):
+        configured(tmp_path, "--eval-only", *argv, "()")

@@ -266,6 +266,50 @@ def test_every_number_and_name_of_the_project_has_a_range():
         assert isinstance(value, (bool, CfgNode)), key
 
 
+@pytest.mark.parametrize(
+    "text", ["20241126", "1e3", "007", "3.50", "True", "(1, 2)", "[a]", "2024-11-26", "0x1f"]
+)
+def test_a_text_made_of_digits_stays_a_text(text, tmp_path):
+    assert load_config("", ["OUTPUT_DIR", text]).OUTPUT_DIR == text
+    (tmp_path / "a.yaml").write_text(f"OUTPUT_DIR: '{text}'\nWANDB: {{NAME: '{text}'}}\n")
+    cfg = load_config(str(tmp_path / "a.yaml"))
+    assert (cfg.OUTPUT_DIR, cfg.WANDB.NAME) == (text, text)
+
+
+def test_a_number_of_yaml_serves_as_a_text_but_no_other_value_does(tmp_path):
+    (tmp_path / "a.yaml").write_text("OUTPUT_DIR: 20241126\n")
+    assert load_config(str(tmp_path / "a.yaml")).OUTPUT_DIR == "20241126"
+    (tmp_path / "a.yaml").write_text("OUTPUT_DIR: [a, b]\n")
+    assert "OUTPUT_DIR is ['a', 'b'] (list), should be str" in refused(tmp_path / "a.yaml")
+
+
+def test_quotes_around_a_text_are_not_part_of_it():
+    assert load_config("", ["OUTPUT_DIR", "'20241126'"]).OUTPUT_DIR == "20241126"
+
+
+@pytest.mark.parametrize(
+    "opts", ["SEED 3 --resume", "--resume SEED 3", "SEED 3 --dataset cells", "SEED --dataset=cells"]
+)
+def test_an_option_behind_the_keys_is_named(opts):
+    option = next(text for text in opts.split() if text.startswith("--"))
+    assert f"{option} stands behind KEY value pairs; options stand before" in refused(
+        opts=opts.split()
+    )
+
+
+def test_steps_of_the_file_beyond_max_iter_of_the_command_line_are_left_out(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("SOLVER: {MAX_ITER: 100, STEPS: [60, 80]}\n")
+    for max_iter, steps in ((100, (60, 80)), (80, (60,)), (61, (60,)), (60, ()), (2, ())):
+        cfg = load_config(str(path), ["SOLVER.MAX_ITER", str(max_iter)])
+        assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS) == (max_iter, steps)
+    assert "SOLVER.STEPS is (60, 80)" in refused(
+        path, ["SOLVER.MAX_ITER", "70", "SOLVER.STEPS", "(60, 80)"]
+    )
+    path.write_text("SOLVER: {MAX_ITER: 70, STEPS: [60, 80]}\n")
+    assert "SOLVER.STEPS is (60, 80)" in refused(path)
+
+
 def test_option_without_value_is_named():
     assert "'SEED' has no value" in refused(opts=["SEED"])
 

@@ -1,12 +1,13 @@
 """The command line's part about data: one's own dataset, and how long to train on it."""
 
 import argparse
+import difflib
 import os
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Dict, List, Optional, Sequence, Set
 
 import yaml
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import get_detection_dataset_dicts
+from detectron2.data import DatasetCatalog, get_detection_dataset_dicts
 from detectron2.utils.file_io import PathManager
 
 from ..config import add_libra_umop_config
@@ -81,7 +82,11 @@ def configure_dataset(cfg: CfgNode, args: Any) -> List[str]:
         lines += _use_dataset(cfg, args, splits, given)
     lines += fit_to_data(cfg, args, given)
     processes = world_size(args)
-    lines += scale_solver(cfg, processes, reference=_config_file_alone(args), given=given)
+    reference = _config_file_alone(args)
+    lines += scale_solver(cfg, processes, reference=reference, given=given)
+    lines += _say_dropped_steps(cfg, reference, given)
+    if splits or args.epochs is not None:
+        check_dataset_names(cfg, eval_only=args.eval_only, lines=lines)
     if args.epochs is not None:
         dicts = get_detection_dataset_dicts(
             cfg.DATASETS.TRAIN,
@@ -125,6 +130,40 @@ def _use_dataset(cfg: CfgNode, args: Any, splits: Dict[str, Split], given: Set[s
             defects = check_headers(data, progress_bar, ImageLimits.from_config(cfg))
             refuse(data.json_file, [d for d in defects if d.severity == ERROR])
     return lines
+
+
+def check_dataset_names(cfg: CfgNode, *, eval_only: bool, lines: Sequence[str] = ()) -> None:
+    """Refuse a run without data, and names that no dataset is registered by.
+
+    Args:
+        cfg: the config of the run.
+        eval_only: nothing is trained.
+        lines: what was found out about the data; why a split was left out is repeated.
+
+    Raises:
+        ConfigError: naming the key, and the nearest name that is registered.
+    """
+    key = "DATASETS.TEST" if eval_only else "DATASETS.TRAIN"
+    if not cfg.DATASETS[key.rpartition(".")[2]]:
+        raise ConfigError(f"{key} is (), should name a dataset; --dataset DIR names your own")
+    for key in ("TEST",) if eval_only else ("TRAIN", "TEST"):
+        for name in cfg.DATASETS[key]:
+            if name in DatasetCatalog:
+                continue
+            near = difflib.get_close_matches(name, DatasetCatalog.list(), n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            hint += "".join(f"; {line}" for line in lines if " split is left out: " in line)
+            raise ConfigError(f"DATASETS.{key} names {name!r}, which is not registered{hint}")
+
+
+def _say_dropped_steps(cfg: CfgNode, reference: CfgNode, given: Set[str]) -> List[str]:
+    steps, all_steps = tuple(cfg.SOLVER.STEPS), tuple(reference.SOLVER.STEPS)
+    if "SOLVER.MAX_ITER" not in given or "SOLVER.STEPS" in given or len(steps) == len(all_steps):
+        return []
+    return [
+        f"SOLVER.STEPS is {steps}: of {all_steps} in the config file, those beyond SOLVER.MAX_ITER"
+        f" {cfg.SOLVER.MAX_ITER} of the command line are left out"
+    ]
 
 
 def set_num_classes(

@@ -77,6 +77,8 @@ def scale_solver(
         return []
     if "SOLVER.BASE_LR" not in given:
         cfg.SOLVER.BASE_LR = reference.SOLVER.BASE_LR * scale
+    if "SOLVER.STEPS" not in given:  # also those beyond a given MAX_ITER, which they may now meet
+        cfg.SOLVER.STEPS = reference.SOLVER.STEPS
     kept = _rescale_iterations(cfg, 1 / scale, given)
     note = f"; as given: {', '.join(kept)}" if kept else ""
     return [

@@ -22,6 +22,7 @@ from ..config import add_libra_umop_config
 from ..levers import as_text, family_of, stand_in, switch
 from ..modeling.roi_heads import BalancedSampling, negatives_range
 from ..modeling.umop import LevelFocalLoss, umop_arguments
+from .config_asserts import contradictions
 from .config_ranges import CHOICES, EXTRA_CHOICES, RANGES, is_number
 from .errors import ConfigError
 
@@ -106,6 +107,8 @@ def check_config(cfg: CfgNode, source: str = "") -> None:
     _check_bins(cfg, where)
     _check_focus(cfg, where)
     _check_scales(cfg, where)
+    for contradiction in contradictions(cfg):
+        raise ConfigError(f"{where}{contradiction}")
 
 
 def _pairs(names) -> Iterable[Tuple[str, Any]]:

@@ -8,7 +8,7 @@ the nearest one that exists.
 import contextlib
 import difflib
 import os
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Collection, Dict, Iterator, List, Sequence, Tuple
 
 import yaml
 from detectron2.config import CfgNode, get_cfg
@@ -17,6 +17,7 @@ from fvcore.common.config import BASE_KEY
 
 from ..config import add_libra_umop_config
 from .config_checks import check_config
+from .config_ranges import is_number
 from .errors import ConfigError
 
 COMMAND_LINE = "command line"
@@ -40,8 +41,17 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
     if config_file:
         merge_file(cfg, config_file)
     merge_opts(cfg, opts)
+    _drop_late_steps(cfg, set(list(opts or ())[::2]))
     check_config(cfg, config_file)
     return cfg
+
+
+def _drop_late_steps(cfg: CfgNode, given: Collection[str]) -> None:
+    """A shorter run is asked for by one key: the file's ``SOLVER.STEPS`` that lie beyond a
+    ``SOLVER.MAX_ITER`` of the command line are left out."""
+    if "SOLVER.MAX_ITER" in given and "SOLVER.STEPS" not in given:
+        steps = [s for s in cfg.SOLVER.STEPS if not is_number(s) or s < cfg.SOLVER.MAX_ITER]
+        cfg.SOLVER.STEPS = tuple(steps)
 
 
 def merge_file(cfg: CfgNode, config_file: str) -> None:
@@ -56,6 +66,12 @@ def merge_file(cfg: CfgNode, config_file: str) -> None:
 def merge_opts(cfg: CfgNode, opts: Sequence[str]) -> None:
     """Merge ``KEY value`` pairs into ``cfg``."""
     opts = list(opts or ())
+    behind = [text for text in opts if text.startswith("--")]
+    if behind:
+        raise ConfigError(
+            f"{COMMAND_LINE}: {behind[0]} stands behind KEY value pairs; options stand before the"
+            " keys"
+        )
     if len(opts) % 2:
         raise ConfigError(f"{COMMAND_LINE}: {opts[-1]!r} has no value; give KEY value pairs")
     for key, value in zip(opts[::2], opts[1::2]):
@@ -138,9 +154,16 @@ def _merge(content: Dict, node: CfgNode, root: CfgNode, source: str, prefix: str
 
 
 def _merge_value(key: str, value: Any, node: CfgNode, source: str, name: str) -> None:
-    """Set one key with yacs's own type rules, but an int serves as a float."""
-    old = node.get(key)
+    """Set one key with yacs's own type rules, but an int serves as a float, and where a text is
+    wanted, digits are one."""
+    old, given = node.get(key), value
     value = node._decode_cfg_value(value)
+    if isinstance(old, str) and value is not None and not isinstance(value, str):
+        is_digits = type(given) in (int, float)  # as YAML reads them
+        value = str(given) if is_digits else given
+    if isinstance(old, str) and isinstance(value, str):
+        node[key] = value  # yacs would read it as Python once more
+        return
     if isinstance(old, float) and type(value) in (int, str):
         with contextlib.suppress(ValueError):  # an int, "nan": the ranges have the last word
             value = float(value)

@@ -96,6 +96,12 @@ RANGES: Dict[str, Check] = {
     "INPUT.MAX_IMAGE_PIXELS": AT_LEAST_1,
     "MODEL.PIXEL_MEAN": FINITE,
     "MODEL.PIXEL_STD": POSITIVES,
+    "MODEL.ANCHOR_GENERATOR.OFFSET": BELOW_1,
+    "MODEL.FPN.IN_FEATURES": (
+        lambda v: all(isinstance(x, str) for x in v),
+        "names of the bottom-up network's features",
+    ),
+    "MODEL.RPN.IN_FEATURES": NAMES,
     "MODEL.RPN.BATCH_SIZE_PER_IMAGE": AT_LEAST_1,
     "MODEL.RPN.POSITIVE_FRACTION": FRACTION,
     "MODEL.RPN.NMS_THRESH": FRACTION,
@@ -119,12 +125,24 @@ RANGES: Dict[str, Check] = {
     "MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_FRACTION": FRACTION,
     "MODEL.ROI_HEADS.OHEM.NUM_HARD": AT_LEAST_1,
     "MODEL.ROI_HEADS.OHEM.NMS_THRESH": FRACTION,
+    "MODEL.ROI_HEADS.IN_FEATURES": NAMES,
+    **{
+        f"MODEL.ROI_{head}_HEAD.{key}": check
+        for head in ("BOX", "MASK", "KEYPOINT")
+        for key, check in {
+            "POOLER_RESOLUTION": AT_LEAST_1,
+            "POOLER_SAMPLING_RATIO": NOT_NEGATIVE,
+        }.items()
+    },
+    "MODEL.ROI_BOX_HEAD.NUM_CONV": NOT_NEGATIVE,
+    "MODEL.ROI_BOX_HEAD.NUM_FC": NOT_NEGATIVE,
     "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT": NOT_NEGATIVE,
     "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": NOT_NEGATIVE,
     "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS": POSITIVES,
     "MODEL.BALANCED_L1.ALPHA": POSITIVE,
     "MODEL.BALANCED_L1.GAMMA": POSITIVE,
     "MODEL.RETINANET.NUM_CLASSES": AT_LEAST_1,
+    "MODEL.RETINANET.IN_FEATURES": NAMES,
     "MODEL.RETINANET.IOU_THRESHOLDS": INCREASING,
     "MODEL.RETINANET.PRIOR_PROB": INSIDE,
     "MODEL.RETINANET.SCORE_THRESH_TEST": FRACTION,
@@ -175,6 +193,8 @@ RANGES: Dict[str, Check] = {
 
 NORMS = ("", "BN", "FrozenBN", "GN", "LN", "SyncBN", "naiveSyncBN", "naiveSyncBN_N", "nnSyncBN")
 
+POOLER_TYPES = ("ROIAlign", "ROIAlignV2", "ROIPool", "ROIAlignRotated")
+
 CHOICES: Dict[str, Iterable[str]] = {
     "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY._obj_map,
     "MODEL.BACKBONE.NAME": BACKBONE_REGISTRY._obj_map,
@@ -215,10 +235,18 @@ CHOICES: Dict[str, Iterable[str]] = {
     "DATALOADER.SAMPLER_TRAIN": (
         "TrainingSampler",
         "RepeatFactorTrainingSampler",
-        "RandomSubsetTrainingSampler",
+        # no RandomSubsetTrainingSampler: it reads a key that Detectron2 does not declare
         "WeightedTrainingSampler",
         "WeightedCategoryTrainingSampler",
     ),
+    "INPUT.CROP.TYPE": ("relative", "relative_range", "absolute", "absolute_range"),
+    "INPUT.FORMAT": ("BGR", "RGB", "L", "YUV-BT.601"),
+    "INPUT.MASK_FORMAT": ("polygon", "bitmask"),
+    "MODEL.FPN.FUSE_TYPE": ("sum", "avg"),
+    **{
+        f"MODEL.ROI_{head}_HEAD.POOLER_TYPE": POOLER_TYPES
+        for head in ("BOX", "MASK", "KEYPOINT")
+    },
     "INPUT.RANDOM_FLIP": ("horizontal", "vertical", "none"),
     "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "range"),
 }
