@@ -2,7 +2,8 @@
 
 ``what`` is KILL, TERM, USR1 or INT (the process sends itself that signal in the iteration),
 LAUNCHER (it sends SIGTERM to what started it), NAN (a weight becomes NaN before it) or RAISE (the
-forward pass fails in it).
+forward pass fails in it). GROUPTEST and GROUPVAL, whatever the iteration: SIGTERM at the whole
+process group in the first evaluation, before its first image is tested or its losses are computed.
 """
 
 import os
@@ -27,6 +28,21 @@ class Misbehave(HookBase):
     def __init__(self, what, iteration, rank):
         self.what, self.iteration, self.rank = what, int(iteration), int(rank)
 
+    def listen(self, model):
+        """Attach what happens in an evaluation."""
+        if self.what.startswith("GROUP"):
+            self.handle = model.register_forward_pre_hook(self.signal_group)
+
+    def signal_group(self, model, args):
+        if not torch.is_grad_enabled() and model.training == (self.what == "GROUPVAL"):
+            self.handle.remove()
+            group = os.getpgid(0)
+            assert group == os.getpid(), "only ever the group that run() made for this process"
+            if os.fork() == 0:  # not from the workers' parent, whom they heed
+                os.killpg(group, signal.SIGTERM)
+                os._exit(0)
+            os.wait()
+
     def before_step(self):
         if self.trainer.iter != self.iteration or comm.get_rank() != self.rank:
             return
@@ -49,7 +65,10 @@ build_hooks = LibraTrainer.build_hooks
 
 def build_hooks_and_accidents(self):
     accidents = filter(None, os.environ.get("MISBEHAVE", "").split(","))
-    return build_hooks(self) + [Misbehave(*accident.split("@")) for accident in accidents]
+    accidents = [Misbehave(*accident.split("@")) for accident in accidents]
+    for accident in accidents:
+        accident.listen(self.evaluated_model)
+    return build_hooks(self) + accidents
 
 
 LibraTrainer.build_hooks = build_hooks_and_accidents

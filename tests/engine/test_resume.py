@@ -48,3 +48,24 @@ def test_signal_writes_a_checkpoint_and_resume_goes_on(name, tiny_coco, tmp_path
         assert resumed.returncode == 0, resumed.out[-3000:]
         assert "Resumed after iteration 2" in resumed.out
         assert weights(tmp_path / "out" / "model_final.pth", "iteration") == 5
+
+
+@pytest.mark.parametrize("what, stopped_after", [("TEST", 1), ("VAL", 1), ("RESUMED", 2)])
+def test_a_signal_at_all_processes_during_an_evaluation_leaves_a_checkpoint(
+    what, stopped_after, tiny_coco, tmp_path
+):
+    """As torchrun, Slurm and Kubernetes send it: the workers of the test loaders get it, too. A run
+    that was killed makes up for its evaluation before its first iteration."""
+    config = write_config(tmp_path / "config.yaml", RETINANET)
+    args = ["--config-file", config, "--dataset", tiny_coco, "--resume"]
+    args += ["OUTPUT_DIR", tmp_path / "out", "DATALOADER.NUM_WORKERS", "1"]
+    args += ["TEST.EVAL_PERIOD", "2", "TEST.VAL_LOSS.ENABLED", str(what == "VAL")]
+    if what == "RESUMED":
+        killed = run([*args, "TEST.BEST_CHECKPOINT.ENABLED", "False"], misbehave="KILL@2@0")
+        assert killed.returncode == -signal.SIGKILL
+    stopped = run(args, misbehave=f"GROUP{'VAL' if what == 'VAL' else 'TEST'}@-1@0")
+    assert stopped.returncode == 75, stopped.out[-3000:]
+    assert f"SIGTERM: stopped after iteration {stopped_after} of 6" in stopped.out
+    assert "DataLoader worker" not in stopped.out
+    name = f"model_{stopped_after:07d}.pth"
+    assert (tmp_path / "out" / "last_checkpoint").read_text() == name

@@ -24,7 +24,7 @@ class StopOnSignal(HookBase):
     """On SIGTERM, SIGUSR1 or Ctrl-C: finish the iteration, write a checkpoint, end with 75.
 
     The signal may reach one rank only; all ranks stop in the same iteration. A second Ctrl-C, some
-    seconds after the first, ends at once. Signals are noted from ``before_train`` to
+    seconds after the first, ends at once. Signals are noted from :meth:`listen` to
     ``after_train``; the hook belongs behind all others. In the last iteration training ends as it
     would have.
     """
@@ -34,7 +34,8 @@ class StopOnSignal(HookBase):
         self._old_handlers: Dict[int, Any] = {}
         self._first_interrupt = math.inf
 
-    def before_train(self):
+    def listen(self) -> None:
+        """To be called before the hooks' ``before_train``, where a resumed run may evaluate."""
         if threading.current_thread() is threading.main_thread():  # Python's rule for handlers
             for signum in SIGNALS:
                 self._old_handlers[signum] = signal.signal(signum, self._note)

@@ -118,7 +118,8 @@ class LibraTrainer(DefaultTrainer):
         if comm.is_main_process():
             ret.append(PrintProgress(self.max_iter, epochs=self.epochs))
             ret.append(WriteMetrics(self.build_writers))
-        return ret + [StopOnSignal(self.checkpointer)]
+        self._stop_on_signal = StopOnSignal(self.checkpointer)
+        return ret + [self._stop_on_signal]
 
     def _build_precise_bn(self) -> Optional[hooks.HookBase]:
         cfg = self.cfg.clone()
@@ -209,6 +210,7 @@ class LibraTrainer(DefaultTrainer):
         )
 
     def before_train(self):
+        self._stop_on_signal.listen()
         super().before_train()
         say(self.headlines)
         if self._resumed_rng is not None:  # last, as making loaders and writers may draw
