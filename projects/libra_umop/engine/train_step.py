@@ -12,12 +12,12 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch.nn.parallel import DistributedDataParallel
 
+from ..ranks import PeerError, agree
 from .errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -25,11 +25,6 @@ logger = logging.getLogger(__name__)
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 # How long a rank that failed waits for the others to learn of it before it ends anyway.
 FAREWELL = datetime.timedelta(seconds=10)
-_FAILED = 2**16  # above every signal number
-
-
-class PeerError(RuntimeError):
-    """Another rank failed; its own message says why."""
 
 
 class TrainStep(SimpleTrainer):
@@ -41,7 +36,7 @@ class TrainStep(SimpleTrainer):
       are touched, with the rank, the losses and the image files in the message.
     * So does an exception in the forward pass of any rank, and a signal noted in
       ``stop_signal`` on any rank is known to all in ``agreed_signal``, in the same iteration.
-      Both cost one all-reduce of one int over gloo, while the device computes.
+      All this costs two all-reduces of one int over gloo, one while the device computes.
 
     Args:
         num_parts: the batch is computed in this many parts; the mean of their losses is minimised.
@@ -100,6 +95,7 @@ class TrainStep(SimpleTrainer):
             self._say_farewell("loading its images")
             raise
         data_time = time.perf_counter() - start
+        agree()  # all have a batch, before DistributedDataParallel may speak in the forward pass
         self.optimizer.zero_grad()
         part_size = len(data) // self.num_parts
         self._files = [str(d.get("file_name", "?")) for d in data]
@@ -120,11 +116,13 @@ class TrainStep(SimpleTrainer):
                     loss_dict = self.model(data)
                     if isinstance(loss_dict, torch.Tensor):
                         loss_dict = {"total_loss": loss_dict}
+            except PeerError:
+                raise
             except Exception:
                 self._say_farewell("the forward pass of " + ", ".join(self._files))
                 raise
             if is_last:
-                self._agree()
+                self.agreed_signal = max(self.agreed_signal, agree(self.stop_signal))
             losses = sum(loss_dict.values())
             self.grad_scaler.scale(losses / self.num_parts).backward()
         return loss_dict
@@ -149,29 +147,15 @@ class TrainStep(SimpleTrainer):
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
 
-    def _agree(self, failed: bool = False, timeout: Optional[datetime.timedelta] = None) -> None:
-        """Learn of other ranks' failures and signals, before waiting for their gradients."""
-        if comm.get_world_size() == 1:
-            self.agreed_signal = max(self.agreed_signal, self.stop_signal)
-            return
-        flag = torch.tensor(_FAILED if failed else self.stop_signal)
-        group = comm._get_global_gloo_group()
-        work = dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=group, async_op=True)
-        work.wait(timeout) if timeout else work.wait()
-        if flag >= _FAILED and not failed:
-            raise PeerError(
-                f"another rank failed at iteration {self.iter}; rank {comm.get_rank()} ends too"
-            )
-        self.agreed_signal = max(self.agreed_signal, int(flag) % _FAILED)
-
     def _say_farewell(self, where: str) -> None:
         told = f"Rank {comm.get_rank()} failed at iteration {self.iter}, in {where}"
+        told += f": {traceback.format_exception_only(*sys.exc_info()[:2])[-1].strip()}"
         logger.error(told)
         if not comm.is_main_process():  # whose log is a file that nobody looks at
             print(f"{told}\n{traceback.format_exc()}", file=sys.stderr, flush=True)
         if comm.get_world_size() > 1:
             with contextlib.suppress(RuntimeError):  # they may wait for us elsewhere
-                self._agree(failed=True, timeout=FAREWELL)
+                agree(failure=told, timeout=FAREWELL)
 
     def _write_metrics(self, loss_dict, data_time, prefix="", iter=None) -> None:
         """Same as SimpleTrainer's, but every rank sees every rank's losses and judges them."""

@@ -62,7 +62,8 @@ def focus_sums(
     is_pos = (labels >= 0) & (labels < num_classes)
     own = logits.gather(1, labels.clamp(0, num_classes - 1)[:, None])[:, 0].float()  # (R,)
     value = own.sigmoid() if focus == "mean_prob" else F.softplus(-own)
-    return torch.where(is_pos, value, 0.0).sum(), is_pos.sum().float()
+    # NaN is left out: its loss is NaN anyway, but through a sum over ranks it would be theirs, too.
+    return torch.where(is_pos & ~value.isnan(), value, 0.0).sum(), is_pos.sum().float()
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 
 from ..functional.atss_matching import atss_match, centerness_target
+from ..ranks import sum_over_ranks
 from .dense_losses import (
     DeferredScalars,
     DenseBoxLoss,
@@ -24,7 +25,6 @@ from .dense_losses import (
     centerness_loss_sum,
     clip_to_image,
     count_positives,
-    sum_over_ranks,
 )
 from .umop import LevelFocalLoss, log_levels, umop_arguments
 

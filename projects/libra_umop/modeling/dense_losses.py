@@ -8,10 +8,8 @@ from typing import List, MutableMapping, NamedTuple, Tuple
 from weakref import WeakKeyDictionary
 
 import torch
-import torch.distributed as dist
 from detectron2.layers import ciou_loss, diou_loss
 from detectron2.structures import Boxes, Instances
-from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, get_event_storage
 from fvcore.nn import smooth_l1_loss
 from torch import Tensor, nn
@@ -29,22 +27,11 @@ __all__ = [
     "centerness_loss_sum",
     "clip_to_image",
     "count_positives",
-    "sum_over_ranks",
 ]
 
 _IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
 BOX_LOSS_TYPES = ("smooth_l1", "balanced_l1", *_IOU_LOSSES)
 LOSS_NORMALIZERS = ("moving_average", "num_positives")
-
-
-def sum_over_ranks(x: Tensor) -> Tensor:
-    """``x`` summed over all ranks, without gradient: one collective, none in a single process."""
-    x = x.detach()
-    if comm.get_world_size() == 1:
-        return x
-    x = x.clone()
-    dist.all_reduce(x)
-    return x
 
 
 class LossSum(NamedTuple):

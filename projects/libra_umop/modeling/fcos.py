@@ -14,13 +14,13 @@ from detectron2.utils import comm
 from torch import Tensor
 
 from ..functional.atss_matching import centerness_target
+from ..ranks import sum_over_ranks
 from .dense_losses import (
     DeferredScalars,
     DenseBoxLoss,
     LossNormalizer,
     LossSum,
     centerness_loss_sum,
-    sum_over_ranks,
 )
 from .umop import LevelFocalLoss, log_levels, umop_arguments
 

@@ -13,13 +13,13 @@ from detectron2.structures import Boxes
 from detectron2.utils import comm
 from torch import Tensor
 
+from ..ranks import sum_over_ranks
 from .dense_losses import (
     DeferredScalars,
     DenseBoxLoss,
     LossNormalizer,
     LossSum,
     clip_to_image,
-    sum_over_ranks,
 )
 from .umop import HardNegativeLoss, LevelFocalLoss, log_levels, umop_arguments
 
