@@ -51,9 +51,9 @@ def attention(inputs, outputs):
 @pytest.mark.parametrize(
     "name",
     [
-        "COCO-Detection/umop_atss_X_101_64x4d_DCN_FPN_1.5x_ms.yaml",
-        "COCO-Detection/umop_atss_Swin_S_FPN_2x_ms.yaml",
-        "COCO-Detection/umop_atss_R2_101_26w4s_DCN_FPN_2x_ms.yaml",
+        "COCO-Detection/umop_atss_X_101_64x4d_DCN_FPN_1.5x_ms640-800.yaml",
+        "COCO-Detection/umop_atss_Swin_S_FPN_2x_ms480-960.yaml",
+        "COCO-Detection/umop_atss_R2_101_26w4s_DCN_FPN_2x_ms480-960.yaml",
         "COCO-Detection/libra_retinanet_R_50_FPN_1x.yaml",
         "COCO-InstanceSegmentation/libra_cascade_mask_rcnn_R_50_FPN_1x.yaml",
     ],

@@ -19,11 +19,11 @@ SMALL += "MODEL.RETINANET.NUM_CLASSES 5 MODEL.ATSS.NUM_CLASSES 5".split()
 NO_RELU = ["MODEL.FPN.P7_RELU", "False"]
 PEERS = {  # name of a config: name of the fixture, overrides
     "libra_faster_rcnn_R_50_FPN_1x": ("libra_faster_rcnn", []),
-    "libra_retinanet_R_50_FPN_1x": ("libra_retinanet", NO_RELU),
+    "libra_retinanet_R_50_FPN_1x": ("libra_retinanet", []),
     "retinanet_R_50_FPN_1x": ("retinanet", NO_RELU),
-    "umop_retinanet_R_50_FPN_1x": ("retinanet", NO_RELU),
-    "atss_R_50_FPN_1x": ("atss", NO_RELU),
-    "umop_atss_R_50_FPN_1x": ("atss", NO_RELU),
+    "umop_retinanet_R_50_FPN_1x": ("retinanet", []),
+    "atss_R_50_FPN_1x": ("atss", []),
+    "umop_atss_R_50_FPN_1x": ("atss", []),
 }
 
 

@@ -23,13 +23,13 @@ HERE = Path(__file__).parent
 CONFIGS = HERE.parents[1] / "configs" / "COCO-Detection"
 CASES = {
     "swin": (
-        "umop_atss_Swin_S_FPN_2x_ms.yaml",
+        "umop_atss_Swin_S_FPN_2x_ms480-960.yaml",
         {"embed_dim": 8, "depths": [1, 1, 2, 2], "num_heads": [1, 1, 2, 4]},
         (96, 160),
         1,
     ),
     "res2net": (
-        "umop_atss_R2_101_26w4s_DCN_FPN_2x_ms.yaml",
+        "umop_atss_R2_101_26w4s_DCN_FPN_2x_ms480-960.yaml",
         {"layers": [3, 4, 6, 3]},
         (32, 48),
         8,

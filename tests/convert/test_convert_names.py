@@ -15,7 +15,7 @@ from shrink import shrink
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 COCO = "COCO-Detection/"
 NAMES = {  # config: some names that mmdetection gives tensors of this architecture
-    COCO + "umop_atss_R_101_DCN_FPN_1.5x_ms.yaml": [
+    COCO + "umop_atss_R_101_DCN_FPN_1.5x_ms640-800.yaml": [
         "backbone.layer2.0.conv2.conv_offset.weight",
         "backbone.layer4.2.conv2.conv_offset.bias",
         "backbone.layer1.0.downsample.1.running_var",
@@ -23,15 +23,15 @@ NAMES = {  # config: some names that mmdetection gives tensors of this architect
         "bbox_head.scales.4.scale",
         "neck.fpn_convs.4.conv.bias",
     ],
-    COCO + "umop_atss_X_101_64x4d_DCN_FPN_1.5x_ms.yaml": ["backbone.layer3.5.conv2.weight"],
-    COCO + "umop_atss_R2_101_26w4s_DCN_FPN_2x_ms.yaml": [
+    COCO + "umop_atss_X_101_64x4d_DCN_FPN_1.5x_ms640-800.yaml": ["backbone.layer3.5.conv2.weight"],
+    COCO + "umop_atss_R2_101_26w4s_DCN_FPN_2x_ms480-960.yaml": [
         "backbone.stem.0.weight",
         "backbone.stem.7.running_mean",
         "backbone.layer2.0.downsample.2.weight",
         "backbone.layer2.0.convs.2.conv_offset.weight",
         "backbone.layer3.1.bns.0.bias",
     ],
-    COCO + "umop_atss_Swin_S_FPN_2x_ms.yaml": [
+    COCO + "umop_atss_Swin_S_FPN_2x_ms480-960.yaml": [
         "backbone.patch_embed.projection.weight",
         "backbone.stages.0.blocks.1.attn.w_msa.relative_position_bias_table",
         "backbone.stages.2.blocks.0.ffn.layers.0.0.weight",
@@ -84,7 +84,7 @@ def test_every_tensor_has_a_name_of_its_own_there_and_comes_back(name):
 
 
 def test_early_names_of_deformable_offsets_are_read():
-    cfg = small_cfg(COCO + "umop_atss_R_101_DCN_FPN_1.5x_ms.yaml")
+    cfg = small_cfg(COCO + "umop_atss_R_101_DCN_FPN_1.5x_ms640-800.yaml")
     weights = weights_of(cfg)
     there = to_mmdet(cfg, weights, {}).tensors
     early = {k.replace("conv2.conv_offset", "conv2_offset"): v for k, v in there.items()}
@@ -93,7 +93,7 @@ def test_early_names_of_deformable_offsets_are_read():
 
 
 def test_swin_authors_own_names_are_read_in_their_own_order():
-    cfg = small_cfg(COCO + "umop_atss_Swin_S_FPN_2x_ms.yaml")
+    cfg = small_cfg(COCO + "umop_atss_Swin_S_FPN_2x_ms480-960.yaml")
     weights = weights_of(cfg)
     there = to_mmdet(cfg, weights, {}).tensors
     renames = [
@@ -135,8 +135,8 @@ def test_fcos_has_another_box_coding_and_no_names():
 
 
 def test_what_mmdetection_always_does_is_asked_for_without_its_config():
-    cfg = load_config(str(CONFIGS / COCO / "umop_atss_R2_101_26w4s_DCN_FPN_2x_ms.yaml"))
+    cfg = load_config(str(CONFIGS / COCO / "umop_atss_R2_101_26w4s_DCN_FPN_2x_ms480-960.yaml"))
+    assert contradictions(cfg, Checkpoint({}, {})) == []
+    cfg.MODEL.FPN.P7_RELU = cfg.MODEL.TIMM.POOL_AT_STRIDE_1 = True
     wanted = ["MODEL.FPN.P7_RELU False", "MODEL.TIMM.POOL_AT_STRIDE_1 False"]
     assert contradictions(cfg, Checkpoint({}, {})) == wanted
-    cfg.MODEL.FPN.P7_RELU = cfg.MODEL.TIMM.POOL_AT_STRIDE_1 = False
-    assert contradictions(cfg, Checkpoint({}, {})) == []

@@ -43,7 +43,7 @@ def test_without_max_sizes_there_is_one_longest_side():
 
 
 def test_a_shrunk_config_has_as_many_longest_sides_as_scales(repo):
-    config = repo / "configs" / "COCO-Detection" / "umop_atss_Swin_L_FPN_2x_ms_tta.yaml"
+    config = repo / "configs" / "COCO-Detection" / "umop_atss_Swin_L_FPN_2x_ms480-960_tta.yaml"
     cfg = shrink(load_config(str(config)))
     assert len(cfg.TEST.AUG.MAX_SIZES) == len(cfg.TEST.AUG.MIN_SIZES)
     assert MultiScaleViews.from_cfg(cfg)(make_input([], []))

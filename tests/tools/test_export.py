@@ -129,7 +129,7 @@ def test_a_model_that_detects_nothing_is_compared_at_a_lower_threshold(export, t
 
 
 def test_what_onnx_cannot_hold_is_named_in_one_line(tool, checkpoint, tmp_path, capfd):
-    weights = checkpoint("configs/COCO-Detection/retinanet_R_101_DCN_FPN_1.5x_ms.yaml")
+    weights = checkpoint("configs/COCO-Detection/retinanet_R_101_DCN_FPN_1.5x_ms640-800.yaml")
     file = tmp_path / "detector.onnx"
     argv = ["--weights", str(weights), "--format", "onnx", "--output", str(file), *SIZES]
     with pytest.raises(SystemExit) as e:
