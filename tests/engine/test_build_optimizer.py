@@ -94,6 +94,17 @@ def test_adamw_clips_gradients_if_asked():
     assert model.qkv.weight.grad.abs().max() <= 1
 
 
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_clipping_of_all_gradients_together_is_left_to_the_step(name):
+    cfg = solver_cfg(OPTIMIZER=name)
+    plain = type(build_optimizer(cfg, nn.Linear(2, 2)))
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "full_model"
+    assert type(build_optimizer(cfg, nn.Linear(2, 2))) is plain
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "norm"
+    assert type(build_optimizer(cfg, nn.Linear(2, 2))) is not plain
+
+
 def test_unknown_optimizer_is_named():
     with pytest.raises(ValueError, match="SOLVER.OPTIMIZER is 'Lion'.*SGD.*AdamW"):
         build_optimizer(solver_cfg(OPTIMIZER="Lion"), Attention())

@@ -14,7 +14,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     Norms decay by ``WEIGHT_DECAY_NORM``, biases by ``WEIGHT_DECAY_BIAS``, parameters whose last
     name part is in ``NO_DECAY_NAMES`` not at all, everything else by ``WEIGHT_DECAY``. With no such
     names and "SGD" this is ``detectron2.solver.build_optimizer``. Gradients are clipped as
-    ``CLIP_GRADIENTS`` says.
+    ``CLIP_GRADIENTS`` says, but for "full_model": there :class:`.train_step.TrainStep` clips, when
+    all gradients are there.
 
     Raises:
         ValueError: for a name that is not in ``OPTIMIZERS``.
@@ -42,7 +43,7 @@ def _build_sgd(cfg: CfgNode, params: list) -> torch.optim.Optimizer:
         weight_decay=cfg.SOLVER.WEIGHT_DECAY,
         foreach=True,
     )
-    return detectron2_solver.maybe_add_gradient_clipping(cfg, sgd)
+    return _clipping(cfg, sgd)
 
 
 def _build_adamw(cfg: CfgNode, params: list) -> torch.optim.Optimizer:
@@ -53,7 +54,13 @@ def _build_adamw(cfg: CfgNode, params: list) -> torch.optim.Optimizer:
         weight_decay=cfg.SOLVER.WEIGHT_DECAY,
         foreach=True,
     )
-    return detectron2_solver.maybe_add_gradient_clipping(cfg, adamw)
+    return _clipping(cfg, adamw)
+
+
+def _clipping(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    if cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE == "full_model":
+        return optimizer
+    return detectron2_solver.maybe_add_gradient_clipping(cfg, optimizer)
 
 
 OPTIMIZERS = {"SGD": _build_sgd, "AdamW": _build_adamw}

@@ -258,11 +258,7 @@ class LibraTrainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg, model):
-        """The optimizer that ``SOLVER`` describes; the step clips where all gradients are one."""
-        if cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE == "full_model":
-            cfg = cfg.clone()
-            cfg.defrost()
-            cfg.SOLVER.CLIP_GRADIENTS.ENABLED = False
+        """The optimizer that ``SOLVER`` describes."""
         return build_optimizer(cfg, model)
 
     @classmethod
