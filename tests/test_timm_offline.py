@@ -100,6 +100,7 @@ def test_benchmarking(run_of_pretrained):
 
 
 def test_measuring_imbalance(run_of_pretrained, tmp_path):
+    """As tools/report.py --config-file does."""
     _, _, out = run_of_pretrained
     cfg, _ = read_run(str(out / "model_final.pth"))
     cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = str(out / "model_final.pth"), str(tmp_path)

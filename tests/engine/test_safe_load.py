@@ -8,8 +8,10 @@ import pickletools
 import numpy as np
 import pytest
 import torch
+from engine_runs import RETINANET, write_config
 
 from libra_umop.engine.checkpoint import LibraCheckpointer
+from libra_umop.engine.collect_run import collect, configured
 from libra_umop.engine.errors import ConfigError
 from libra_umop.engine.safe_load import safe_pickle_load, safe_torch_load
 
@@ -33,6 +35,18 @@ def test_a_pickle_that_runs_a_command_is_refused(suffix, tmp_path):
         torch.save(content, path)
     with pytest.raises(ConfigError, match="refused.*system.*tensors, arrays and plain containers"):
         LibraCheckpointer(torch.nn.Linear(1, 1)).load(path, checkpointables=[])
+    assert not flag.exists()
+
+
+def test_a_report_of_weights_that_run_a_command_is_refused(tiny_coco, tmp_path):
+    flag, path = tmp_path / "flag", tmp_path / "weights.pkl"
+    with open(path, "wb") as f:
+        pickle.dump({"model": {"w": Exploit(flag)}, "__author__": "eve"}, f)
+    config = write_config(tmp_path / "c.yaml", RETINANET)
+    opts = ["MODEL.WEIGHTS", str(path), "OUTPUT_DIR", str(tmp_path / "out")]
+    cfg = configured(str(config), str(tiny_coco), opts)
+    with pytest.raises(ConfigError, match="refused: it asks for"):
+        collect(cfg, 1)
     assert not flag.exists()
 
 

@@ -12,7 +12,9 @@ from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 
 from libra_umop.config import add_libra_umop_config
+from libra_umop.convert.run import tensor_shapes
 from libra_umop.engine.checkpoint import LibraCheckpointer
+from libra_umop.engine.config_io import load_config
 from shrink import shrink
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "modeling"))
@@ -24,6 +26,8 @@ PLAIN = {  # what Detectron2 trains: config, and the keys that make it Detectron
         "MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True,
     )),
     "retinanet": ("COCO-Detection/retinanet_R_50_FPN_1x.yaml", ()),
+    "atss": ("COCO-Detection/atss_R_50_FPN_1x.yaml", ()),
+    "fcos": ("COCO-Detection/fcos_R_50_FPN_1x.yaml", ()),
 }  # fmt: skip
 BFP = ("MODEL.BACKBONE.NAME", "build_bfp_backbone")
 ON = {  # name: the plain detector, and the levers
@@ -34,6 +38,8 @@ ON = {  # name: the plain detector, and the levers
     "libra_retinanet": ("retinanet", (*BFP, "MODEL.META_ARCHITECTURE", "LibraRetinaNet")),
     "umop_retinanet": ("retinanet", ("MODEL.META_ARCHITECTURE", "UMOPRetinaNet")),
     "umop_retinanet_bfp": ("retinanet", (*BFP, "MODEL.META_ARCHITECTURE", "UMOPRetinaNet")),
+    "umop_atss": ("atss", (*BFP, "MODEL.META_ARCHITECTURE", "UMOPATSS")),
+    "umop_fcos": ("fcos", (*BFP, "MODEL.META_ARCHITECTURE", "UMOPFCOS")),
 }
 CHECKPOINTERS = (LibraCheckpointer, DetectionCheckpointer)
 
@@ -112,6 +118,28 @@ def test_pyramid_and_heads_are_the_other_detectors(
     assert expected.keys() == got.keys() and len(got) >= 8
     for key in expected:
         assert torch.equal(got[key], expected[key]), key
+
+
+@pytest.mark.parametrize(
+    "plain, levers",
+    [
+        ("faster_rcnn", "libra_faster_rcnn"),
+        ("cascade_rcnn", "libra_cascade_rcnn"),
+        ("retinanet", "libra_retinanet"),
+        ("retinanet", "umop_retinanet"),
+        ("atss", "umop_atss"),
+        ("fcos", "umop_fcos"),
+    ],
+)
+def test_published_configs_differ_by_the_refinement_alone(plain, levers):
+    """Their weights at full size, name by name and shape by shape."""
+    folder = CONFIGS / "COCO-Detection"
+    plain, levers = (
+        tensor_shapes(load_config(str(folder / f"{name}_R_50_FPN_1x.yaml")))
+        for name in (plain, levers)
+    )
+    assert all(name.startswith("backbone.balance.") for name in plain.keys() ^ levers.keys())
+    assert all(levers[name] == shape for name, shape in plain.items())
 
 
 @pytest.mark.parametrize("checkpointer", CHECKPOINTERS)

@@ -74,7 +74,7 @@ def collect(cfg: CfgNode, iterations: int) -> str:
     with open(os.path.join(cfg.OUTPUT_DIR, "config.yaml"), "w", encoding="utf-8") as f:
         f.write(cfg.dump())
     model = LibraTrainer.build_model(cfg)
-    LibraCheckpointer(model).load(cfg.MODEL.WEIGHTS, checkpointables=[])
+    LibraCheckpointer(model, cfg=cfg).load(cfg.MODEL.WEIGHTS, checkpointables=[])
     optimizer = LibraTrainer.build_optimizer(cfg, model)
     trainer = SimpleTrainer(model, LibraTrainer.build_train_loader(cfg), optimizer)
     metrics = JSONWriter(os.path.join(cfg.OUTPUT_DIR, "metrics.json"))

@@ -25,9 +25,11 @@ __all__ = [
 ]
 
 CONVERTER = "tools/convert_checkpoint.py converts files of mmdetection, torchvision and timm"
-# What is no weight: counters, running normalisers of losses, and constants that a config sets.
+# What is no weight: counters, running normalisers of losses, and constants that follow from the
+# config, of which some versions of Detectron2 and timm write buffers and others do not.
 NO_WEIGHT = re.compile(
-    r"(.*\.)?(num_batches_tracked|pixel_(mean|std)|loss_normalizer\..*|cell_anchors\..*)"
+    r"(.*\.)?(num_batches_tracked|loss_normalizer\..*|pixel_(mean|std)|cell_anchors\..*"
+    r"|relative_position_index|attn_mask)"
 )
 # Heads that a config may leave out of a trained model without a change to its boxes.
 SEPARATE_HEADS = re.compile(r"roi_heads\.(mask|keypoint)_(head|pooler)\..*")
