@@ -13,19 +13,12 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import List
 
-import torch
-from detectron2.engine import default_argument_parser
-
-from libra_umop.benchmark.bench import Contender
-from libra_umop.benchmark.inputs import Workload
-from libra_umop.benchmark.measure import STEPS, loading_speed, measure
-from libra_umop.benchmark.table import environment, markdown, write_json
-from libra_umop.data.arguments import add_dataset_args, configure_dataset
+from libra_umop.benchmark import STEPS
+from libra_umop.data.dataset_args import add_dataset_args
 from libra_umop.engine.argument_types import image_size, positive
 from libra_umop.engine.errors import exit_code_of
-from libra_umop.engine.launching import device_of
+from libra_umop.engine.output_files import check_writable, writing
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -57,8 +50,11 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def contenders_of(args: argparse.Namespace) -> List[Contender]:
-    """What is compared; the last is the baseline."""
+def contenders_of(args: argparse.Namespace) -> list:
+    """What is compared, :class:`Contender`; the last is the baseline."""
+    from libra_umop.benchmark.bench import Contender
+    from libra_umop.engine.launching import device_of
+
     device = device_of(args.device, "--device")
     opts = (*args.opts, "MODEL.DEVICE", device)
     name = Path(args.config_file).stem
@@ -72,8 +68,10 @@ def contenders_of(args: argparse.Namespace) -> List[Contender]:
     return contenders
 
 
-def as_for_training(args: argparse.Namespace, contender: Contender) -> argparse.Namespace:
+def as_for_training(args: argparse.Namespace, contender) -> argparse.Namespace:
     """The arguments with which training would load the data of a contender."""
+    from detectron2.engine import default_argument_parser
+
     values = vars(default_argument_parser().parse_args([]))
     values.update(vars(args), config_file=contender.config_file, opts=list(contender.opts))
     return argparse.Namespace(**values)
@@ -83,6 +81,15 @@ def as_for_training(args: argparse.Namespace, contender: Contender) -> argparse.
 def main(argv=None) -> int:
     """Run the tool; returns its exit code."""
     args = build_parser().parse_args(argv)
+    check_writable(args.json)
+    # Not at the top: these take seconds, which --help and a wrong command need not wait for.
+    import torch
+
+    from libra_umop.benchmark.inputs import Workload
+    from libra_umop.benchmark.measure import loading_speed, measure
+    from libra_umop.benchmark.table import environment, markdown, write_json
+    from libra_umop.data.arguments import configure_dataset
+
     if args.threads:
         torch.set_num_threads(args.threads)
     contenders = contenders_of(args)
@@ -111,7 +118,8 @@ def main(argv=None) -> int:
             configure_dataset(cfg, as_for_training(args, contender))
             report["figures"][contender.label]["loading"] = loading_speed(cfg, args.iterations)
     if args.json:
-        write_json(report, args.json)
+        with writing(args.json):
+            write_json(report, args.json)
     print(markdown(report) if args.markdown else json.dumps(report["figures"], indent=2))
     return 0
 

@@ -11,13 +11,11 @@ import argparse
 import json
 import sys
 
-from libra_umop.data.arguments import add_dataset_location_args, named_splits
-from libra_umop.data.check_report import as_json, as_text
-from libra_umop.data.checking import ImageLimits, check_dataset, progress_bar
+from libra_umop.data.dataset_args import add_dataset_location_args
 from libra_umop.data.errors import DatasetError
-from libra_umop.data.statistics import ResizedTo
-from libra_umop.engine.config_io import load_config
+from libra_umop.engine.argument_types import positive
 from libra_umop.engine.errors import exit_code_of
+from libra_umop.engine.output_files import check_writable, writing
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -45,7 +43,11 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", metavar="FILE", help="also write all findings here; - for stdout")
     parser.add_argument(
-        "--max-listed", type=int, default=10, metavar="N", help="defects listed of each kind (10)"
+        "--max-listed",
+        type=positive,
+        default=10,
+        metavar="N",
+        help="defects listed of each kind (%(default)s)",
     )
     return parser
 
@@ -54,6 +56,15 @@ def argument_parser() -> argparse.ArgumentParser:
 def main(argv=None) -> int:
     """Check the dataset that the command line names; returns the exit code."""
     args = argument_parser().parse_args(argv)
+    to_stdout = args.json == "-"
+    check_writable(None if to_stdout else args.json)
+    # Not at the top: these take seconds, which --help and a wrong command need not wait for.
+    from libra_umop.data.arguments import named_splits
+    from libra_umop.data.check_report import as_json, as_text
+    from libra_umop.data.checking import ImageLimits, check_dataset, progress_bar
+    from libra_umop.data.statistics import ResizedTo
+    from libra_umop.engine.config_io import load_config
+
     splits = named_splits(args)
     if not splits:
         raise DatasetError("no dataset is named; give --dataset DIR or --train-json FILE")
@@ -69,11 +80,11 @@ def main(argv=None) -> int:
         limits=limits,
         progress=progress_bar,
     )
-    if args.json == "-":
+    if to_stdout:
         print(json.dumps(as_json(checked, resized_to), indent=2))
         return checked.exit_code
     if args.json:
-        with open(args.json, "w") as f:
+        with writing(args.json), open(args.json, "w") as f:
             json.dump(as_json(checked, resized_to), f, indent=2)
     print(as_text(checked, resized_to, args.max_listed))
     return checked.exit_code

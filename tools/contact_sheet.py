@@ -5,14 +5,9 @@ import argparse
 import sys
 from pathlib import Path
 
-import cv2
-
-from libra_umop.data.layout import dataset_name, find_splits
-from libra_umop.data.registering import dataset_dicts, load_dataset
+from libra_umop.engine.argument_types import positive, score
 from libra_umop.engine.errors import exit_code_of
-from libra_umop.engine.predictor import LibraPredictor
-from libra_umop.engine.weight_fit import Classes, require_same_classes
-from libra_umop.evaluation.contact_sheet import contact_sheet
+from libra_umop.engine.output_files import check_writable
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -20,19 +15,33 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--weights", required=True, help="a checkpoint that train_net.py wrote")
     parser.add_argument("--config-file", default="", help="default: what the checkpoint carries")
     parser.add_argument("--dataset", required=True, help="its folder, as for train_net.py")
-    parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
-    parser.add_argument("--num-images", type=int, default=9, help="how many (%(default)s)")
-    parser.add_argument("--threshold", type=float, default=0.5, help="lowest score (%(default)s)")
+    parser.add_argument("--output", type=Path, required=True, help="PNG or JPEG to write")
+    parser.add_argument("--num-images", type=positive, default=9, help="how many (%(default)s)")
+    parser.add_argument("--threshold", type=score, default=0.5, help="lowest score (%(default)s)")
     return parser
 
 
 @exit_code_of
-def main() -> int:
-    args = build_parser().parse_args()
+def main(argv=None) -> int:
+    """Run the tool; returns its exit code."""
+    args = build_parser().parse_args(argv)
+    check_writable(args.output)
+    # Not at the top: these take seconds, which --help and a wrong command need not wait for.
+    from libra_umop.data.errors import DatasetError
+    from libra_umop.data.layout import dataset_name, find_splits
+    from libra_umop.data.registering import dataset_dicts, load_dataset
+    from libra_umop.engine.predict_outputs import drawn_name, write_image
+    from libra_umop.engine.predictor import LibraPredictor
+    from libra_umop.engine.weight_fit import Classes, require_same_classes
+    from libra_umop.evaluation.contact_sheet import contact_sheet
+
+    if drawn_name(args.output.name) != args.output.name:
+        print(f"--output is {args.output}, should end in .png or .jpg", file=sys.stderr)
+        return 2
+    dataset = load_dataset(dataset_name(args.dataset), find_splits(args.dataset))
     predictor = LibraPredictor.from_weights(
         args.weights, config_file=args.config_file, threshold=args.threshold
     )
-    dataset = load_dataset(dataset_name(args.dataset), find_splits(args.dataset))
     require_same_classes(
         Classes(tuple(predictor.class_names)) if predictor.class_names else None,
         Classes(tuple(dataset.class_names), tuple(c["id"] for c in dataset.categories)),
@@ -43,16 +52,16 @@ def main() -> int:
     split = dataset.splits.get("val") or dataset.splits["train"]
     contiguous_ids = {c["id"]: i for i, c in enumerate(dataset.categories)}
     records = dataset_dicts(split, contiguous_ids)
+    if not records:
+        raise DatasetError(f"{split.json_file}: has no image to show")
     step = max(len(records) // args.num_images, 1)  # evenly through the set
     sheet = contact_sheet(
         records[::step][: args.num_images],
         lambda image: predictor(image)["instances"],
         dataset.class_names,
+        white_16bit=predictor.cfg.INPUT.WHITE_16BIT,
     )
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(args.output), sheet):
-        print(f"contact_sheet: error: {args.output} cannot be written", file=sys.stderr)
-        return 1
+    write_image(sheet, args.output)
     print(f"ground truth and predictions side by side: {args.output}")
     return 0
 

@@ -12,11 +12,12 @@ names, which becomes MODEL.TIMM.WEIGHTS. CONFIG and KEY VALUE are those the mode
 """
 
 import argparse
+import sys
 from typing import List, Optional
 
 from libra_umop.convert.fetch import DOWNLOADS
-from libra_umop.convert.run import convert_from, convert_to_mmdet, fetch_timm_weights
 from libra_umop.engine.errors import exit_code_of
+from libra_umop.engine.output_files import check_writable
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -50,15 +51,22 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 @exit_code_of
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: Optional[List[str]] = None) -> int:
+    """Run the tool; returns its exit code."""
     parser = build_parser()
     args = parser.parse_intermixed_args(argv)
     if args.fetch:
         if args.input or args.opts or args.config_file:
             parser.error("--fetch takes no IN, --config-file or KEY VALUE")
-        lines = fetch_timm_weights(args.fetch, args.output or f"weights/{args.fetch}.pth")
+        args.output = args.output or f"weights/{args.fetch}.pth"
     elif not (args.input and args.config_file and args.output):
         parser.error("IN, --config-file and --output are needed, or --fetch")
+    check_writable(args.output)
+    # Not at the top: these take seconds, which --help and a wrong command need not wait for.
+    from libra_umop.convert.run import convert_from, convert_to_mmdet, fetch_timm_weights
+
+    if args.fetch:
+        lines = fetch_timm_weights(args.fetch, args.output)
     elif args.to == "mmdet":
         lines = convert_to_mmdet(args.input, args.config_file, args.output, args.opts)
     else:
@@ -71,7 +79,8 @@ def main(argv: Optional[List[str]] = None) -> None:
             mmdet_version=args.mmdet_version,
         )
     print("\n".join(lines))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from libra_umop.engine.argument_types import image_size
 from libra_umop.engine.errors import exit_code_of
-from libra_umop.engine.predictor import LibraPredictor
-from libra_umop.export.exporter import DEFAULT_OPSET, FORMATS, export_detector
+from libra_umop.engine.output_files import check_writable, writing
+from libra_umop.export import DEFAULT_OPSET, FORMATS, OPSETS
 
 SUFFIXES = {"torchscript": ".ts", "onnx": ".onnx"}
 
@@ -38,7 +38,11 @@ def build_parser() -> argparse.ArgumentParser:
         "and portrait, with the config's test size as shorter side",
     )
     parser.add_argument(
-        "--opset", type=int, default=DEFAULT_OPSET, help="of ONNX; default %(default)s"
+        "--opset",
+        type=int,
+        choices=OPSETS,
+        default=DEFAULT_OPSET,
+        help="of ONNX; default %(default)s",
     )
     parser.add_argument(
         "--opts", nargs="+", default=[], metavar="KEY VALUE", help="config keys to change"
@@ -50,15 +54,22 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv=None) -> int:
     """Run the tool; returns its exit code."""
     args = build_parser().parse_args(argv)
+    file = args.output or Path(args.weights).with_suffix(SUFFIXES[args.format])
+    check_writable(file)
+    # Not at the top: these take seconds, which --help and a wrong command need not wait for.
+    from libra_umop.engine.predictor import LibraPredictor
+    from libra_umop.export.exporter import export_detector
+
     predictor = LibraPredictor.from_weights(
         args.weights, config_file=args.config_file, opts=args.opts, device="cpu"
     )
     short = predictor.cfg.INPUT.MIN_SIZE_TEST or 800  # 0: images keep their size
     sizes = args.sizes or [(short, short * 4 // 3), (short * 5 // 4 + 1, short - 1)]
-    file = args.output or Path(args.weights).with_suffix(SUFFIXES[args.format])
-    for agreement in export_detector(
-        predictor, file, format=args.format, sizes=sizes, opset=args.opset
-    ):
+    with writing(file):
+        agreements = export_detector(
+            predictor, file, format=args.format, sizes=sizes, opset=args.opset
+        )
+    for agreement in agreements:
         print(f"{args.format} against the model at {agreement}")
     print(f"{file}: {file.stat().st_size / 2**20:.1f} MiB")
     return 0

@@ -5,20 +5,24 @@ import argparse
 import sys
 from pathlib import Path
 
-from libra_umop.data.shapes import write_shapes
+from libra_umop.engine.errors import exit_code_of
 
 
-def main() -> int:
+@exit_code_of
+def main(argv=None) -> int:
+    """Run the tool; returns its exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder to write the set to")
     parser.add_argument("--num-train", type=int, default=600, help="training images (%(default)s)")
     parser.add_argument("--num-val", type=int, default=100, help="validation images (%(default)s)")
     parser.add_argument("--size", type=int, default=192, help="image side in pixels (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="random seed (%(default)s)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if all((args.output / "annotations" / f"{s}.json").is_file() for s in ("train", "val")):
         print(f"keeping the set at {args.output}")
         return 0
+    from libra_umop.data.shapes import write_shapes
+
     try:
         write_shapes(
             args.output,

@@ -9,7 +9,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from libra_umop.engine.argument_types import positive, score
 from libra_umop.engine.errors import exit_code_of
+from libra_umop.engine.output_files import check_writable, writing
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -29,7 +31,7 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--min-score",
-        type=float,
+        type=score,
         default=0.5,
         metavar="P",
         help="detections from here on count in the confusion matrix and on images" " (%(default)s)",
@@ -42,7 +44,7 @@ def argument_parser() -> argparse.ArgumentParser:
     collect.add_argument("--config-file", metavar="FILE", help="config to measure on --dataset")
     collect.add_argument(
         "--iterations",
-        type=int,
+        type=positive,
         default=50,
         metavar="N",
         help="training steps, each of them measured (%(default)s)",
@@ -86,6 +88,7 @@ def main(argv=None) -> int:
     if not folders and not args.config_file:
         argument_parser().print_help()
         return 2
+    check_writable(args.output)
     try:
         from libra_umop.analysis.report import Report
     except ModuleNotFoundError as error:
@@ -108,7 +111,8 @@ def main(argv=None) -> int:
         print(f"report: {error}", file=sys.stderr)
         return 2
     output = args.output or Path(folders[0] if len(folders) == 1 else ".") / "report.html"
-    files = report.write(output)
+    with writing(output):
+        files = report.write(output)
     print(report.text())
     print(
         f"\nThe report is {files[0].resolve()};"

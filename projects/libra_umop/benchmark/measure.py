@@ -16,11 +16,11 @@ from detectron2.config import CfgNode
 from torch.utils.benchmark import timer
 
 from ..engine.trainer import LibraTrainer
+from . import STEPS
 from .bench import Bench, Contender
 from .inputs import Workload
 
 MIB = 2**20
-STEPS = ("train_step", "inference")
 
 
 class StepTimes(NamedTuple):

@@ -1,5 +1,7 @@
 """Converting a checkpoint file: read, match, check, write."""
 
+import contextlib
+import io
 import os
 import re
 from typing import Any, Dict, List, Optional, Sequence
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from ..engine.config_io import load_config
 from ..engine.errors import ConfigError
+from ..engine.output_files import writing
 from ..engine.safe_load import safe_torch_load
 from ..engine.weight_fit import current_name
 from ..modeling.backbones.timm_models import without_pretrained
@@ -207,10 +210,23 @@ def _report(result: Converted, output: str) -> List[str]:
 
 
 def _write(content: Dict[str, Any], output: str) -> None:
-    """Write beside ``output`` and rename, so that no half file ever has its name."""
-    folder = os.path.dirname(output)
-    if folder:
-        os.makedirs(folder, exist_ok=True)
-    part = f"{output}.part"
-    torch.save(content, part)
-    os.replace(part, output)
+    """Write beside ``output`` and rename, so that no half file ever has its name.
+
+    Raises:
+        OutputError: it cannot be written. (Of a full disk torch's own writing says nothing that a
+            person can use, so it writes to memory.)
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    folder, part = os.path.dirname(output), f"{output}.part"
+    with writing(output):
+        if folder:
+            os.makedirs(folder, exist_ok=True)
+        try:
+            with open(part, "wb") as f:
+                f.write(buffer.getbuffer())
+            os.replace(part, output)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(part)
+            raise

@@ -1,6 +1,5 @@
 """The command line's part about data: one's own dataset, and how long to train on it."""
 
-import argparse
 import difflib
 import os
 from typing import Any, Dict, List, Optional, Sequence, Set
@@ -14,8 +13,9 @@ from ..config import add_libra_umop_config
 from ..engine.config_io import merge_file
 from ..engine.errors import ConfigError
 from .checking import ImageLimits, check_headers, progress_bar
+from .dataset_args import add_dataset_args, add_dataset_location_args
 from .errors import ERROR, DatasetError
-from .fitting import add_fit_args, fit_to_data
+from .fitting import fit_to_data
 from .layout import Split, dataset_name, find_splits, splits_from_files
 from .parsing import refuse
 from .registering import OwnDataset, load_dataset, register
@@ -27,34 +27,13 @@ from .schedule import (
     world_size,
 )
 
-
-def add_dataset_args(parser: argparse.ArgumentParser) -> None:
-    """Add ``--dataset`` and its relatives, ``--strict`` and ``--epochs`` to a parser."""
-    group = add_dataset_location_args(parser)
-    group.add_argument(
-        "--strict",
-        action="store_true",
-        help="refuse the dataset if any annotation would have to be dropped or clipped",
-    )
-    group.add_argument(
-        "--epochs", type=float, metavar="N", help="passes over the data, instead of SOLVER.MAX_ITER"
-    )
-    add_fit_args(group)
-
-
-def add_dataset_location_args(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Add ``--dataset``, ``--train-json`` and its relatives; returns their group."""
-    group = parser.add_argument_group("one's own data")
-    group.add_argument(
-        "--dataset",
-        metavar="DIR",
-        help="folder with images/ and annotations/{train,val[,test]}.json, or with train/, valid/"
-        " [and test/], each with _annotations.coco.json",
-    )
-    for split in ("train", "val"):
-        group.add_argument(f"--{split}-json", metavar="FILE", help=f"COCO JSON of the {split} set")
-        group.add_argument(f"--{split}-images", metavar="DIR", help=f"images of the {split} set")
-    return group
+__all__ = [
+    "add_dataset_args",
+    "add_dataset_location_args",
+    "configure_dataset",
+    "named_splits",
+    "set_num_classes",
+]
 
 
 def configure_dataset(cfg: CfgNode, args: Any) -> List[str]:

@@ -9,7 +9,6 @@ finest level, as boxes between such anchors would match none.
 Sizes are square roots of areas, in pixels.
 """
 
-import argparse
 import math
 from typing import Any, Dict, List, NamedTuple, Set
 
@@ -22,7 +21,7 @@ from ..engine.errors import ConfigError
 from .coco import CocoData
 from .statistics import ResizedTo
 
-__all__ = ["BoxSizes", "add_fit_args", "fit_to_data", "fitted_anchors", "proposal"]
+__all__ = ["BoxSizes", "fit_to_data", "fitted_anchors", "proposal"]
 
 SMALL_BOX_PX, SMALL_PART = 16.0, 0.10
 BELOW_ANCHORS = 0.05
@@ -121,20 +120,6 @@ def proposal(data: CocoData) -> Dict[str, Any]:
     ]
     lines += [f"  {name + ':':<14}{levels}" for name, levels in anchors.items()]
     return {"min_size": side, "max_size": long_side, "anchors": anchors, "lines": lines}
-
-
-def add_fit_args(group: argparse._ArgumentGroup) -> None:
-    """Add ``--fit-anchors`` and ``--fit-image-size``."""
-    group.add_argument(
-        "--fit-anchors",
-        action="store_true",
-        help="scale the config's anchor sizes to the boxes of the training set",
-    )
-    group.add_argument(
-        "--fit-image-size",
-        action="store_true",
-        help="choose INPUT's sizes so that at most a tenth of the boxes is below 16 pixels",
-    )
 
 
 def fit_to_data(cfg: CfgNode, args: Any, given: Set[str]) -> List[str]:

@@ -24,7 +24,10 @@ def writing(file: PathLike) -> Iterator[None]:
     except OutputError:
         raise
     except OSError as e:
-        raise OutputError(e.errno or 0, f"cannot be written: {e.strerror or e}", str(file)) from e
+        reason = e.strerror or str(e)
+        if isinstance(e, FileExistsError):  # of a folder to be made
+            reason = f"{e.filename} is a file, not a folder"
+        raise OutputError(e.errno or 0, f"cannot be written: {reason}", str(file)) from e
 
 
 def check_writable(*files: Optional[PathLike]) -> None:

@@ -1,1 +1,6 @@
 """Shipping a trained detector: TorchScript and ONNX files that give the model's own boxes."""
+
+FORMATS = ("torchscript", "onnx")
+DEFAULT_OPSET = 17
+# From the first with all operators that the graphs need to the last of torch's tracing exporter.
+OPSETS = range(13, 21)

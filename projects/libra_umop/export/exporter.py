@@ -1,6 +1,7 @@
 """From a predictor to a TorchScript or ONNX file that was compared with it."""
 
 import contextlib
+import io
 import json
 import os
 import warnings
@@ -13,13 +14,12 @@ from torch import Tensor
 
 from ..engine.errors import ConfigError
 from ..engine.predictor import LibraPredictor
+from . import DEFAULT_OPSET, FORMATS
 from .detector_graph import OUTPUT_NAMES, DetectorGraph
 from .onnx_symbolics import dynamic_resizing
 from .verify import Agreement, Detections, Detector, sample_image, verify
 
-FORMATS = ("torchscript", "onnx")
 METADATA_FILE = "metadata.json"
-DEFAULT_OPSET = 17
 
 
 class ExportError(ConfigError):
@@ -141,7 +141,9 @@ class _Writer:
     def _write_torchscript(self) -> None:
         traced = torch.jit.trace(self._graph, (self._image,), check_trace=False)
         extra = {METADATA_FILE: json.dumps(self._metadata)}
-        torch.jit.save(traced, str(self._file), _extra_files=extra)
+        buffer = io.BytesIO()  # on a full disk, writing to a file would abort the process
+        torch.jit.save(traced, buffer, _extra_files=extra)
+        self._file.write_bytes(buffer.getbuffer())
 
     def _write_onnx(self) -> None:
         try:

@@ -1,0 +1,46 @@
+"""The switches that name a dataset. Apart from what they lead to, so that --help is quick."""
+
+import argparse
+
+
+def add_dataset_args(parser: argparse.ArgumentParser) -> None:
+    """Add ``--dataset`` and its relatives, ``--strict`` and ``--epochs`` to a parser."""
+    group = add_dataset_location_args(parser)
+    group.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse the dataset if any annotation would have to be dropped or clipped",
+    )
+    group.add_argument(
+        "--epochs", type=float, metavar="N", help="passes over the data, instead of SOLVER.MAX_ITER"
+    )
+    add_fit_args(group)
+
+
+def add_dataset_location_args(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add ``--dataset``, ``--train-json`` and its relatives; returns their group."""
+    group = parser.add_argument_group("one's own data")
+    group.add_argument(
+        "--dataset",
+        metavar="DIR",
+        help="folder with images/ and annotations/{train,val[,test]}.json, or with train/, valid/"
+        " [and test/], each with _annotations.coco.json",
+    )
+    for split in ("train", "val"):
+        group.add_argument(f"--{split}-json", metavar="FILE", help=f"COCO JSON of the {split} set")
+        group.add_argument(f"--{split}-images", metavar="DIR", help=f"images of the {split} set")
+    return group
+
+
+def add_fit_args(group: argparse._ArgumentGroup) -> None:
+    """Add ``--fit-anchors`` and ``--fit-image-size``."""
+    group.add_argument(
+        "--fit-anchors",
+        action="store_true",
+        help="scale the config's anchor sizes to the boxes of the training set",
+    )
+    group.add_argument(
+        "--fit-image-size",
+        action="store_true",
+        help="choose INPUT's sizes so that at most a tenth of the boxes is below 16 pixels",
+    )

@@ -1,0 +1,140 @@
+"""What holds for every tool: a quick --help, no traceback for what the system or a user did."""
+
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+
+TOOLS = (
+    "benchmark check_dataset contact_sheet convert_checkpoint export install_detectron2 make_shapes"
+    " predict report setup_environment"
+).split()
+RETINANET = "configs/COCO-Detection/umop_retinanet_R_50_FPN_1x.yaml"
+QUICK = "configs/quick/retinanet_R_18_FPN_shapes.yaml"
+SLOW = {"torch", "detectron2", "cv2", "plotly", "timm", "onnx", "matplotlib", "pycocotools"}
+
+
+def test_all_tools_are_meant(repo):
+    assert TOOLS == sorted(path.stem for path in (repo / "tools").glob("*.py"))
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_help_loads_nothing_slow_and_warns_of_nothing(repo, name):
+    code = f"""
+import runpy, sys
+sys.argv = [{name!r}, "--help"]
+try:
+    runpy.run_path({str(repo / "tools" / name)!r} + ".py", run_name="__main__")
+except SystemExit as e:
+    assert not e.code, e.code
+print("loaded", *({SLOW!r} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert "usage" in done.stdout and done.stdout.splitlines()[-1] == "loaded"
+
+
+@pytest.fixture
+def call(tool, checkpoint, capsys, tmp_path, repo, monkeypatch):
+    """Runs a tool on words of which W is a checkpoint, F a path below a file, D a drawn set and OUT
+    a new file; gives exit code, stdout and stderr."""
+    monkeypatch.chdir(repo)
+    (tmp_path / "file").write_text("kept")
+
+    def run(line):
+        words = {"W": checkpoint(RETINANET), "F": tmp_path / "file" / "below"}
+        if "D" in line.split():
+            words["D"] = tmp_path / "d"
+            drawn = "--num-train 4 --num-val 3 --size 96 --output".split()
+            tool("make_shapes").main([*drawn, str(words["D"])])
+        capsys.readouterr()
+        place = f"{tmp_path}/o"
+        name, *argv = [str(words.get(w, w)).replace("OUT", place) for w in line.split()]
+        try:
+            code = tool(name).main(argv)
+        except SystemExit as e:
+            code = e.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"benchmark --config-file {QUICK} --json F",
+        "check_dataset --dataset D --json F",
+        "check_dataset --dataset D --json /dev/full",
+        "contact_sheet --weights W --dataset D --output F",
+        f"convert_checkpoint W --config-file {QUICK} --output F",
+        "export --weights W --format torchscript --output F",
+        "make_shapes --num-train 1 --num-val 1 --size 64 --output F",
+        f"report --config-file {QUICK} --dataset D --output F",
+    ],
+)
+def test_an_output_that_cannot_be_written_is_one_line(call, line):
+    code, _, err = call(line)
+    assert code == 2 and err.count("\n") == 1
+    assert "below" in err or "/dev/full" in err
+
+
+@pytest.mark.parametrize(
+    "line, word",
+    [
+        ("contact_sheet --weights W --dataset D --output OUT.png --num-images 0", "at least 1"),
+        ("contact_sheet --weights W --dataset D --output OUT.png --threshold 2", "[0, 1]"),
+        ("contact_sheet --weights W --dataset D --output OUT.xyz", ".png"),
+        ("contact_sheet --weights W --dataset D --output OUT.png", "star"),  # other classes
+        ("contact_sheet --weights nowhere.pth --dataset D --output OUT.png", "nowhere.pth"),
+        ("contact_sheet --weights W --dataset 'nothing*' --output OUT.png", "nothing*"),
+        ("export --weights W --format onnx --opset 3", "--opset"),
+        (f"report --config-file {QUICK} --dataset D --iterations 0", "at least 1"),
+        ("report nothing* --output OUT", "nothing*"),
+        ("report W --min-score 7", "[0, 1]"),
+        ("check_dataset --dataset nothing*", "nothing*"),
+        ("check_dataset --dataset D --max-listed -1", "--max-listed"),
+        ("predict nothing* --weights W", "nothing*"),
+        ("benchmark --config-file nowhere.yaml", "nowhere.yaml"),
+    ],
+)
+def test_a_mistake_is_named_in_one_line(call, line, word):
+    code, _, err = call(line)
+    assert code == 2 and word in err.strip().splitlines()[-1] + err.splitlines()[0]
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("format", ["torchscript", "onnx"])
+def test_a_full_disk_ends_an_export_with_one_line(call, tmp_path, format):
+    """A limit on the size of files stands for the disk's; torch itself would abort the process."""
+    before = set(tmp_path.iterdir())
+    old, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    call("predict nothing* --weights W")  # the checkpoint is made
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, old[1]))
+    try:
+        code, _, err = call(f"export --weights W --format {format} --output OUT --sizes 96x96")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert code == 2 and "File too large" in err and err.count("\n") == 1
+    assert set(tmp_path.iterdir()) - before <= {tmp_path / "file"}
+
+
+def test_a_full_disk_ends_a_conversion_with_one_line(tmp_path):
+    import torch
+
+    from libra_umop.convert.run import _write
+    from libra_umop.engine.output_files import OutputError
+
+    old, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, old[1]))
+    try:
+        with pytest.raises(OutputError, match="File too large.*out.pth"):
+            _write({"model": torch.zeros(10_000)}, str(tmp_path / "out.pth"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list(tmp_path.iterdir())
