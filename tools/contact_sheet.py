@@ -60,6 +60,7 @@ def main(argv=None) -> int:
         lambda image: predictor(image)["instances"],
         dataset.class_names,
         white_16bit=predictor.cfg.INPUT.WHITE_16BIT,
+        max_pixels=predictor.cfg.INPUT.MAX_IMAGE_PIXELS,
     )
     write_image(sheet, args.output)
     print(f"ground truth and predictions side by side: {args.output}")

@@ -86,7 +86,7 @@ def test_an_output_that_cannot_be_written_is_one_line(call, line):
         ("contact_sheet --weights W --dataset D --output OUT.png --num-images 0", "at least 1"),
         ("contact_sheet --weights W --dataset D --output OUT.png --threshold 2", "[0, 1]"),
         ("contact_sheet --weights W --dataset D --output OUT.xyz", ".png"),
-        ("contact_sheet --weights W --dataset D --output OUT.png", "star"),  # other classes
+        ("contact_sheet --weights W --dataset D --output OUT.png", "is of other classes"),
         ("contact_sheet --weights nowhere.pth --dataset D --output OUT.png", "nowhere.pth"),
         ("contact_sheet --weights W --dataset 'nothing*' --output OUT.png", "nothing*"),
         ("export --weights W --format onnx --opset 3", "--opset"),

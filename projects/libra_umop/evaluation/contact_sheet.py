@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from detectron2.structures import BoxMode, Instances
 
-from ..data.images import WHITE_16BIT, read_image
+from ..data.images import MAX_IMAGE_PIXELS, WHITE_16BIT, read_image
 
 # A qualitative palette that colour-blind readers can tell apart (Okabe and Ito, 2008), RGB 0..255.
 PALETTE = [
@@ -40,6 +40,7 @@ def contact_sheet(
     columns: int = 3,
     tile_px: int = 320,
     white_16bit: int = WHITE_16BIT,
+    max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> np.ndarray:
     """Tiles of (ground truth | predictions with their scores), a pair for each image.
 
@@ -52,7 +53,7 @@ def contact_sheet(
         class_names: of the classes 0, 1, ...
         columns: pairs in a row.
         tile_px: longer side of a tile.
-        white_16bit: see :func:`libra_umop.data.images.read_image`.
+        white_16bit, max_pixels: see :func:`libra_umop.data.images.read_image`.
 
     Returns:
         A BGR uint8 image.
@@ -65,7 +66,9 @@ def contact_sheet(
         raise ValueError("there is no image to show")
     shown = []
     for record in dataset_dicts:
-        image = read_image(record["file_name"], "BGR", white_16bit=white_16bit)
+        image = read_image(
+            record["file_name"], "BGR", white_16bit=white_16bit, max_pixels=max_pixels
+        )
         shown.append((_annotated(record), _found(predict(image).to("cpu")), image))
     on_sheet = sorted({c for truth, found, _ in shown for c in (*truth.classes, *found.classes)})
     colours = {c: _colour(i) for i, c in enumerate(on_sheet)}
