@@ -25,7 +25,7 @@ def atss_match(
     own (L2). Its positives are the candidates with IoU >= mean + standard deviation (unbiased; 0
     for a single candidate) of all its candidates' IoUs whose centre lies inside the box. An anchor
     that several boxes claim goes to the one with the larger IoU, of equals to the first. Does not
-    wait for the device; the distances (M, anchors of one level) are the largest temporary.
+    wait for the device; the distances (M, R) are the largest temporary.
 
     Args:
         anchors: (R, 4) XYXY pixels, level by level.
@@ -75,16 +75,15 @@ def _nearest_anchors(
     """(M, C): for each box the ``topk`` nearest anchors of each level, C <= L * topk."""
     centers = (anchors[:, :2] + anchors[:, 2:]) / 2  # (R, 2)
     gt_centers = (gt_boxes[:, :2] + gt_boxes[:, 2:]) / 2  # (M, 2)
+    # Over all levels at once, as on a GPU what takes time here is launching.
+    dx = gt_centers[:, 0, None] - centers[None, :, 0]  # (M, R)
+    dy = gt_centers[:, 1, None] - centers[None, :, 1]
+    distance = dx.square_().add_(dy.square_()).sqrt_()
     nearest: List[Tensor] = []
     start = 0
-    for num_anchors in num_anchors_per_level:
-        level = centers[start : start + num_anchors]
-        dx = gt_centers[:, 0, None] - level[None, :, 0]  # (M, R_l)
-        dy = gt_centers[:, 1, None] - level[None, :, 1]
-        distance = dx.square_().add_(dy.square_()).sqrt_()
-        idxs = distance.topk(min(topk, num_anchors), dim=1, largest=False).indices
-        nearest.append(idxs + start)
-        start += num_anchors
+    for level in distance.split(list(num_anchors_per_level), dim=1):
+        nearest.append(level.topk(min(topk, level.shape[1]), largest=False).indices + start)
+        start += level.shape[1]
     return torch.cat(nearest, dim=1)
 
 

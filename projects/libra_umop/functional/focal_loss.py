@@ -3,6 +3,8 @@
 Letters: R anchors, K classes. Labels: -1 ignore, [0, K) foreground, K background.
 """
 
+import functools
+import warnings
 from typing import Optional, Union
 
 import torch
@@ -49,7 +51,27 @@ def focal_loss_sum(
             "logits must be (R, K) and labels (R,), "
             f"got {tuple(logits.shape)} and {tuple(labels.shape)}"
         )
-    return _FocalLossSum.apply(logits, labels, gamma, alpha)
+    function = _triton_function() if _suits_triton(logits) else None
+    return (function or _FocalLossSum).apply(logits, labels, gamma, alpha)
+
+
+def _suits_triton(logits: Tensor) -> bool:
+    return logits.is_cuda and logits.dtype != torch.float64 and not torch.compiler.is_compiling()
+
+
+@functools.lru_cache(maxsize=None)
+def _triton_function():
+    """The loss as kernels of its own; None where Triton or the compiler that it needs is not."""
+    try:
+        from .focal_loss_kernels import TritonFocalLossSum
+
+        probe = torch.zeros(1, 2, device="cuda", requires_grad=True)
+        labels = torch.zeros(1, dtype=torch.int64, device="cuda")
+        TritonFocalLossSum.apply(probe, labels, 2.0, 0.25).backward()
+    except Exception as e:  # whatever a foreign compiler raises
+        warnings.warn(f"the focal loss goes without Triton, slower: {e}", stacklevel=3)
+        return None
+    return TritonFocalLossSum
 
 
 class _FocalLossSum(torch.autograd.Function):
