@@ -1,6 +1,8 @@
 """A folder that holds a run is not another's: refused, gone on with, replaced or set aside."""
 
 import pytest
+import torch.distributed as dist
+import torch.multiprocessing as mp
 
 from libra_umop.engine.errors import ConfigError
 from libra_umop.engine.output_dir import (
@@ -10,6 +12,7 @@ from libra_umop.engine.output_dir import (
     set_run_aside,
     traces_of_run,
 )
+from libra_umop.engine.run_setup import heard_by_all_ranks
 
 TRACES = [
     "model_0000009.pth",
@@ -97,3 +100,31 @@ def test_a_free_folder_is_a_new_or_an_empty_one(tmp_path):
     write(look, "metrics.json")
     write(tmp_path, "look_2")
     assert free_folder(str(look)) == f"{look}_3"
+
+
+def meet_errors(rank, folder):
+    """One of two ranks, of which only the first sees a used folder, and a full disk."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    said = []
+    try:
+        claim_output_dir(f"{folder}/{'new' if rank else 'used'}")
+    except ConfigError as e:
+        said.append(str(e))
+    try:
+        with heard_by_all_ranks():
+            if rank == 0:
+                raise OSError(28, "No space left on device")
+    except OSError as e:
+        said.append(f"{e.errno} {e.strerror}")
+    with open(f"{folder}/said_{rank}", "w") as f:
+        f.write("\n".join(said))
+    dist.destroy_process_group()
+
+
+def test_all_ranks_do_what_the_main_rank_finds(tmp_path):
+    write(tmp_path, "used/model_final.pth")
+    mp.spawn(meet_errors, args=(str(tmp_path),), nprocs=2)
+    said, other = ((tmp_path / f"said_{rank}").read_text().splitlines() for rank in range(2))
+    assert said == other and len(said) == 2
+    assert "which holds a run" in said[0] and said[1] == "28 No space left on device"
+    assert not (tmp_path / "new").exists()

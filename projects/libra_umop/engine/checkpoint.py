@@ -13,7 +13,9 @@ from detectron2.utils import comm
 
 from .atomic_files import atomic_link, atomic_write
 from .errors import ConfigError
+from .output_dir import iteration_of
 from .run_content import about_run, read_run
+from .run_setup import heard_by_all_ranks
 from .safe_load import safe_torch_load, safe_zoo_load
 from .weight_fit import (
     Classes,
@@ -86,6 +88,7 @@ class LibraCheckpointer(DetectionCheckpointer):
         self._fit: Optional[Fit] = None  # of what was loaded last
         self._other_classes = ""  # what its labels stand for and the data's do not
 
+    @heard_by_all_ranks()
     def save(self, name: str, **kwargs: Any) -> None:
         """Write all of the run as ``name``.pth and note it as the last; call it on all ranks."""
         states = {key: obj.state_dict() for key, obj in self.checkpointables.items()}
@@ -95,11 +98,12 @@ class LibraCheckpointer(DetectionCheckpointer):
             self.tag_last_checkpoint(f"{name}.pth")
             self._remove_older(name)
 
+    @heard_by_all_ranks()
     def save_as(self, name: str, saved: str) -> None:
         """Give what was just saved as ``saved``.pth the name ``name``.pth too, as the last one."""
         if self.save_dir and self.save_to_disk:
-            folder = self.save_dir
-            atomic_link(os.path.join(folder, f"{name}.pth"), os.path.join(folder, f"{saved}.pth"))
+            path, existing = (os.path.join(self.save_dir, f"{n}.pth") for n in (name, saved))
+            atomic_link(path, existing)
             self.tag_last_checkpoint(f"{name}.pth")
 
     def save_weights(self, name: str, **kwargs: Any) -> None:
@@ -121,10 +125,10 @@ class LibraCheckpointer(DetectionCheckpointer):
         """After ``name`` = model_<iteration>, leave the newest ``SOLVER.CHECKPOINT_KEEP`` of its
         kind. Those of later iterations, of before a fallback, are left to be overwritten."""
         keep = self.cfg.SOLVER.CHECKPOINT_KEEP if self.cfg is not None else 0
-        newest = _iteration_of(name)
+        newest = iteration_of(name)
         if keep <= 0 or newest is None:
             return
-        files = {_iteration_of(f): f for f in os.listdir(self.save_dir) if f.endswith(".pth")}
+        files = {iteration_of(f): f for f in os.listdir(self.save_dir) if f.endswith(".pth")}
         older = sorted(i for i in files if i is not None and i <= newest)
         for iteration in older[:-keep]:
             os.unlink(os.path.join(self.save_dir, files[iteration]))
@@ -293,9 +297,3 @@ class LibraCheckpointer(DetectionCheckpointer):
             average = current_names(average or self.model.state_dict(), self.model)
             self.average.load_state_dict(average, strict=False)
         return incompatible
-
-
-def _iteration_of(name: str) -> Optional[int]:
-    """Of a periodic checkpoint, ``model_<iteration>`` with or without ``.pth``; None of others."""
-    match = re.fullmatch(r"model_(\d+)(\.pth)?", name)
-    return int(match[1]) if match else None

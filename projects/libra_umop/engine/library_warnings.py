@@ -12,6 +12,8 @@ HIDDEN = (
     (r"`torch\.jit\.script", Warning, ""),
     # Detectron2's anchors call it as older versions of torch had it.
     (r"torch\.meshgrid: in an upcoming release", UserWarning, ""),
+    # Detectron2's create_ddp_model passes it on; what would take its place is another thing.
+    (r"`broadcast_buffers` is deprecated", FutureWarning, ""),
     # Detectron2's model zoo asks setuptools where its files are.
     (r"pkg_resources is deprecated", Warning, ""),
 )

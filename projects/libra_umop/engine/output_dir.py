@@ -5,9 +5,10 @@ one is refused rather than evaded: ``--resume`` goes on with its run, ``--overwr
 """
 
 import os
+import re
 import shutil
 from pathlib import Path
-from typing import List
+from typing import List, Optional
 
 from detectron2.utils import comm
 
@@ -19,6 +20,12 @@ from .output_files import check_writable_folder
 TRACES = ("model_*.pth", "last_checkpoint", "metrics.json", "imbalance", "events.out.tfevents.*")
 # These go with it, as they would be taken for the next run's.
 BELONGINGS = (*TRACES, "inference", "wandb_id")
+
+
+def iteration_of(name: str) -> Optional[int]:
+    """Of a periodic checkpoint, ``model_<iteration>`` with or without ``.pth``; None of others."""
+    match = re.fullmatch(r"model_(\d+)(\.pth)?", name)
+    return int(match[1]) if match else None
 
 
 def traces_of_run(folder: str) -> List[str]:

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Optional
 
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup
@@ -91,6 +91,19 @@ def one_line_for_the_disk() -> Iterator[None]:
     finally:
         loop.removeFilter(_is_ours_to_mend)
         threading.excepthook, logging.raiseExceptions = old_hook, old_raise
+
+
+@contextlib.contextmanager
+def heard_by_all_ranks() -> Iterator[None]:
+    """An error of the main rank's disk, on which it alone writes, is raised on every rank."""
+    error: Optional[OSError] = None
+    try:
+        yield
+    except OSError as e:
+        error = e
+    error = comm.all_gather(error)[0]
+    if error is not None:
+        raise error
 
 
 def _is_of_system(error: Any) -> bool:
