@@ -27,13 +27,18 @@ def series(run: Run, name: str) -> Tuple[List[int], List[float]]:
     return [r[0] for r in rows], [r[1] for r in rows]
 
 
-def smooth(values: List[float], weight: float = 0.8) -> List[float]:
-    """Exponential moving average without bias at the start."""
-    total, norm, result = 0.0, 0.0, []
-    for value in values:
-        total = weight * total + (1 - weight) * value
-        norm = weight * norm + (1 - weight)
-        result.append(total / norm)
+def smooth(values: List[float]) -> List[float]:
+    """Moving average over a tenth of the values, centred: a straight line stays what it is.
+
+    The window shrinks towards both ends, so that the average begins and ends where the values do;
+    nothing is padded.
+    """
+    reach = len(values) // 20 + 1
+    result = []
+    for i in range(len(values)):
+        half = min(reach, i, len(values) - 1 - i)
+        window = values[i - half : i + half + 1]
+        result.append(sum(window) / len(window))
     return result
 
 

@@ -1,5 +1,6 @@
 """How every figure of the report looks, and what they share."""
 
+import math
 from typing import Any, Dict, List, Optional, Sequence
 
 import plotly.graph_objects as go
@@ -13,6 +14,19 @@ GREY, DARK, LIGHT, INK = "#8A929C", "#343B45", "#D5DAE0", "#1C2127"
 # Finest level to coarsest, dark to light (viridis), told apart in grey as well.
 LEVEL_COLOURS = ("#440154", "#3B528B", "#21918C", "#5EC962", "#D0B100")
 FONT = "Inter, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+GRID, AXIS = "#E8EBEF", "#B6BDC6"
+# What is drawn on a dark page in place of colours that are made for a light one.
+ON_DARK = {
+    INK: "#E6EAF0",
+    DARK: "#C6CED8",
+    GREY: "#9AA4B0",
+    LIGHT: "#5B6672",
+    GRID: "#2C343D",
+    AXIS: "#5B6672",
+    "#440154": "#B48BD8",
+    "#3B528B": "#7E9BE0",
+    "#0072B2": "#4AA8E8",
+}
 # What a reader may do with a figure; nothing of it reaches a network.
 PLOT_CONFIG = {
     "displaylogo": False,
@@ -39,6 +53,21 @@ def level_colour(index: int, count: int) -> str:
     return LEVEL_COLOURS[round(index * last / max(count - 1, 1))]
 
 
+def dark_style() -> str:
+    """CSS that gives figures their colours of :data:`ON_DARK`.
+
+    Plotly writes colours as ``rgb(r, g, b)`` into each element's style, by which they are found.
+    """
+    rules = []
+    for light, dark in ON_DARK.items():
+        red, green, blue = (int(light[i : i + 2], 16) for i in (1, 3, 5))
+        for name in ("stroke", "fill"):
+            found = f'.js-plotly-plot [style*="{name}: rgb({red}, {green}, {blue})"]'
+            rules.append(f"{found}{{{name}:{dark}!important}}")
+        rules.append(f'.dot[style*="{light}"]{{background:{dark}!important}}')
+    return "".join(rules)
+
+
 def style(figure: go.Figure, *, height: int = 320, legend: bool = True) -> go.Figure:
     """Give ``figure`` the look of the page, in place.
 
@@ -61,12 +90,12 @@ def style(figure: go.Figure, *, height: int = 320, legend: bool = True) -> go.Fi
         bargap=0.25,
     )
     axis = {
-        "gridcolor": "#E8EBEF",
+        "gridcolor": GRID,
         "zeroline": False,
-        "linecolor": "#B6BDC6",
+        "linecolor": AXIS,
         "ticks": "outside",
         "ticklen": 4,
-        "tickcolor": "#B6BDC6",
+        "tickcolor": AXIS,
         "automargin": True,
         "title_font_size": 12,
         "title_standoff": 8,
@@ -110,6 +139,31 @@ def log_floor(values: List[List[float]]) -> Optional[float]:
     """Where zeros are drawn on a logarithmic axis: below the smallest that is not zero."""
     positive = [v for row in values for v in row if v > 0]
     return min(positive) / 3 if positive else None
+
+
+def log_axis(low: float, high: float, unit: str = "") -> Dict[str, Any]:
+    """A logarithmic axis over positive values, with at least two labelled ticks on it.
+
+    Args:
+        low, high: the smallest and the largest value; the axis goes to the ticks beyond them.
+        unit: behind each label.
+
+    Returns:
+        arguments of plotly's ``update_yaxes``.
+    """
+    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
+    steps = [m * 10.0**k for k in decades for m in (1, 2, 5)]
+    start = max(v for v in steps if v <= low * (1 + 1e-9))
+    end = min(v for v in steps if v > start and v >= high * (1 - 1e-9))
+    ticks = [v for v in steps if start <= v <= end]
+    if len(ticks) > 9:  # three decades or more
+        ticks = [v for v in ticks if math.isclose(v, 10.0 ** round(math.log10(v)))]
+    return {
+        "type": "log",
+        "range": [math.log10(start) - 0.02, math.log10(end) + 0.02],
+        "tickvals": ticks,
+        "ticktext": [f"{v:g}{unit}" for v in ticks],
+    }
 
 
 def panels(titles: List[str], **kwargs: Any) -> go.Figure:

@@ -14,6 +14,7 @@ from .figures import (
     level_colour,
     lift_legend,
     line,
+    log_axis,
     log_floor,
     panels,
     run_colour,
@@ -46,14 +47,14 @@ def level_positives(measured: Measured, head: str) -> Optional[go.Figure]:
         )
     style(figure, height=360)
     figure.update_layout(boxmode="group", boxgap=0.3)
-    decades = [10.0**k for k in range(-6, 3) if 10.0**k > 140 * floor]
-    figure.update_yaxes(
-        type="log",
-        title_text="positives of all anchors",
-        range=[np.log10(80 * floor), None],
-        tickvals=[100 * floor, *decades],
-        ticktext=["none", *(f"{v:g} %" for v in decades)],
-    )
+    rates = [v for _, m in shown for row in m["level"][head]["rates"] for v in row]
+    axis = log_axis(300 * floor, 100 * max(rates), " %")
+    if min(rates) <= 0:
+        axis["range"][0] = np.log10(80 * floor)
+        labels = dict(zip(axis["tickvals"], axis["ticktext"]))
+        labels = {100 * floor: "none", **{v: t for v, t in labels.items() if v > 140 * floor}}
+        axis["tickvals"], axis["ticktext"] = list(labels), list(labels.values())
+    figure.update_yaxes(title_text="positives of all anchors", **axis)
     return figure
 
 

@@ -12,6 +12,7 @@ from .figures import (
     faint,
     lift_legend,
     line,
+    log_axis,
     panels,
     paper_line,
     run_colour,
@@ -44,8 +45,8 @@ def sample_histograms(measured: Measured) -> Optional[go.Figure]:
             trace.update(showlegend=column == 1, hovertemplate="IoU %{x:.3f}: %{y:.2f} %")
             figure.add_trace(trace, 1, column)
     style(figure, height=340)
-    ticks = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]
-    figure.update_yaxes(type="log", tickvals=ticks, ticktext=[f"{v:g} %" for v in ticks])
+    drawn = [v for trace in figure.data for v in trace.y if v is not None]
+    figure.update_yaxes(**log_axis(min(drawn), max(drawn), " %"))
     figure.update_yaxes(title_text="of the negatives, per 0.025", col=1)
     figure.update_xaxes(title_text="IoU with the nearest object", range=[0, 0.5])
     return lift_legend(figure, len(shown) > 1)

@@ -1,9 +1,15 @@
-"""The look of the report: one style sheet, no font or picture from elsewhere."""
+"""The look of the report: one style sheet, no font or picture from elsewhere.
 
-STYLE = """
+Where the reader's system is dark the page is, too; what is printed is light.
+"""
+
+from .figures import dark_style
+
+_STYLE = """
 :root{color-scheme:light;--ink:#1c2127;--soft:#566170;--line:#e1e5ea;--wash:#f5f7f9;--card:#fff;
 --large:#b3261e;--large-wash:#fdecea;--moderate:#7a4b00;--moderate-wash:#fff3dc;
---small:#1d6b45;--small-wash:#e6f4ec;--link:#0b5cad}
+--small:#1d6b45;--small-wash:#e6f4ec;--link:#0b5cad;
+--code:#eef1f5;--nav:rgba(255,255,255,.96)}
 *{box-sizing:border-box}
 html{scroll-behavior:smooth;scroll-padding-top:58px}
 body{margin:0;background:var(--wash);color:var(--ink);line-height:1.55;
@@ -15,14 +21,15 @@ h2{font-size:20px;letter-spacing:-.01em;margin:0 0 4px}
 h3{font-size:14.5px;margin:0 0 2px}
 p{margin:0 0 10px;max-width:78ch}
 a{color:var(--link);text-decoration:none}a:hover{text-decoration:underline}
-code{font:12.5px/1.5 ui-monospace,'SF Mono',Menlo,Consolas,'DejaVu Sans Mono',monospace;
-background:#eef1f5;border-radius:4px;padding:1px 5px;overflow-wrap:anywhere}
+code{color:inherit;
+font:12.5px/1.5 ui-monospace,'SF Mono',Menlo,Consolas,'DejaVu Sans Mono',monospace;
+background:var(--code);border-radius:4px;padding:1px 5px;overflow-wrap:anywhere}
 .soft,figcaption{color:var(--soft)}
 .runs{display:flex;flex-wrap:wrap;gap:8px 20px;margin-top:12px}
 .run{display:flex;align-items:center;gap:8px;font-weight:600}
 .run span{font-weight:400;color:var(--soft)}
 .dot{width:13px;height:13px;border-radius:4px;flex:none}
-nav{position:sticky;top:0;z-index:9;background:rgba(255,255,255,.96);
+nav{position:sticky;top:0;z-index:9;background:var(--nav);
 border-bottom:1px solid var(--line)}
 nav>div{display:flex;gap:22px;overflow-x:auto;padding-top:9px;padding-bottom:9px;font-size:14px}
 nav a{color:var(--soft);white-space:nowrap;font-weight:500}
@@ -42,7 +49,7 @@ font-weight:650;letter-spacing:-.02em;font-variant-numeric:tabular-nums}
 .tile .pair small{font-size:13px;font-weight:400;color:var(--soft);letter-spacing:0}
 .tile p{font-size:13px;line-height:1.4;color:var(--soft);margin:0}
 .badge{font-size:11.5px;font-weight:600;border-radius:99px;padding:2px 9px;white-space:nowrap;
-letter-spacing:0;text-transform:none;background:#eef1f5;color:var(--soft)}
+letter-spacing:0;text-transform:none;background:var(--code);color:var(--soft)}
 .badge.large{background:var(--large-wash);color:var(--large)}
 .badge.moderate{background:var(--moderate-wash);color:var(--moderate)}
 .badge.small{background:var(--small-wash);color:var(--small)}
@@ -82,5 +89,15 @@ footer{padding:6px 24px 46px;color:var(--soft);font-size:13px}
 footer p{max-width:105ch}
 @media(max-width:860px){.grid{grid-template-columns:minmax(0,1fr)}
 .findings li{grid-template-columns:1fr}.findings .kind{flex-direction:row;align-items:center}}
+DARK_RULES
 @media print{nav{display:none}body{background:#fff}.card,.tile{break-inside:avoid}}
 """
+_DARK = """
+@media screen and (prefers-color-scheme:dark){:root{color-scheme:dark;--ink:#e6eaf0;--soft:#9aa4b0;
+--line:#2c343d;--wash:#0e1116;--card:#161b22;--large:#ff8a80;--large-wash:#3b1a19;
+--moderate:#f2b84b;--moderate-wash:#35270c;--small:#6fcf97;--small-wash:#12301f;--link:#6cb6ff;
+--code:#242b34;--nav:rgba(14,17,22,.96)}
+.pictures svg{background:#242b34}
+FIGURES}
+"""
+STYLE = _STYLE.replace("DARK_RULES", _DARK.replace("FIGURES", dark_style()))
