@@ -67,7 +67,7 @@ def config_of(name):
 
 
 @pytest.mark.parametrize("name", [*DETECTORS, "RetinaNet", *TWO_STAGE])
-def test_evaluating_and_predicting_give_the_same_detections(name, images, monkeypatch):
+def test_evaluating_and_predicting_give_the_same_detections(name, images, monkeypatch, tmp_path):
     cfg, recorder = config_of(name), Recorder()
     torch.manual_seed(0)
     model = build_model(cfg).eval()
@@ -75,8 +75,9 @@ def test_evaluating_and_predicting_give_the_same_detections(name, images, monkey
         spread_scores(model)
     monkeypatch.setattr(LibraTrainer, "build_evaluator", classmethod(lambda *args: recorder))
     LibraTrainer.test_with_augmentation(cfg, model)
+    torch.save({"model": model.state_dict()}, tmp_path / "model.pth")
+    cfg.MODEL.WEIGHTS = str(tmp_path / "model.pth")
     predictor = LibraPredictor(cfg, tta=True)
-    predictor.model.load_state_dict(model.state_dict())
     for path in images:
         expected = predictor(cv2.imread(path))["instances"]
         ours = recorder.detections[path]
