@@ -124,7 +124,7 @@ def _loss_and_grad(
         pos_weight = neg_weight = 1.0
     own_class = labels.clamp(0, num_classes - 1)[:, None]  # (r, 1)
     is_pos = ((labels >= 0) & (labels < num_classes))[:, None]  # (r, 1)
-    is_ignored = (labels < 0)[:, None]  # (r, 1); filled, as 0 times their overflow would be NaN
+    is_ignored = (labels < 0)[:, None]  # (r, 1)
 
     # All classes as negatives: p^gamma softplus(x), derivative p^gamma (gamma (1-p) softplus + p).
     loss, neg_grad = _negative_term(x, gamma, grad)
@@ -132,7 +132,10 @@ def _loss_and_grad(
     pos_loss, pos_grad = _negative_term(-x.gather(1, own_class), gamma, grad)
     loss.scatter_(1, own_class, loss.gather(1, own_class).masked_fill_(is_pos, 0))
     if grad is not None:
-        torch.mul(neg_grad.masked_fill_(is_ignored, 0), neg_weight, out=grad)
+        # 0 times an overflow is NaN, 0 times its bits is 0; filling is ten times slower on a CPU.
+        bits = torch.int64 if neg_grad.dtype == torch.float64 else torch.int32
+        neg_grad.view(bits).mul_(~is_ignored)
+        torch.mul(neg_grad, neg_weight, out=grad)
         own_grad = torch.where(is_pos, -pos_weight * pos_grad, grad.gather(1, own_class))
         grad.scatter_(1, own_class, own_grad)
     neg_sum = loss.sum(dim=1, keepdim=True).masked_fill_(is_ignored, 0).sum()
