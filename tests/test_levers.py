@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -286,3 +287,17 @@ def test_readme_shows_this_table():
     page = levers_table.PAGE.read_text()
     assert levers_table.render(page) == page, "run dev/levers_table.py"
     assert all(f"| `{name}` |" in page for name in LEVERS)
+
+
+def test_example_in_getting_started_prints_what_it_says(monkeypatch):
+    page = (CONFIGS.parent / "GETTING_STARTED.md").read_text()
+    (code,) = [x for x in re.findall(r"```python\n(.*?)```", page, re.S) if "levers import" in x]
+    monkeypatch.chdir(CONFIGS.parent)
+    printed = []
+    exec(code, {"print": printed.append})
+    assert printed[0] == [] and printed[1] == "MODEL.META_ARCHITECTURE LibraRetinaNet"
+    assert printed[2].split() == [
+        *("MODEL.META_ARCHITECTURE", "LibraRetinaNet"),
+        *("MODEL.RETINANET.BBOX_REG_LOSS_TYPE", "balanced_l1"),
+        *("MODEL.RETINANET.SMOOTH_L1_LOSS_BETA", "0.11"),
+    ]

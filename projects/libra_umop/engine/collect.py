@@ -222,7 +222,7 @@ def _focus(cfg) -> Dict[str, Any]:
     focus = {
         "gamma": base.FOCAL_LOSS_GAMMA,
         "alpha": base.FOCAL_LOSS_ALPHA,
-        "progressive": detector.startswith("UMOP") and cfg.MODEL.UMOP.PROGRESSIVE_FOCUS,
+        "progressive": LEVERS["pfl"].is_on(cfg),
     }
     if "UMOP" in cfg.MODEL:
         umop = cfg.MODEL.UMOP
