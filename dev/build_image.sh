@@ -137,8 +137,8 @@ echo "== SIGTERM while it trains"
 python train_net.py --config-file $config --dataset output/shapes \
     SOLVER.MAX_ITER 100000 SOLVER.STEPS "()" OUTPUT_DIR output/stopped >output/stopped.log 2>&1 &
 training=$!
-for _ in $(seq 240); do
-    if grep -qs "iter: " output/stopped.log; then break; fi
+until grep -qs "iter: " output/stopped.log; do
+    kill -0 $training || { tail -n 30 output/stopped.log; exit 1; }
     sleep 0.5
 done
 kill -TERM $training
