@@ -17,6 +17,7 @@ from detectron2.utils.events import EventStorage
 from libra_umop.engine.loaders import build_test_loader
 from libra_umop.evaluation import losses
 from libra_umop.evaluation.losses import validation_losses
+from libra_umop.evaluation.tta import build_tta_model
 
 for folder in ("engine", "modeling"):
     sys.path.append(str(Path(__file__).resolve().parents[1] / folder))
@@ -171,3 +172,20 @@ def test_the_levers_of_umop_do_not_change_the_measure(name, data):
     umop.load_state_dict(plain.state_dict())
     cfg = case_cfg(f"UMOP{name}")
     assert validation_losses(cfg, umop) == validation_losses(cfg, plain)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_forward_pass_outside_a_training_step_waits_for_other_ranks(case, data, monkeypatch):
+    """With two ranks and no process group, whatever asks the other one raises."""
+    cfg, model = case_cfg(case), case_model(case)
+    image = next(iter(build_test_loader(cfg, NAME, losses._mapper(cfg))))
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.MAX_SIZE = (64, 96), 128
+    with torch.no_grad():
+        assert "instances" in model.eval()(image)[0]
+        assert "instances" in build_tta_model(cfg, model)(image)[0]
+    with losses._losses_without_learning(model):
+        assert losses._image_losses(model, image[0])
+    if case in DETECTORS:  # whose training step does ask, so that this test can fail
+        with EventStorage(), pytest.raises(ValueError, match="process group"):
+            model.train()(image)
