@@ -73,12 +73,12 @@ def lend_dataset(runs, dataset: str) -> None:
 
 
 def image_root(split) -> Path:
-    """The one of a split's possible image folders that has its first image."""
-    from libra_umop.analysis.data import read_coco
+    """The one of a split's possible image folders that has its images."""
+    from libra_umop.data.coco import read_json
+    from libra_umop.data.parsing import parse_coco
 
-    images = read_coco(split.json_file)["images"]
-    roots = [Path(root) for root in split.image_roots]
-    return next((r for r in roots if images and (r / images[0]["file_name"]).is_file()), roots[0])
+    document = read_json(split.json_file)
+    return Path(parse_coco(document, split.json_file, split.image_roots).image_root)
 
 
 @exit_code_of

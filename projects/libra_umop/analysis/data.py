@@ -1,28 +1,39 @@
 """The data themselves: boxes by area, pyramid level and class."""
 
-import json
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import numpy as np
 
 from ..data.areas import count_areas
+from ..data.classes import placeholder_ids
+from ..data.coco import read_json
+from ..data.parsing import parse_coco, refuse
 
 
-def read_coco(path: Path) -> Dict[str, Any]:
-    """A COCO JSON file.
+def read_coco(path: Path, image_root: Optional[Path] = None) -> Dict[str, Any]:
+    """The usable content of a COCO JSON file, as training sees it.
+
+    Args:
+        path: the file.
+        image_root: folder of its images, by which their names are looked up.
+
+    Returns:
+        "images", "annotations" (without masks) and "categories" (those that are classes).
 
     Raises:
-        ValueError: it cannot be read or lacks images, annotations or categories.
+        DatasetError: it cannot be read, or nothing in it can be used.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as e:
-        raise ValueError(f"{path} is not a COCO JSON file: {e}") from None
-    missing = [k for k in ("images", "annotations", "categories") if k not in content]
-    if missing:
-        raise ValueError(f"{path} is not a COCO JSON file: it has no {', '.join(missing)}")
-    return content
+    roots = [str(image_root or Path(path).parent)]
+    data = parse_coco(read_json(str(path)), str(path), roots)
+    if not data.images or not data.categories or not data.annotations:
+        refuse(str(path), data.errors)
+    grouping = placeholder_ids([data])
+    return {
+        "images": data.images,
+        "annotations": data.annotations,
+        "categories": [c for c in data.categories if c["id"] not in grouping],
+    }
 
 
 def measure_data(

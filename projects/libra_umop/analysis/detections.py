@@ -27,14 +27,14 @@ def measure_detections(
         matrix}: rows are true classes, columns predicted ones, then "missed"; the last row holds
         what was detected where nothing is; ``images`` {image id: {tp, fp, fn, f1, matched}} with
         ids of matched detections; ``detections`` {image id: [...]} at or above ``min_score``.
-        None without detections.
+        None without detections, or without an object that they could find.
 
     Raises:
         ModuleNotFoundError: faster-coco-eval is not installed.
     """
     known = {image["id"] for image in coco["images"]}
     detections = [d for d in detections if d["image_id"] in known and "bbox" in d]
-    if not detections:
+    if not detections or all(a.get("iscrowd") for a in coco["annotations"]):
         return None
     from faster_coco_eval import COCO
     from faster_coco_eval.extra import Curves, PreviewResults

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import yaml
 
+from ..data.coco import read_json
 from . import records
 
 
@@ -132,10 +133,7 @@ def _read_detections(folder: Path) -> Optional[List[Dict[str, Any]]]:
     )
     if not files:
         return None
-    try:
-        content = json.loads(files[-1].read_text(encoding="utf-8"))
-    except json.JSONDecodeError as e:
-        raise ValueError(f"{files[-1]} is not JSON: {e}") from None
+    content = read_json(str(files[-1]))
     return content if isinstance(content, list) else None
 
 

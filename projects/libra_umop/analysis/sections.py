@@ -196,9 +196,8 @@ def pictures(page: Page, runs: Sequence[Run], measured: Measured, min_score: flo
         if m["detections"] and r.ground_truth == first.ground_truth
     ]
     names, per_run = [p[0] for p in pairs], [p[1] for p in pairs]
-    rows = image_rows(
-        read_coco(first.ground_truth), first.image_root, names, per_run, choose_images(per_run)
-    )
+    truth = read_coco(first.ground_truth, first.image_root)
+    rows = image_rows(truth, first.image_root, names, per_run, choose_images(per_run))
     all_names = [run.name for run in runs]
     for kind, title in PICTURE_TITLES.items():
         chosen = [row for row in rows if row["kind"] == kind]

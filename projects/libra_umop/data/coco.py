@@ -7,9 +7,7 @@ import json
 import os
 import uuid
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Set
-
-from detectron2.utils.file_io import PathManager
+from typing import Any, BinaryIO, Dict, List, Set
 
 from .errors import CLIPPED, DROPPED, ERROR, KEPT, NOTE, REPAIRED, DatasetError, Defect
 
@@ -84,7 +82,7 @@ def read_json(json_file: str) -> Any:
         DatasetError: the file cannot be read or is not JSON.
     """
     try:
-        with PathManager.open(json_file, "rb") as f:
+        with _open(json_file) as f:
             raw = f.read()
     except (OSError, ValueError) as e:
         reason = getattr(e, "strerror", None) or str(e)
@@ -102,6 +100,15 @@ def read_json(json_file: str) -> Any:
         raise DatasetError(f"{json_file}: is not COCO JSON: it is nested too deeply") from e
     except ValueError as e:  # not Unicode, or an integer of thousands of digits
         raise DatasetError(f"{json_file}: is not JSON: {e}") from e
+
+
+def _open(path: str) -> BinaryIO:
+    """A file, or what one of Detectron2's path handlers knows; the report needs no Detectron2."""
+    if "://" not in path:
+        return open(path, "rb")
+    from detectron2.utils.file_io import PathManager
+
+    return PathManager.open(path, "rb")
 
 
 def write_coco(data: CocoData, categories: List[Dict[str, Any]], path: str) -> None:
