@@ -95,7 +95,7 @@ def test_train_net(way, run_of_pretrained, tmp_path):
 
 def test_benchmarking(run_of_pretrained):
     _, args, _ = run_of_pretrained
-    opts = ("MODEL.TIMM.PRETRAINED", True, "MODEL.TIMM.WEIGHTS", "/nowhere.pth")
+    opts = ("MODEL.TIMM.PRETRAINED", "True", "MODEL.TIMM.WEIGHTS", "/nowhere.pth")
     Bench(Contender("timm", str(args[1]), opts), Workload((64, 96))).inference()
 
 
