@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 TOOLS = (
@@ -138,3 +139,24 @@ def test_a_full_disk_ends_a_conversion_with_one_line(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
         signal.signal(signal.SIGXFSZ, handler)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "predict {photo} --weights {weights} --device cpu --output {out}",
+        "export --weights {weights} --format torchscript --output {out}/x.ts --sizes 96x96",
+        "export --weights {weights} --format onnx --output {out}/x.onnx --sizes 96x96",
+    ],
+)
+def test_a_tool_that_works_says_nothing_on_stderr(repo, checkpoint, tmp_path, line):
+    """In a process of its own, as libraries warn when they are imported."""
+    import cv2
+
+    photo = tmp_path / "photo.png"
+    cv2.imwrite(str(photo), np.zeros((60, 80, 3), np.uint8))
+    words = {"photo": photo, "weights": checkpoint(RETINANET), "out": tmp_path / "out"}
+    name, *argv = [word.format(**words) for word in line.split()]
+    command = [sys.executable, str(repo / "tools" / f"{name}.py"), *argv]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr, done.stderr

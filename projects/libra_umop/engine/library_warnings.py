@@ -9,7 +9,7 @@ import warnings
 # (message, as a regular expression from its start; category; module that it is blamed on)
 HIDDEN = (
     # torchvision, timm and fvcore decorate functions with it when they are imported.
-    (r"`torch\.jit\.script", Warning, ""),
+    (r"`torch\.jit\.\w+` is deprecated", FutureWarning, ""),
     # Detectron2's anchors call it as older versions of torch had it.
     (r"torch\.meshgrid: in an upcoming release", UserWarning, ""),
     # Detectron2's create_ddp_model passes it on; what would take its place is another thing.

@@ -20,6 +20,13 @@ from .onnx_symbolics import dynamic_resizing
 from .verify import Agreement, Detections, Detector, sample_image, verify
 
 METADATA_FILE = "metadata.json"
+# What torch says of the two ways of exporting that can hold a detector, and of constants in them.
+_TRACING_WARNINGS = (
+    r"`torch\.jit\.",
+    "You are using the legacy TorchScript-based ONNX export",
+    "The feature will be removed",
+    "torch.meshgrid: in an upcoming release",
+)
 
 
 class ExportError(ConfigError):
@@ -131,7 +138,9 @@ class _Writer:
     def __call__(self) -> Detector:
         with warnings.catch_warnings():
             # Tracing warns of each branch on a shape; the comparison at other sizes is the check.
-            warnings.simplefilter("ignore")
+            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+            for message in _TRACING_WARNINGS:
+                warnings.filterwarnings("ignore", message=message)
             if self._format == "torchscript":
                 self._write_torchscript()
             else:

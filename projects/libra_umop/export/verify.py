@@ -95,7 +95,7 @@ def _match(cost: Tensor) -> Tuple[Tensor, Tensor]:
 def _cut_off(scores: Tensor, scores2: Tensor, max_detections: Optional[int]) -> float:
     """The lowest score that a full set still holds; 0 if neither set is full."""
     full = [s for s in (scores, scores2) if max_detections and len(s) >= max_detections]
-    return max((float(s.min()) for s in full), default=0.0)
+    return max((float(s.detach().min()) for s in full), default=0.0)
 
 
 def sample_image(size: Tuple[int, int], seed: int = 0) -> Tensor:

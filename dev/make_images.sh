@@ -1,0 +1,27 @@
+#!/bin/bash
+# Make the pictures of docs/images from what `make demo` left behind: run that first, and look at
+# each picture before it is committed. Needs chromium; PYTHON is that of the environment.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+DEMO=output/demo SHAPES=output/shapes IMAGES=docs/images
+PYTHON=${PYTHON:-.venv/bin/python}
+CHROMIUM=${CHROMIUM:-chromium}
+
+if [ ! -f "$DEMO/model_final.pth" ]; then
+  echo "make_images.sh: $DEMO/model_final.pth is not there; 'make demo' trains it" >&2
+  exit 2
+fi
+
+"$PYTHON" tools/contact_sheet.py --weights "$DEMO/model_final.pth" --dataset "$SHAPES" --output "$IMAGES/demo.jpg"
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+"$PYTHON" tools/report.py "$DEMO" --output "$scratch/report.html" > /dev/null
+
+# The page from its top, as high as given, in px.
+shoot() { # NAME HEIGHT
+  "$CHROMIUM" --headless --no-sandbox --disable-gpu --hide-scrollbars --virtual-time-budget=20000 \
+    --blink-settings=preferredColorScheme=1 --user-data-dir="$scratch/chromium" \
+    --window-size="1240,$2" --screenshot="$IMAGES/$1" "file://$scratch/report.html" 2> /dev/null
+}
+shoot report_findings.png 940
