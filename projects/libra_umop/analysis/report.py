@@ -13,6 +13,18 @@ from .records import PathLike, shorten
 from .run import Run
 
 
+def require_same_classes(measured: List[Dict[str, Any]]) -> None:
+    """Raises ValueError where runs were evaluated on data of different classes."""
+    known = [m for m in measured if m["detections"]]
+    labels = [list(m["detections"]["confusion"]["labels"]) for m in known]
+    for m, found in zip(known, labels):
+        if found != labels[0]:
+            raise ValueError(
+                f"{m['name']} was evaluated on other classes than {known[0]['name']}, so they do"
+                " not compare; make a report of each"
+            )
+
+
 class Report:
     """Everything about some runs.
 
@@ -24,6 +36,7 @@ class Report:
     def __init__(self, runs: List[Run], *, min_score: float = 0.5):
         self.runs = runs
         self.measured = [measure_run(run, min_score=min_score) for run in runs]
+        require_same_classes(self.measured)
         self.findings = find_all(runs, self.measured)
         self.min_score = min_score
 
