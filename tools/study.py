@@ -104,6 +104,7 @@ def main(argv=None) -> int:
         return EXIT_USER_ERROR
     # Its threads would not live on in the processes that are made as copies of this one.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asks the driver, starts no CUDA
     from libra_umop.study.command import make_one, make_runs, submit_runs
 
     if args.task:

@@ -1,8 +1,10 @@
 """The matrix of a study: which rows there are, in which order, and what is refused."""
 
 import argparse
+from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from study_files import write_study_files
 
@@ -141,11 +143,26 @@ def test_changed_config_is_named_and_an_equal_one_is_not(arguments):
     run = make_plan(arguments()).runs[0]
     write_record(run.folder, {"status": "done", "config": run.cfg.dump()})
     check_unchanged(run)
-    moved = make_plan(arguments("MODEL.DEVICE", "cuda")).runs[0]
+    moved = make_plan(arguments("DATALOADER.NUM_WORKERS", "2")).runs[0]
     check_unchanged(moved)
     changed = make_plan(arguments("SOLVER.BASE_LR", "0.5")).runs[0]
     with pytest.raises(ConfigError, match="SOLVER.BASE_LR was 0.001, is 0.5"):
         check_unchanged(changed)
+
+
+def test_where_there_are_gpus_planning_starts_no_cuda(arguments, monkeypatch):
+    """It would not live on in the processes that are forked for the runs."""
+
+    def start_cuda(*args):
+        raise AssertionError("CUDA was started")
+
+    for name in ("is_available", "get_rng_state_all", "_lazy_init"):
+        monkeypatch.setattr(torch.cuda, name, start_cuda)
+    args = arguments(opts=[])
+    text = Path(args.config_file).read_text()
+    Path(args.config_file).write_text(text.replace('DEVICE: "cpu"', 'DEVICE: "cuda"'))
+    plan = make_plan(args, gpus=1)
+    assert {run.cfg.MODEL.DEVICE for run in plan.runs} == {"cuda"}
 
 
 @pytest.mark.parametrize("key", ["SEED", "OUTPUT_DIR"])

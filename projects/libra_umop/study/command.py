@@ -22,10 +22,11 @@ def make_runs(args: argparse.Namespace) -> bool:
         ConfigError, DatasetError: what a user can mend, before the first run.
     """
     _warn_of_missing_packages()
-    plan = _begin(args)
+    gpus = count_gpus()
+    plan = _begin(args, gpus)
     left = _left(plan, args.retry_failed)
     jobs = min(args.jobs, max(len(left), 1))
-    threads, gpus = threads_of_a_run(jobs), count_gpus()
+    threads = threads_of_a_run(jobs)
     place = f"{gpus} GPUs" if gpus > 1 else "one GPU, shared" if gpus else "the CPU"
     _say(
         f"{len(plan.runs)} runs ({len(plan.variants)} variants, {len(plan.datasets)} data sets,"
@@ -42,15 +43,16 @@ def make_runs(args: argparse.Namespace) -> bool:
         say=_say,
     )
     for run in plan.runs:
-        seconds = read_record(run.folder).get("seconds")
-        if seconds:
-            scheduler.know(run, seconds)
+        record = read_record(run.folder)
+        was_on_cpu = str(record.get("device")).startswith("cpu")
+        if record.get("seconds") and was_on_cpu == (run.cfg.MODEL.DEVICE == "cpu"):
+            scheduler.know(run, record["seconds"])
     return scheduler.run()
 
 
 def make_one(args: argparse.Namespace) -> int:
     """Make the run of this task of a job array, in this process; returns its exit code."""
-    plan = make_plan(args)
+    plan = make_plan(args, count_gpus())
     run = plan.runs[array_index(len(plan.runs))]
     _say(f"this task makes {run} in {run.folder}")
     return execute(run, retry_failed=args.retry_failed)
@@ -62,7 +64,7 @@ def submit_runs(args: argparse.Namespace, argv: Sequence[str]) -> int:
     Raises:
         ConfigError: Slurm is not here or refuses.
     """
-    plan = _begin(args)
+    plan = _begin(args, count_gpus())
     left = {id(run) for run in _left(plan, args.retry_failed)}
     indices = [i for i, run in enumerate(plan.runs) if id(run) in left]
     if not indices:
@@ -73,9 +75,9 @@ def submit_runs(args: argparse.Namespace, argv: Sequence[str]) -> int:
     return 0
 
 
-def _begin(args: argparse.Namespace) -> Plan:
+def _begin(args: argparse.Namespace, gpus: int) -> Plan:
     """The plan, with nothing in its folder that contradicts it; written for collectors."""
-    plan = make_plan(args)
+    plan = make_plan(args, gpus)
     for line in plan.lines:
         _say(line)
     for variant in plan.variants:

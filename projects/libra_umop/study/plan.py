@@ -87,17 +87,18 @@ class Plan:
         }
 
 
-def make_plan(args: argparse.Namespace) -> Plan:
+def make_plan(args: argparse.Namespace, gpus: int = 0) -> Plan:
     """The plan that a command line asks for; every dataset is read, checked and registered.
 
     Args:
         args: of ``tools/study.py``.
+        gpus: CUDA devices of this machine.
 
     Raises:
         ConfigError, DatasetError: what a user can mend.
     """
     folder = Path(args.output).resolve()
-    bases, lines = _configure(args, folder)
+    bases, lines = _configure(args, folder, gpus)
     first = next(iter(bases.values()))
     variants = parse_variants(first, args.levers, as_is=args.as_is)
     seeds = list(range(args.first_seed, args.first_seed + args.seeds))
@@ -119,7 +120,9 @@ def make_plan(args: argparse.Namespace) -> Plan:
     )
 
 
-def _configure(args: argparse.Namespace, folder: Path) -> Tuple[Dict[str, CfgNode], List[str]]:
+def _configure(
+    args: argparse.Namespace, folder: Path, gpus: int
+) -> Tuple[Dict[str, CfgNode], List[str]]:
     """The base config on each dataset, by the dataset's name, and what was decided."""
     bases: Dict[str, CfgNode] = {}
     lines: List[str] = []
@@ -133,7 +136,8 @@ def _configure(args: argparse.Namespace, folder: Path) -> Tuple[Dict[str, CfgNod
             raise ConfigError(f"--dataset names two folders called {name!r}; rename one")
         cfg = load_config(args.config_file, args.opts)
         merge_opts(cfg, _flat([(k, v) for k, v in STUDY_DEFAULTS.items() if k not in given]))
-        lines.append(choose_device(cfg))
+        if not gpus:  # otherwise nothing may ask CUDA before the runs are forked
+            lines.append(choose_device(cfg, _train_args(args, path)))
         cfg.OUTPUT_DIR = str(folder / "data" / name)
         lines += configure_dataset(cfg, _train_args(args, path))
         bases[name] = cfg
