@@ -1,5 +1,6 @@
 """Whole studies as commands: killed, failing, late, collected elsewhere, submitted to Slurm."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -99,6 +100,8 @@ def test_killed_twice_it_ends_with_the_table_of_one_that_was_not(whole, files, t
     assert {key: after[key] for key in finished} == before  # not made again
     expected = records(whole[0])
     assert all(after[key]["metrics"] == expected[key]["metrics"] for key in after)
+    if importlib.util.find_spec("scipy") is None:
+        pytest.skip("the runs are equal; scipy, of the extra 'study', makes the table of them")
     ours, theirs = ap_columns(done.stdout), ap_columns(whole[1])
     assert ours == {name: theirs[name] for name in ("variant", "baseline", "pfl")}
 

@@ -64,9 +64,9 @@ def merge_file(cfg: CfgNode, config_file: str) -> None:
 
 
 def merge_opts(cfg: CfgNode, opts: Sequence[str]) -> None:
-    """Merge ``KEY value`` pairs into ``cfg``."""
+    """Merge ``KEY value`` pairs into ``cfg``; values as text or as they are."""
     opts = list(opts or ())
-    behind = [text for text in opts if text.startswith("--")]
+    behind = [text for text in opts if str(text).startswith("--")]
     if behind:
         raise ConfigError(
             f"{COMMAND_LINE}: {behind[0]} stands behind KEY value pairs; options stand before the"
