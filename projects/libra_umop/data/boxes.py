@@ -42,23 +42,27 @@ def usable_box(
         sound) and a message.
     """
     x, y, w, h = numbers = [as_float(v) for v in bbox]
-    says = f"bbox is {short(list(bbox))}"
     if any(math.isnan(v) for v in numbers):
-        return None, "bbox_nan", f"{says}; should be four finite numbers"
+        return None, "bbox_nan", f"{_says(bbox)}; should be four finite numbers"
     if any(math.isinf(v) for v in (*numbers, x + w, y + h)):
-        return None, "bbox_inf", f"{says}; should be four finite numbers"
+        return None, "bbox_inf", f"{_says(bbox)}; should be four finite numbers"
     if w < 0 or h < 0:
-        return None, "bbox_negative", f"{says}; should be [x, y, width, height], sizes above 0"
+        said = f"{_says(bbox)}; should be [x, y, width, height], sizes above 0"
+        return None, "bbox_negative", said
     if w < MIN_SIZE_PX or h < MIN_SIZE_PX:
-        return None, "bbox_zero", f"{says}; width and height should be above 0"
+        return None, "bbox_zero", f"{_says(bbox)}; width and height should be above 0"
     x1, y1, x2, y2 = max(x, 0.0), max(y, 0.0), min(x + w, width), min(y + h, height)
     if x2 - x1 < MIN_SIZE_PX or y2 - y1 < MIN_SIZE_PX:
-        return None, "bbox_outside", f"{says}, outside the image of {width} x {height}"
+        return None, "bbox_outside", f"{_says(bbox)}, outside the image of {width} x {height}"
     over = max(-x, -y, x + w - width, y + h - height)
     if over > EDGE_TOLERANCE_PX:
-        message = f"{says}, {over:g} px over the edge of the image of {width} x {height}"
+        message = f"{_says(bbox)}, {over:g} px over the edge of the image of {width} x {height}"
         return [x1, y1, x2 - x1, y2 - y1], "bbox_clipped", message
     return numbers, None, ""
+
+
+def _says(bbox: Sequence[Any]) -> str:
+    return f"bbox is {short(list(bbox))}"
 
 
 def usable_area(area: Any, bbox: Sequence[float]) -> float:
