@@ -8,7 +8,7 @@ SHAPES := output/shapes
 DEMO := output/demo
 MINUTES := 8
 DATA :=
-EXTRAS := backbones,dev,export,plots
+EXTRAS := backbones,dev,export,plots,study
 
 .PHONY: help setup setup-dev demo test lint image gpu-check clean
 
