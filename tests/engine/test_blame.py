@@ -23,11 +23,15 @@ from dense_models import DETECTORS, make_input, tiny_model  # noqa: E402
 TIMEOUT_S = 280  # a few seconds on an idle machine
 GUILTY = 1
 # What goes wrong, in the second step: the first in which DistributedDataParallel speaks in forward.
-ACCIDENTS = ("nan", "loading", "backbone", "losses")
+ACCIDENTS = ("nan", "loading", "backbone", "losses", "gradient")
 
 
 def fail(*args, **kwargs):
     raise ValueError("an accident")
+
+
+def make_nan(gradient):
+    return gradient * float("nan")
 
 
 def batches(rank, accident):
@@ -55,6 +59,8 @@ def run_two_steps(name, accident, rank):
                 inner.backbone.register_forward_pre_hook(fail)
             if rank == GUILTY and step.iter == 1 and accident == "losses":
                 inner.box_loss = fail
+            if rank == GUILTY and step.iter == 1 and accident == "gradient":
+                next(p for p in inner.parameters() if p.requires_grad).register_hook(make_nan)
             try:
                 step.run_step()
             except Exception as e:
@@ -107,3 +113,11 @@ def test_an_exception_on_one_rank_is_told_of_that_rank_and_its_image_by_all(ends
     assert kind == "PeerError" and told == (
         f"Rank 1 failed at iteration 1, in {where}: ValueError: an accident; rank 0 ends too"
     )
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_gradient_that_is_nan_on_one_rank_ends_all_in_that_iteration(ends, name):
+    """It is the ranks' mean when it is looked at, so that no one can be blamed."""
+    for kind, told in (rank[name, "gradient"] for rank in ends):
+        assert kind == "FloatingPointError" and "norm of the gradient became nan" in told
+        assert "at iteration 1" in told and told.endswith("rank0_step1.png, rank1_step1.png")

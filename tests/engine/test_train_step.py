@@ -109,3 +109,49 @@ def test_loss_that_is_not_finite_names_iteration_loss_and_images_and_keeps_the_w
     told = str(info.value)
     assert "iteration 7" in told and "rank 0: a = " in told and "images: bad.jpg" in told
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+class FiniteLoss(Model):
+    """A loss of 1 whose gradient is NaN, or infinite, in one weight of many."""
+
+    def __init__(self, bad):
+        super().__init__()
+        self.bad = bad
+
+    def forward(self, batch):
+        losses = super().forward(batch)
+        first = self.linear.weight[0, 0]
+        zero = first - first.detach()
+        zero = zero.abs() if self.bad == "nan" else zero
+        return {**losses, "c": 1 + zero.sqrt()}
+
+
+@pytest.mark.parametrize("bad", ["nan", "inf"])
+@pytest.mark.parametrize(
+    "kwargs", [{}, {"clip_norm": 1.0}, {"amp_dtype": torch.bfloat16}, {"num_parts": 2}]
+)
+def test_gradient_that_is_not_finite_under_a_finite_loss_keeps_the_weights(bad, kwargs):
+    model = FiniteLoss(bad)
+    before = copy.deepcopy(model.state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    step = TrainStep(model, batches(), optimizer, **kwargs)
+    step.iter = 7
+    with EventStorage(), pytest.raises(FloatingPointError) as info:
+        step.run_step()
+    told = str(info.value)
+    assert f"norm of the gradient became {bad} at iteration 7" in told and "3.jpg" in told
+    assert "the weights were not changed by it" in told
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_a_loss_scaler_skips_what_overflows_and_goes_on():
+    """In float16 an infinite gradient is how the scaler finds its scale."""
+    model = FiniteLoss("inf")
+    before = copy.deepcopy(model.state_dict())
+    step = TrainStep(model, batches(), torch.optim.SGD(model.parameters(), lr=0.1), clip_norm=1.0)
+    step.grad_scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    step.iter = 0
+    with EventStorage():
+        step.run_step()
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert step.grad_scaler.get_scale() == 4.0

@@ -33,7 +33,8 @@ class TrainStep(SimpleTrainer):
     With one part, no autocast and no clipping, the step is SimpleTrainer's. Beyond it:
 
     * A loss that is not finite on any rank ends all ranks in that iteration, before the weights
-      are touched, with the rank, the losses and the image files in the message.
+      are touched, with the rank, the losses and the image files in the message. So does, under
+      finite losses, a gradient that is not finite; in float16 the loss scaler skips that step.
     * So does an exception in the forward pass of any rank, and a signal noted in
       ``stop_signal`` on any rank is known to all in ``agreed_signal``, in the same iteration.
       All this costs two all-reduces of one int over gloo, one while the device computes.
@@ -138,14 +139,29 @@ class TrainStep(SimpleTrainer):
         return torch.jit.optimized_execution(self.device_type != "cpu")
 
     def _clip_and_step(self) -> None:
+        groups = self.optimizer.param_groups
+        params = list(itertools.chain.from_iterable(g["params"] for g in groups))
+        norm = 0.0
         if self.clip_norm is not None:
             self.grad_scaler.unscale_(self.optimizer)
-            groups = self.optimizer.param_groups
-            params = list(itertools.chain.from_iterable(g["params"] for g in groups))
-            norm = torch.nn.utils.clip_grad_norm_(params, self.clip_norm, self.norm_type)
-            get_event_storage().put_scalar("grad_norm", norm.item())
+            norm = torch.nn.utils.clip_grad_norm_(params, self.clip_norm, self.norm_type).item()
+            get_event_storage().put_scalar("grad_norm", norm)
+        elif not self.grad_scaler.is_enabled():
+            # As clip_grad_norm_ finds it, which would also write all gradients.
+            norms = torch._foreach_norm([p.grad for p in params if p.grad is not None])
+            norm = torch.stack(norms).norm().item()
+        if not math.isfinite(norm) and not self.grad_scaler.is_enabled():
+            self._refuse_gradient(norm)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+
+    def _refuse_gradient(self, norm: float) -> None:
+        """Raise on every rank: gradients are their mean already, so all ranks come here."""
+        files = ", ".join(itertools.chain.from_iterable(comm.all_gather(self._files)))
+        raise FloatingPointError(
+            f"The norm of the gradient became {norm} at iteration {self.iter}, under finite losses;"
+            f" the weights were not changed by it. Images: {files}"
+        )
 
     def _say_farewell(self, where: str) -> None:
         told = f"Rank {comm.get_rank()} failed at iteration {self.iter}, in {where}"
