@@ -60,7 +60,8 @@ def profile(figures: Dict[str, Any]) -> str:
     for label, found in figures.items():
         rows = [[f"`{key}`", f"{ms:.2f}", str(count)] for key, ms, count in found["top"]]
         waits = ", ".join(f"{name} {count}" for name, count in found["waits"].items())
-        blocks += [table([label, "ms", "calls"], rows), f"Waits: {waits or 'none'}"]
+        total = f"{label}: {found['total_ms']:.1f} ms in all kernels"
+        blocks += [table([total, "ms", "calls"], rows), f"Waits: {waits or 'none'}"]
     return "\n\n".join(blocks)
 
 
