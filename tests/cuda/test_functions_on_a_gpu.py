@@ -55,7 +55,7 @@ def test_focal_loss_has_its_kernels(device):
         pytest.skip("a rehearsal: Triton's kernels are for a GPU")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # it says why, where Triton does not work
-        assert _triton_function() is not None
+        assert _triton_function(torch.device(device)) is not None
 
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
@@ -67,6 +67,20 @@ def test_focal_loss(device, gamma):
     )
     torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(grad_a, grad_b, rtol=1e-4, atol=1e-6)
+
+
+def test_focal_loss_on_another_gpu_than_the_current_one(device):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("torch sees one GPU at most")
+    x, labels = logits_and_labels()
+    results = []
+    for place in ("cuda:0", "cuda:1"):
+        logits = x.to(place).requires_grad_()
+        with torch.cuda.device(0):
+            loss = focal_loss_sum(logits, labels.to(place), gamma=2.0, alpha=0.25)
+            loss.backward()
+        results.append((loss.detach().cpu(), logits.grad.cpu()))
+    torch.testing.assert_close(*results)
 
 
 def test_progressive_focus_and_hard_negatives(device):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from fvcore.nn import sigmoid_focal_loss
+from torch._subclasses import FakeTensorMode
 
 from libra_umop.functional import focal_loss as module
 from libra_umop.functional.focal_loss import focal_loss_sum
@@ -149,3 +150,12 @@ def test_loss_compiles_without_graph_breaks():
     torch.testing.assert_close(ours, eager)
     grads = [torch.autograd.grad(x, logits)[0] for x in (eager, ours)]
     torch.testing.assert_close(grads[1], grads[0])
+
+
+def test_tensors_without_memory_take_the_eager_path_on_any_device(monkeypatch):
+    monkeypatch.setattr(module, "_triton_function", lambda device: pytest.fail("kernels"))
+    with FakeTensorMode():
+        logits = torch.randn(6, K, device="cuda", dtype=torch.float16)
+        labels = torch.zeros(6, dtype=torch.int64, device="cuda")
+        loss = focal_loss_sum(logits, labels, gamma=2.0, alpha=0.25)
+    assert (loss.shape, loss.dtype, loss.device.type) == ((), torch.float32, "cuda")

@@ -51,22 +51,25 @@ def focal_loss_sum(
             "logits must be (R, K) and labels (R,), "
             f"got {tuple(logits.shape)} and {tuple(labels.shape)}"
         )
-    function = _triton_function() if _suits_triton(logits) else None
+    function = _triton_function(logits.device) if _suits_triton(logits) else None
     return (function or _FocalLossSum).apply(logits, labels, gamma, alpha)
 
 
 def _suits_triton(logits: Tensor) -> bool:
-    return logits.is_cuda and logits.dtype != torch.float64 and not torch.compiler.is_compiling()
+    # Kernels read memory: fake tensors, and others that only stand for one, have none.
+    is_plain = type(logits) in (Tensor, torch.nn.Parameter)
+    is_on_gpu = logits.is_cuda and logits.dtype != torch.float64
+    return is_on_gpu and is_plain and not torch.compiler.is_compiling()
 
 
 @functools.lru_cache(maxsize=None)
-def _triton_function():
+def _triton_function(device: torch.device):
     """The loss as kernels of its own; None where Triton or the compiler that it needs is not."""
     try:
         from .focal_loss_kernels import TritonFocalLossSum
 
-        probe = torch.zeros(1, 2, device="cuda", requires_grad=True)
-        labels = torch.zeros(1, dtype=torch.int64, device="cuda")
+        probe = torch.zeros(1, 2, device=device, requires_grad=True)
+        labels = torch.zeros(1, dtype=torch.int64, device=device)
         TritonFocalLossSum.apply(probe, labels, 2.0, 0.25).backward()
     except Exception as e:  # whatever a foreign compiler raises
         warnings.warn(f"the focal loss goes without Triton, slower: {e}", stacklevel=3)

@@ -30,7 +30,8 @@ class TritonFocalLossSum(torch.autograd.Function):
         sums = torch.empty(num_programs, dtype=torch.float32, device=logits.device)
         if num_programs:
             arguments = (logits, labels, numbers, sums, logits.numel())
-            _loss_kernel[(num_programs,)](*arguments, K=logits.shape[1], BLOCK=_BLOCK)
+            with torch.cuda.device_of(logits):  # Triton starts kernels on the current one
+                _loss_kernel[(num_programs,)](*arguments, K=logits.shape[1], BLOCK=_BLOCK)
         ctx.save_for_backward(logits, labels, numbers)
         return sums.sum()
 
@@ -42,7 +43,8 @@ class TritonFocalLossSum(torch.autograd.Function):
         num_programs = triton.cdiv(logits.numel(), _BLOCK)
         if num_programs:
             arguments = (logits, labels, numbers, grad_output.contiguous(), grad, logits.numel())
-            _grad_kernel[(num_programs,)](*arguments, K=logits.shape[1], BLOCK=_BLOCK)
+            with torch.cuda.device_of(logits):
+                _grad_kernel[(num_programs,)](*arguments, K=logits.shape[1], BLOCK=_BLOCK)
         return grad, None, None, None
 
 
