@@ -8,7 +8,7 @@ from typing import List, MutableMapping, NamedTuple, Tuple
 from weakref import WeakKeyDictionary
 
 import torch
-from detectron2.layers import ciou_loss, diou_loss
+from detectron2.layers import ciou_loss, diou_loss, nonzero_tuple
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage, get_event_storage
 from fvcore.nn import smooth_l1_loss
@@ -261,4 +261,4 @@ def clip_to_image(instances: Instances) -> Instances:
     boxes = Boxes(instances.pred_boxes.tensor)
     boxes.clip(instances.image_size)
     instances.pred_boxes = boxes
-    return instances[boxes.nonempty()]
+    return instances[nonzero_tuple(boxes.nonempty())[0]]  # one wait: a mask has one for each field
