@@ -4,7 +4,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # Their result is a number on the host, or has a size that only the device knows.
-WAITING = ("nonzero", "_local_scalar_dense", "masked_select", "unique", "bincount", "equal")
+WAITING = (
+    *("nonzero", "_local_scalar_dense", "masked_select", "equal"),
+    *("unique", "_unique", "bincount"),
+)
 
 
 class SyncCounter(TorchDispatchMode):

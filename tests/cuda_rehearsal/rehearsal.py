@@ -1,0 +1,64 @@
+"""What the rehearsals share: small models of the shipped configs on the device, and batches."""
+
+from pathlib import Path
+
+import torch
+from detectron2.modeling import build_model
+from detectron2.structures import BitMasks, Boxes, Instances
+from pretend_cuda import to_cuda
+
+from libra_umop.engine.config_io import load_config
+from shrink import shrink
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+SIZE = (64, 96)
+DETECTORS = (
+    "COCO-Detection/retinanet_R_50_FPN_1x",
+    "COCO-Detection/libra_retinanet_R_50_FPN_1x",
+    "ablations/ohem_retinanet_R_50_FPN_1x",
+    "COCO-Detection/umop_retinanet_R_50_FPN_1x",
+    "COCO-Detection/atss_R_50_FPN_1x",
+    "COCO-Detection/umop_atss_R_50_FPN_1x",
+    "COCO-Detection/fcos_R_50_FPN_1x",
+    "COCO-Detection/umop_fcos_R_50_FPN_1x",
+    "COCO-Detection/umop_atss_R_101_DCN_FPN_1.5x",
+    "COCO-Detection/umop_atss_Swin_S_FPN_2x_ms480-960",
+    "COCO-Detection/faster_rcnn_R_50_FPN_1x",
+    "COCO-Detection/libra_faster_rcnn_R_50_FPN_1x",
+    "ablations/libra_released_R_50_FPN_1x",
+    "COCO-Detection/libra_cascade_rcnn_R_50_FPN_1x",
+    "ablations/ohem_R_50_FPN_1x",
+    "COCO-InstanceSegmentation/libra_mask_rcnn_R_50_FPN_1x",
+)
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def tiny_config(name, *options):
+    """A shipped config, shrunk; every score is a detection, as untrained models have low ones."""
+    cfg = shrink(load_config(str(CONFIGS / f"{name}.yaml")), image_size=SIZE[0])
+    for node in (cfg.MODEL.RETINANET, cfg.MODEL.ATSS, cfg.MODEL.FCOS, cfg.MODEL.ROI_HEADS):
+        node.SCORE_THRESH_TEST = 0.0
+    cfg.TEST.DETECTIONS_PER_IMAGE = 5
+    cfg.merge_from_list(list(options))
+    return cfg
+
+
+def build(cfg, *, on_cuda=True):
+    """The model of a config in training mode, with the same weights each time."""
+    torch.manual_seed(0)
+    model = build_model(cfg).train()
+    return to_cuda(model) if on_cuda else model
+
+
+def two_images():
+    """One with objects, which have masks, and one without."""
+    generator = torch.Generator().manual_seed(1)
+    batch = []
+    for boxes in ([[4, 8, 60, 50], [20, 10, 90, 60], [30, 30, 50, 54]], []):
+        instances = Instances(SIZE, gt_boxes=Boxes(torch.tensor(boxes).reshape(-1, 4).float()))
+        instances.gt_classes = torch.arange(len(boxes))
+        instances.gt_masks = BitMasks(torch.ones(len(boxes), *SIZE, dtype=torch.bool))
+        image = torch.randint(0, 256, (3, *SIZE), generator=generator)
+        names = {"height": SIZE[0], "width": SIZE[1], "file_name": f"{len(batch)}.jpg"}
+        batch.append({"image": image, "instances": instances, **names})
+    return batch
