@@ -13,14 +13,17 @@ import shlex
 import sys
 
 from libra_umop.engine.library_warnings import hide_library_warnings
+from libra_umop.engine.train_arguments import argument_parser
 
 hide_library_warnings()
 
-from detectron2.engine import default_argument_parser
+if __name__ == "__main__":
+    argument_parser().parse_args()  # --help and a mistake need not wait for the imports below
+
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
-from libra_umop.data.arguments import add_dataset_args, check_dataset_names, configure_dataset
+from libra_umop.data.arguments import check_dataset_names, configure_dataset
 from libra_umop.engine.checkpoint import LibraCheckpointer
 from libra_umop.engine.config_checks import check_config
 from libra_umop.engine.config_io import load_config
@@ -30,16 +33,6 @@ from libra_umop.engine.run_setup import one_line_for_the_disk, quiet_console, se
 from libra_umop.engine.run_words import USAGE, say, what_came_out, where_it_goes
 from libra_umop.engine.trainer import LibraTrainer
 from libra_umop.modeling.backbones.timm_models import without_pretrained
-
-
-def argument_parser():
-    """Detectron2's arguments, and those that name a dataset."""
-    parser = default_argument_parser()
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the run that is in OUTPUT_DIR"
-    )
-    add_dataset_args(parser)
-    return parser
 
 
 def setup(args):

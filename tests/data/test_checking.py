@@ -160,6 +160,22 @@ def test_a_set_without_objects_is_unusable(tmp_path):
     assert kinds(result) == ["no_objects"] and result.exit_code == UNUSABLE
 
 
+@pytest.mark.parametrize("crowds", [False, True])
+def test_a_validation_set_without_objects_is_noted(tmp_path, crowds):
+    content = document()
+    content["annotations"] = [{**a, "iscrowd": 1} for a in content["annotations"] if crowds]
+    result = checked(write_dataset(tmp_path, document(3), content))
+    assert "no_objects" in kinds(result, "val") and result.exit_code == CLEAN
+
+
+def test_a_validation_set_whose_objects_are_all_unusable_is_unusable_itself(tmp_path):
+    content = document()
+    for annotation in content["annotations"]:
+        annotation["bbox"] = [0, 0, 0, 0]
+    result = checked(write_dataset(tmp_path, document(3), content))
+    assert "no_objects" in kinds(result, "val") and result.exit_code == UNUSABLE
+
+
 def test_counts_are_those_of_a_hand_made_set():
     content = document(2)
     sizes = (31.9, 32.0, 96.0)  # small, medium, large

@@ -253,6 +253,24 @@ def test_a_set_without_any_object_is_refused_with_its_file_and_count(tmp_path):
         configured(tmp_path, "--dataset", root)
 
 
+@pytest.mark.parametrize("crowds", [False, True])
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_set_to_evaluate_on_may_be_without_objects_and_nothing_is_evaluated(
+    tmp_path, split, crowds
+):
+    content = document()
+    content["annotations"] = [{**a, "iscrowd": 1} for a in content["annotations"] if crowds]
+    root = write_dataset(tmp_path / "pets", **{split: content})
+    if split != "val":
+        Path(root, "annotations", "val.json").unlink()
+    cfg, lines = configured(tmp_path, "--dataset", root)
+    assert cfg.DATASETS.TRAIN == ("pets_train",) and cfg.DATASETS.TEST == ()
+    said = f"{root}/annotations/{split}.json: has no objects; nothing can be evaluated on it"
+    assert said in lines and lines[-1].endswith("no evaluation")
+    with pytest.raises(ConfigError, match=f"DATASETS.TEST is .*; {said}"):
+        configured(tmp_path, "--dataset", root, "--eval-only")
+
+
 def test_strict_reaches_the_reader(tmp_path):
     content = document()
     content["annotations"][0]["bbox"] = [0, 0, 0, 0]

@@ -18,6 +18,11 @@ def test_the_same_detections_agree():
     assert agreement() == ((60, 60), 3, 0.0, 0.0, 0)
 
 
+@pytest.mark.filterwarnings("error")
+def test_detections_that_a_gradient_would_flow_through_are_compared_without_a_warning():
+    assert agreement(BOXES.clone().requires_grad_(), SCORES.clone().requires_grad_()) == agreement()
+
+
 def test_their_order_is_free():
     order = torch.tensor([2, 0, 1])
     assert agreement(BOXES[order], SCORES[order], CLASSES[order]).num_unmatched == 0

@@ -10,7 +10,7 @@ import pytest
 
 TOOLS = (
     "benchmark check_dataset contact_sheet convert_checkpoint export install_detectron2 make_shapes"
-    " predict report setup_environment"
+    " predict report setup_environment study"
 ).split()
 RETINANET = "configs/COCO-Detection/umop_retinanet_R_50_FPN_1x.yaml"
 QUICK = "configs/quick/retinanet_R_18_FPN_shapes.yaml"
@@ -21,13 +21,13 @@ def test_all_tools_are_meant(repo):
     assert TOOLS == sorted(path.stem for path in (repo / "tools").glob("*.py"))
 
 
-@pytest.mark.parametrize("name", TOOLS)
+@pytest.mark.parametrize("name", [*(f"tools/{name}" for name in TOOLS), "train_net"])
 def test_help_loads_nothing_slow_and_warns_of_nothing(repo, name):
     code = f"""
 import runpy, sys
 sys.argv = [{name!r}, "--help"]
 try:
-    runpy.run_path({str(repo / "tools" / name)!r} + ".py", run_name="__main__")
+    runpy.run_path({str(repo / name)!r} + ".py", run_name="__main__")
 except SystemExit as e:
     assert not e.code, e.code
 print("loaded", *({SLOW!r} & set(sys.modules)))

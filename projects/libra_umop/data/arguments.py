@@ -101,8 +101,8 @@ def _use_dataset(cfg: CfgNode, args: Any, splits: Dict[str, Split], given: Set[s
     if "DATASETS.TRAIN" not in given:
         cfg.DATASETS.TRAIN = (names["train"],)
     if "DATASETS.TEST" not in given:
-        evaluated = names.get("val") or names.get("test")
-        cfg.DATASETS.TEST = (evaluated,) if evaluated else ()
+        evaluated = [key for key in ("val", "test") if key in names][:1]
+        cfg.DATASETS.TEST = tuple(names[k] for k in evaluated if dataset.splits[k].objects)
     used = {*cfg.DATASETS.TEST, *(() if args.eval_only else cfg.DATASETS.TRAIN)}
     if is_first_of_machine():
         for data in [dataset.splits[key] for key, name in names.items() if name in used]:
@@ -124,7 +124,9 @@ def check_dataset_names(cfg: CfgNode, *, eval_only: bool, lines: Sequence[str] =
     """
     key = "DATASETS.TEST" if eval_only else "DATASETS.TRAIN"
     if not cfg.DATASETS[key.rpartition(".")[2]]:
-        raise ConfigError(f"{key} is (), should name a dataset; --dataset DIR names your own")
+        empty = "".join(f"; {line}" for line in lines if "nothing can be evaluated" in line)
+        hint = empty or "; --dataset DIR names your own"
+        raise ConfigError(f"{key} is (), should name a dataset{hint}")
     for key in ("TEST",) if eval_only else ("TRAIN", "TEST"):
         for name in cfg.DATASETS[key]:
             if name in DatasetCatalog:

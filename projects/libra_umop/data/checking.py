@@ -20,7 +20,7 @@ from .images import (
     read_header,
 )
 from .layout import Split
-from .parsing import no_objects, parse_coco
+from .parsing import look_for_objects, parse_coco
 
 # Exit codes of a check.
 CLEAN, DEFECTS, UNUSABLE = 0, 1, 2
@@ -161,8 +161,8 @@ def _parse_file(split: Split, masks: bool, annotated: bool) -> CocoData:
         look_at_masks=not masks,
         annotated=annotated,
     )
-    if annotated and not data.objects and not data.errors:
-        data.add("no_objects", no_objects(data))
+    if annotated and not data.errors:
+        look_for_objects(data, split.name == "train")
     return data
 
 

@@ -5,7 +5,7 @@ refuses a file in which a defect leaves no sensible choice, or in which nothing 
 """
 
 from collections import Counter
-from typing import Any, Dict, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from .classes import equal_names, placeholder_ids
 from .coco import CocoData, read_json
@@ -29,6 +29,7 @@ def load_coco(
     strict: bool = False,
     masks: bool = False,
     annotated: bool = True,
+    learnt_from: bool = True,
 ) -> CocoData:
     """Read a file, repair what can be repaired, refuse the rest.
 
@@ -38,7 +39,8 @@ def load_coco(
             first images is taken, or else the first one.
         strict: also refuse what would be dropped, clipped or repaired.
         masks: keep and check ``segmentation``; annotations without a usable one are dropped.
-        annotated: the file must have objects. False for images whose truth is kept elsewhere.
+        annotated: the file must have annotations. False for images whose truth is kept elsewhere.
+        learnt_from: it must have objects. False for a validation or test set, which may have none.
 
     Raises:
         DatasetError: naming the first defect and how many more there are.
@@ -46,8 +48,8 @@ def load_coco(
     document = read_json(json_file)
     data = parse_coco(document, json_file, image_roots, masks=masks, annotated=annotated)
     refuse(json_file, data.errors + (data.lost + data.repaired if strict else []))
-    if annotated and not data.objects:
-        raise DatasetError(f"{json_file}: {no_objects(data)}")
+    if annotated:
+        refuse(json_file, look_for_objects(data, learnt_from))
     return data
 
 
@@ -60,7 +62,19 @@ def refuse(json_file: str, defects: Sequence[Defect]) -> None:
     raise DatasetError(f"{json_file}: {defects[0]}{tail}")
 
 
-def no_objects(data: CocoData) -> str:
+def look_for_objects(data: CocoData, learnt_from: bool) -> List[Defect]:
+    """Record where a sound file has no objects; that is an error if they should be learnt from, or
+    if it has some and none can be used. Returns that error."""
+    if data.objects:
+        return []
+    if learnt_from or data.lost:
+        data.add("no_objects", _no_objects(data))
+    else:
+        data.add("no_objects", "has no objects; nothing can be evaluated on it", NOTE)
+    return data.errors
+
+
+def _no_objects(data: CocoData) -> str:
     """Why nothing can be learnt from a file without objects."""
     total, crowds = data.num_annotations_in_file, len(data.annotations)
     message = (

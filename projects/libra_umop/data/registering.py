@@ -60,7 +60,12 @@ def load_dataset(
         spare = is_spare(key, splits)
         try:
             loaded[key] = load_coco(
-                split.json_file, split.image_roots, strict=strict, masks=masks, annotated=not spare
+                split.json_file,
+                split.image_roots,
+                strict=strict,
+                masks=masks,
+                annotated=not spare,
+                learnt_from=key == "train",
             )
         except DatasetError as e:
             if not spare:

@@ -139,11 +139,12 @@ def describe_solver(cfg: CfgNode, num_processes: int) -> str:
         )
     kept = f" (the last {cfg.SOLVER.CHECKPOINT_KEEP} kept)" if cfg.SOLVER.CHECKPOINT_KEEP else ""
     evaluated = f"every {cfg.TEST.EVAL_PERIOD}" if cfg.TEST.EVAL_PERIOD else "at the end"
+    evaluated = f"evaluation {evaluated}" if len(cfg.DATASETS.TEST) else "no evaluation"
     return (
         f"batch {batch} = {num_processes} x {batch // num_processes}, learning rate"
         f" {cfg.SOLVER.BASE_LR:g}, {cfg.SOLVER.MAX_ITER} iterations, warm-up"
         f" {cfg.SOLVER.WARMUP_ITERS}, steps {tuple(cfg.SOLVER.STEPS)}, checkpoint every"
-        f" {cfg.SOLVER.CHECKPOINT_PERIOD}{kept}, evaluation {evaluated}"
+        f" {cfg.SOLVER.CHECKPOINT_PERIOD}{kept}, {evaluated}"
     )
 
 

@@ -13,8 +13,8 @@ from detectron2.utils import comm
 from .hooks import BestSoFar
 
 NOT_EVALUATED = (
-    "nothing will be evaluated: there is no validation set, so there will be no AP and no"
-    " model_best.pth. Give one with --val-json FILE --val-images DIR, or split yours"
+    "nothing will be evaluated: there is no validation set with objects, so there will be no AP and"
+    " no model_best.pth. Give one with --val-json FILE --val-images DIR, or split yours"
     ' (GETTING_STARTED, "Splitting")'
 )
 

@@ -58,7 +58,9 @@ def compare(
         max_detections: the most that each can hold, None for any number.
         score_threshold: below which both drop detections.
     """
-    (boxes, scores, classes), (boxes2, scores2, classes2) = reference, other
+    (boxes, scores, classes), (boxes2, scores2, classes2) = (
+        [tensor.detach() for tensor in detections] for detections in (reference, other)
+    )
     box_error = (boxes[:, None] - boxes2[None]).abs().amax(dim=2)  # (R, R2)
     score_error = (scores[:, None] - scores2[None]).abs()
     fits = (classes[:, None] == classes2[None]) & (box_error <= box_tolerance_px)
@@ -95,7 +97,7 @@ def _match(cost: Tensor) -> Tuple[Tensor, Tensor]:
 def _cut_off(scores: Tensor, scores2: Tensor, max_detections: Optional[int]) -> float:
     """The lowest score that a full set still holds; 0 if neither set is full."""
     full = [s for s in (scores, scores2) if max_detections and len(s) >= max_detections]
-    return max((float(s.detach().min()) for s in full), default=0.0)
+    return max((float(s.min()) for s in full), default=0.0)
 
 
 def sample_image(size: Tuple[int, int], seed: int = 0) -> Tensor:
