@@ -1,4 +1,5 @@
-"""Online hard example mining for one-stage detectors: the baseline that focal loss is measured by.
+"""Online hard example mining (Shrivastava et al., https://arxiv.org/abs/1604.03540), of regions and
+for one-stage detectors, where it is the baseline that focal loss is measured by.
 
 Letters: R anchors, K classes. Labels: -1 ignore, [0, K) foreground, K background.
 """
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["hard_negative_bce_sum"]
+__all__ = ["hard_negative_bce_sum", "hardest"]
 
 
 def hard_negative_bce_sum(
@@ -50,3 +51,26 @@ def hard_negative_bce_sum(
         rank = torch.empty_like(order).scatter_(0, order, ranks)
     is_used = is_pos | ((labels == num_classes) & (rank < num_neg))
     return torch.where(is_used, loss, 0.0).sum()
+
+
+def hardest(losses: Tensor, num_samples: int) -> Tensor:
+    """Indices of the examples that the network gets most wrong (OHEM, section 4).
+
+    The ranking passes no gradient: which examples are taken is not a function to differentiate.
+
+    Args:
+        losses: the loss of each example, (R,), floating point.
+        num_samples: how many to take; >= 0.
+
+    Returns:
+        Indices into ``losses``, (min(num_samples, R),), int64, hardest first; a loss that is not a
+        number counts as the hardest.
+
+    Raises:
+        ValueError: ``losses`` is not a vector, or ``num_samples`` is negative.
+    """
+    if losses.dim() != 1:
+        raise ValueError(f"losses has shape {tuple(losses.shape)}, but has to be a vector")
+    if num_samples < 0:
+        raise ValueError(f"num_samples is {num_samples}, but has to be >= 0")
+    return losses.detach().topk(min(num_samples, len(losses))).indices

@@ -10,7 +10,7 @@ from detectron2.structures import ImageList, Instances
 from detectron2.utils.events import get_event_storage
 from torchvision.ops import nms
 
-from ..functional.ohem import hardest
+from ..functional.hard_negative_mining import hardest
 from .fast_rcnn import balance_box_loss, region_losses
 from .poolers import use_sparse_roi_align
 
