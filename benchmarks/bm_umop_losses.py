@@ -1,4 +1,4 @@
-"""Focal loss on class indices and ATSS matching against Detectron2's paths, one run.
+"""Focal and quality losses on class indices and ATSS matching against Detectron2's paths, one run.
 
     python benchmarks/bm_umop_losses.py
     python benchmarks/bm_umop_losses.py --anchors 20000 --boxes 100 --threads 2
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from libra_umop.functional.atss_matching import atss_match
 from libra_umop.functional.focal_loss import focal_loss_sum
 from libra_umop.functional.progressive_focal_loss import progressive_focus
+from libra_umop.functional.quality_losses import quality_focal_loss_sum, varifocal_loss_sum
 
 STRIDES = (8, 16, 32, 64, 128)
 
@@ -83,30 +84,28 @@ def make_levels(num_images: int, num_anchors: int, num_classes: int, device: str
 
 def focal_losses(args) -> Dict[str, Callable[[], None]]:
     logits, labels = make_levels(2, args.anchors_focal, args.classes, args.device)
+    quality = torch.rand(len(labels), device=args.device)
+
+    def step(loss: torch.Tensor) -> None:
+        logits.grad = None
+        loss.backward()
 
     def detectron2() -> None:
         valid = labels >= 0
         targets = F.one_hot(labels[valid], num_classes=args.classes + 1)[:, :-1]
         targets = targets.to(logits.dtype)
-        loss = sigmoid_focal_loss_jit(logits[valid], targets, 0.25, 2.0, reduction="sum")
-        logits.grad = None
-        loss.backward()
-
-    def ours() -> None:
-        loss = focal_loss_sum(logits, labels, gamma=2.0, alpha=0.25)
-        logits.grad = None
-        loss.backward()
+        step(sigmoid_focal_loss_jit(logits[valid], targets, 0.25, 2.0, reduction="sum"))
 
     def progressive() -> None:
         gamma, alpha = progressive_focus(logits, labels)
-        loss = focal_loss_sum(logits, labels, gamma=gamma, alpha=alpha)
-        logits.grad = None
-        loss.backward()
+        step(focal_loss_sum(logits, labels, gamma=gamma, alpha=alpha))
 
     return {
         "one_hot + sigmoid_focal_loss_jit": detectron2,
-        "focal_loss_sum": ours,
+        "focal_loss_sum": lambda: step(focal_loss_sum(logits, labels, gamma=2.0, alpha=0.25)),
         "progressive_focus + focal_loss_sum": progressive,
+        "quality_focal_loss_sum": lambda: step(quality_focal_loss_sum(logits, labels, quality)),
+        "varifocal_loss_sum": lambda: step(varifocal_loss_sum(logits, labels, quality)),
     }
 
 

@@ -10,9 +10,15 @@ from detectron2.utils.events import EventStorage
 from libra_umop.functional.atss_matching import atss_match
 from libra_umop.functional.balanced_l1_loss import balanced_l1_loss
 from libra_umop.functional.balanced_pyramid import BalancedFeaturePyramid
-from libra_umop.functional.focal_loss import _triton_function, focal_loss_sum
+from libra_umop.functional.focal_loss import focal_loss_sum
+from libra_umop.functional.focal_loss.sums import _OWN_TERMS, _triton_function
 from libra_umop.functional.hard_negative_mining import hard_negative_bce_sum
 from libra_umop.functional.progressive_focal_loss import progressive_focus
+from libra_umop.functional.quality_losses import (
+    distribution_focal_loss,
+    quality_focal_loss_sum,
+    varifocal_loss_sum,
+)
 from libra_umop.modeling.dense_losses import DeferredScalars
 
 pytestmark = pytest.mark.gpu
@@ -50,12 +56,13 @@ def logits_and_labels(num_classes=20):
     return torch.randn(5000, num_classes) * 3, labels
 
 
-def test_focal_loss_has_its_kernels(device):
+@pytest.mark.parametrize("kind", _OWN_TERMS)
+def test_loss_has_its_kernels(device, kind):
     if device == "cpu":
         pytest.skip("a rehearsal: Triton's kernels are for a GPU")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # it says why, where Triton does not work
-        assert _triton_function(torch.device(device)) is not None
+        assert _triton_function(kind, torch.device(device)) is not None
 
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
@@ -81,6 +88,28 @@ def test_focal_loss_on_another_gpu_than_the_current_one(device):
             loss.backward()
         results.append((loss.detach().cpu(), logits.grad.cpu()))
     torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize("loss_sum", [quality_focal_loss_sum, varifocal_loss_sum])
+def test_quality_losses(device, loss_sum):
+    x, labels = logits_and_labels()
+    placed = {"cpu": (labels, torch.rand(len(labels)))}
+    placed[device] = tuple(value.to(device) for value in placed["cpu"])
+    (a, grad_a), (b, grad_b) = value_and_grad(
+        lambda x: loss_sum(x, *placed[x.device.type]), x, device
+    )
+    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(grad_a, grad_b, rtol=1e-4, atol=1e-5)
+
+
+def test_distribution_focal_loss(device):
+    target = 16 * torch.rand(500)
+    placed = {"cpu": target, device: target.to(device)}
+    (a, grad_a), (b, grad_b) = value_and_grad(
+        lambda x: distribution_focal_loss(x, placed[x.device.type]), torch.randn(500, 17), device
+    )
+    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(grad_a, grad_b, rtol=1e-4, atol=1e-6)
 
 
 def test_progressive_focus_and_hard_negatives(device):

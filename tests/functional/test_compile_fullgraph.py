@@ -10,6 +10,11 @@ import torch
 from libra_umop.functional.atss_matching import atss_match, centerness_target
 from libra_umop.functional.balanced_l1_loss import balanced_l1_loss
 from libra_umop.functional.progressive_focal_loss import focal_loss_sum, progressive_focus
+from libra_umop.functional.quality_losses import (
+    distribution_focal_loss,
+    quality_focal_loss_sum,
+    varifocal_loss_sum,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +51,19 @@ def test_focal_loss_compiles_in_one_graph():
     labels = torch.randint(-1, 6, (64,))
     assert_same_with_gradient(
         lambda x: focal_loss_sum(x, labels, gamma=2.0, alpha=0.25), torch.randn(64, 5)
+    )
+
+
+@pytest.mark.parametrize("loss_sum", [quality_focal_loss_sum, varifocal_loss_sum])
+def test_quality_losses_compile_in_one_graph(loss_sum):
+    labels, quality = torch.randint(-1, 6, (64,)), torch.rand(64)
+    assert_same_with_gradient(lambda x: loss_sum(x, labels, quality), torch.randn(64, 5))
+
+
+def test_distribution_focal_loss_compiles_in_one_graph():
+    target = 16 * torch.rand(64)
+    assert_same_with_gradient(
+        lambda x: distribution_focal_loss(x, target).sum(), torch.randn(64, 17)
     )
 
 

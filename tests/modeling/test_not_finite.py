@@ -10,6 +10,7 @@ from detectron2.utils.events import EventStorage
 
 from libra_umop.functional.focal_loss import focal_loss_sum
 from libra_umop.functional.hard_negative_mining import hard_negative_bce_sum
+from libra_umop.functional.quality_losses import quality_focal_loss_sum, varifocal_loss_sum
 from libra_umop.modeling.dense_losses import BOX_LOSS_TYPES
 
 BAD = [float("inf"), float("-inf"), float("nan")]
@@ -58,8 +59,13 @@ def test_a_value_at_a_background_anchor_changes_no_loss_and_no_gradient(name, bo
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize(
     "loss",
-    [partial(focal_loss_sum, gamma=2.0, alpha=0.25), hard_negative_bce_sum],
-    ids=["focal", "ohem"],
+    [
+        partial(focal_loss_sum, gamma=2.0, alpha=0.25),
+        hard_negative_bce_sum,
+        partial(quality_focal_loss_sum, quality=torch.full((6,), 0.4)),
+        partial(varifocal_loss_sum, quality=torch.full((6,), 0.4)),
+    ],
+    ids=["focal", "ohem", "quality_focal", "varifocal"],
 )
 def test_a_logit_of_an_ignored_anchor_changes_no_loss_and_no_gradient(loss, bad):
     logits = torch.randn(6, 3)

@@ -1,0 +1,45 @@
+"""Sigmoid focal loss on class indices, with its gradient in closed form.
+
+Letters: R anchors, K classes. Labels: -1 ignore, [0, K) foreground, K background.
+"""
+
+from typing import Union
+
+from torch import Tensor
+
+from .sums import sigmoid_loss_sum
+
+__all__ = ["focal_loss_sum"]
+
+
+def focal_loss_sum(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    gamma: Union[float, Tensor],
+    alpha: Union[float, Tensor],
+) -> Tensor:
+    """Sigmoid focal loss (RetinaNet, equation 5), summed over anchors and classes.
+
+    ``-alpha (1 - p)^gamma ln p`` for an anchor's own class and ``-(1 - alpha) p^gamma ln(1 - p)``
+    for every other class, p = sigmoid(logit). It equals one-hot labels through
+    :func:`fvcore.nn.sigmoid_focal_loss` with ``reduction="sum"``, but labels stay indices, and the
+    exact gradient is computed along with the loss. Finite wherever the logits are; fp32 inside for
+    half-precision logits, also under autocast. Differentiable once, with respect to ``logits``.
+
+    Args:
+        logits: (R, K), floating point.
+        labels: (R,) int64 in {-1} + [0, K]; rows of -1 contribute nothing, K is background.
+        gamma: focusing exponent >= 0, a float or a 0-dim tensor.
+        alpha: weight of the positives in [0, 1], a float or a 0-dim tensor; a negative float
+            weights both kinds by 1.
+
+    Returns:
+        0-dim tensor, fp32 (fp64 for fp64 logits). Zero with a live gradient if R is 0.
+
+    Raises:
+        ValueError: if the shapes of ``logits`` and ``labels`` do not fit.
+    """
+    off = isinstance(alpha, (int, float)) and alpha < 0
+    weights = (1.0, 1.0) if off else (alpha, 1 - alpha)
+    return sigmoid_loss_sum("focal", logits, labels, None, gamma, weights)
