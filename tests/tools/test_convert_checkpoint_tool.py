@@ -22,7 +22,7 @@ def tool(repo):
 def test_there_and_back_with_overrides_after_the_options(tool, peer, repo, tmp_path, capsys):
     config = str(repo / "configs" / "COCO-Detection" / FILES[1])
     here, there = str(tmp_path / "runs" / "here.pth"), str(tmp_path / "there.pth")
-    opts = SMALL.split() + ["MODEL.FPN.P7_RELU", "False"]
+    opts = SMALL.split()
     tool.main([str(peer / FILES[0]), "--config-file", config, "--output", here, *opts])
     assert capsys.readouterr().out.startswith(f"{here}: ")
     tool.main([here, "--config-file", config, "--output", there, "--to", "mmdet", *opts])
@@ -34,7 +34,7 @@ def test_contradiction_is_one_line_and_exit_code_2(tool, peer, repo, tmp_path, c
     output = tmp_path / "here.pth"
     args = [str(peer / FILES[0]), "--config-file", config, "--output", str(output)]
     with pytest.raises(SystemExit) as e:
-        tool.main([*args, *SMALL.split()])
+        tool.main([*args, *SMALL.split(), "MODEL.FPN.P7_RELU", "True"])
     assert e.value.code == 2 and not output.exists()
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "MODEL.FPN.P7_RELU False" in err

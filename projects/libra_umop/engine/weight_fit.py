@@ -135,7 +135,8 @@ class Fit(NamedTuple):
     def only_classes_differ(self) -> bool:
         """Whether all that differs is the size of what predicts classes."""
         names = [name for name, *_ in self.misshaped]
-        return not self.missing and bool(names) and all(map(CLASS_LAYERS.fullmatch, names))
+        alone = bool(names) and len(names) == len(self.differences())
+        return alone and all(map(CLASS_LAYERS.fullmatch, names))
 
     def poor_modules(self) -> List[str]:
         """"name n of m" for each module of which less than half was loaded.
