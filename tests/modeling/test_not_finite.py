@@ -57,6 +57,26 @@ def test_a_value_at_a_background_anchor_changes_no_loss_and_no_gradient(name, bo
 
 
 @pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_value_out_of_the_head_changes_no_gradient_of_a_weight(name, bad):
+    """As an overflow of the last convolution, so that what the head does behind it counts too."""
+    gradients = []
+    for value in (0.25, bad):
+        model = tiny_model(name)
+
+        def put(module, args, out, value=value):
+            out = out.clone()
+            out[1, :, -1, -1] = value
+            return out
+
+        model.head.bbox_pred.register_forward_hook(put)
+        with EventStorage():
+            sum(model(make_batch()).values()).backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
+@pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize(
     "loss",
     [

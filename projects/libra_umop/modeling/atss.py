@@ -52,7 +52,15 @@ class ATSSHead(FCOSHead):
     def forward(self, features: List[Tensor]) -> Tuple[List[Tensor], List[Tensor], List[Tensor]]:
         """Same interface as :meth:`FCOSHead.forward`."""
         logits, deltas, centerness = super().forward(features)
-        return logits, [x * scale for x, scale in zip(deltas, self.scales)], centerness
+        scaled = _scaled if self.training else torch.mul
+        return logits, [scaled(x, scale) for x, scale in zip(deltas, self.scales)], centerness
+
+
+def _scaled(x: Tensor, scale: Tensor) -> Tensor:
+    """``x * scale``, but of an inf or NaN itself: no gradient comes to it where it is background,
+    and 0 times it would be the NaN of all of ``scale``."""
+    finite = x.isfinite()
+    return torch.where(finite, x, 0) * scale + torch.where(finite, 0, x)
 
 
 @META_ARCH_REGISTRY.register()
