@@ -20,6 +20,8 @@ from detectron2.modeling.meta_arch import fcos as d2_fcos
 from detectron2.utils.events import EventStorage
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from libra_umop.modeling.dense_losses import BOX_LOSS_TYPES
+
 EMPTY = make_input([], [])
 PLAIN_DETECTORS = [name for name in DETECTORS if name not in UMOP_DETECTORS]
 
@@ -148,9 +150,18 @@ def count_waits(model, batch, parent=None):
     return len(labelling.calls), len(losses.calls)
 
 
-@pytest.mark.parametrize("name", DETECTORS)
-def test_losses_never_wait_for_the_device(name):
-    model = tiny_model(name)
+BETA = ("MODEL.RETINANET.SMOOTH_L1_LOSS_BETA", 0.1)
+WAITING_CASES = [(name, ()) for name in DETECTORS] + [
+    (name, ("MODEL.RETINANET.BBOX_REG_LOSS_TYPE", box_loss, *BETA))
+    for name in DETECTORS
+    if name.endswith("RetinaNet")
+    for box_loss in BOX_LOSS_TYPES
+]
+
+
+@pytest.mark.parametrize("name, opts", WAITING_CASES)
+def test_losses_never_wait_for_the_device(name, opts):
+    model = tiny_model(name, *opts)
     labelling, losses = count_waits(model, make_batch())
     assert losses == 0
     if "ATSS" in name:
@@ -158,9 +169,9 @@ def test_losses_never_wait_for_the_device(name):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", DETECTORS)
-def test_losses_pass_cudas_own_check_for_waiting(name):
-    model = tiny_model(name).cuda()
+@pytest.mark.parametrize("name, opts", WAITING_CASES)
+def test_losses_pass_cudas_own_check_for_waiting(name, opts):
+    model = tiny_model(name, *opts).cuda()
     anchors, (logits, deltas, *rest) = predict(model, make_batch())
     instances = [x["instances"].to("cuda") for x in make_batch()]
     labels, boxes = model.label_anchors(anchors, instances)

@@ -4,12 +4,13 @@ index, so nothing here waits for the device or depends on the number of positive
 Boxes: (..., 4) XYXY pixels.
 """
 
-from typing import Sequence
+import math
+from typing import Sequence, Tuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["box_deltas", "giou_loss"]
+__all__ = ["IOU_LOSSES", "box_deltas", "ciou_loss", "diou_loss", "giou_loss"]
 
 
 def giou_loss(pred_boxes: Tensor, gt_boxes: Tensor, *, eps: float = 1e-7) -> Tensor:
@@ -25,6 +26,64 @@ def giou_loss(pred_boxes: Tensor, gt_boxes: Tensor, *, eps: float = 1e-7) -> Ten
     Returns:
         (...): the loss of each pair.
     """
+    iou, union, outer = _overlap(pred_boxes, gt_boxes, eps)
+    hull = _area(outer)
+    return 1 - iou + (hull - union) / (hull + eps)
+
+
+def diou_loss(pred_boxes: Tensor, gt_boxes: Tensor, *, eps: float = 1e-7) -> Tensor:
+    """``1 - IoU + (d / c)^2`` (Zheng et al., https://arxiv.org/abs/1911.08287, equation 7).
+
+    d is the distance of the centres, c the diagonal of the smallest box around both. The values
+    and gradients of :func:`detectron2.layers.diou_loss`, which waits for the device and stops at a
+    box that is not a number.
+
+    Args:
+        pred_boxes, gt_boxes, eps: see :func:`giou_loss`.
+
+    Returns:
+        (...): the loss of each pair, in [0, 2].
+    """
+    return _diou_loss(pred_boxes, gt_boxes, eps)[0]
+
+
+def ciou_loss(pred_boxes: Tensor, gt_boxes: Tensor, *, eps: float = 1e-7) -> Tensor:
+    """DIoU with the aspect ratio (Zheng et al., https://arxiv.org/abs/1911.08287, equation 10).
+
+    ``1 - IoU + (d / c)^2 + alpha v``, v = 4 / pi^2 (atan(w_gt / h_gt) - atan(w / h))^2 and
+    alpha = v / (1 - IoU + v), which has no gradient. The values and gradients of
+    :func:`detectron2.layers.ciou_loss` for boxes of at least ``eps`` pixels height, without its
+    waiting; finite also for flatter ones.
+
+    Args:
+        pred_boxes, gt_boxes, eps: see :func:`giou_loss`.
+
+    Returns:
+        (...): the loss of each pair, in [0, 3].
+    """
+    loss, iou = _diou_loss(pred_boxes, gt_boxes, eps)
+    angles = []
+    for boxes in (gt_boxes, pred_boxes):
+        w, h = (boxes[..., 2:] - boxes[..., :2]).unbind(dim=-1)
+        angles.append((w / h.clamp(min=eps)).atan())
+    v = 4 / math.pi**2 * (angles[0] - angles[1]) ** 2
+    alpha = (v / (1 - iou + v + eps)).detach()
+    return loss + alpha * v
+
+
+IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
+
+
+def _diou_loss(pred_boxes: Tensor, gt_boxes: Tensor, eps: float) -> Tuple[Tensor, Tensor]:
+    """DIoU loss and IoU of box i with box i, (...)."""
+    iou, _, outer = _overlap(pred_boxes, gt_boxes, eps)
+    centers = [(boxes[..., 2:] + boxes[..., :2]) / 2 for boxes in (pred_boxes, gt_boxes)]
+    distance = (centers[0] - centers[1]).square().sum(dim=-1)
+    return 1 - iou + distance / (outer.square().sum(dim=-1) + eps), iou
+
+
+def _overlap(pred_boxes: Tensor, gt_boxes: Tensor, eps: float) -> Tuple[Tensor, Tensor, Tensor]:
+    """IoU and union of box i with box i, (...), and the smallest box around both, (..., 2)."""
     inner = torch.min(pred_boxes[..., 2:], gt_boxes[..., 2:]) - torch.max(
         pred_boxes[..., :2], gt_boxes[..., :2]
     )
@@ -37,8 +96,7 @@ def giou_loss(pred_boxes: Tensor, gt_boxes: Tensor, *, eps: float = 1e-7) -> Ten
         + _area(gt_boxes[..., 2:] - gt_boxes[..., :2])
         - inter
     )
-    hull = _area(outer)
-    return 1 - inter / (union + eps) + (hull - union) / (hull + eps)
+    return inter / (union + eps), union, outer
 
 
 def _area(wh: Tensor) -> Tensor:

@@ -1,14 +1,14 @@
 """What the losses of all dense detectors share: normalisers, box and centerness losses, logging.
 
 Letters: N images, R anchors of all L levels, K classes. Labels: -1 ignore, [0, K) foreground,
-K background. Nothing here waits for the device, except the box losses "diou" and "ciou".
+K background. Nothing here waits for the device.
 """
 
 from typing import List, MutableMapping, NamedTuple, Tuple
 from weakref import WeakKeyDictionary
 
 import torch
-from detectron2.layers import ciou_loss, diou_loss, nonzero_tuple
+from detectron2.layers import nonzero_tuple
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage, get_event_storage
 from fvcore.nn import smooth_l1_loss
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..functional.balanced_l1_loss import balanced_l1_loss
-from ..functional.dense_box_loss import box_deltas, giou_loss
+from ..functional.dense_box_loss import IOU_LOSSES, box_deltas
 
 __all__ = [
     "BOX_LOSS_TYPES",
@@ -29,8 +29,7 @@ __all__ = [
     "count_positives",
 ]
 
-_IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
-BOX_LOSS_TYPES = ("smooth_l1", "balanced_l1", *_IOU_LOSSES)
+BOX_LOSS_TYPES = ("smooth_l1", "balanced_l1", *IOU_LOSSES)
 LOSS_NORMALIZERS = ("moving_average", "num_positives")
 
 
@@ -211,9 +210,9 @@ class DenseBoxLoss:
         # an inf that is only left out of the sum would still make its gradient NaN.
         pred_deltas = torch.where(chosen, pred_deltas.float(), 0.0)
         targets = torch.where(chosen, gt_boxes, anchors)
-        if self.loss_type in _IOU_LOSSES:
+        if self.loss_type in IOU_LOSSES:
             pred_boxes = decode_boxes(transform, pred_deltas, anchors)
-            loss = _elementwise(self.loss_type, pred_boxes, targets)  # (N, R)
+            loss = IOU_LOSSES[self.loss_type](pred_boxes, targets)  # (N, R)
         else:
             loss = self._delta_loss(transform, pred_deltas, anchors, targets)
         return (loss * weights).sum()
@@ -224,13 +223,6 @@ class DenseBoxLoss:
         if self.loss_type == "smooth_l1":
             return smooth_l1_loss(pred_deltas, target_deltas, beta=self.beta).sum(dim=-1)
         return balanced_l1_loss(pred_deltas, target_deltas, beta=self.beta, **self.balanced).sum(-1)
-
-
-def _elementwise(loss_type: str, pred_boxes: Tensor, targets: Tensor) -> Tensor:
-    loss_function = _IOU_LOSSES[loss_type]
-    return loss_function(pred_boxes.reshape(-1, 4), targets.reshape(-1, 4)).view(
-        pred_boxes.shape[:-1]
-    )
 
 
 def decode_boxes(transform, deltas: Tensor, anchors: Tensor) -> Tensor:

@@ -9,24 +9,16 @@ from typing import Dict, List, Tuple
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import (
-    ShapeSpec,
-    cat,
-    ciou_loss,
-    cross_entropy,
-    diou_loss,
-    nonzero_tuple,
-)
+from detectron2.layers import ShapeSpec, cat, cross_entropy, nonzero_tuple
 from detectron2.modeling.roi_heads import FastRCNNOutputLayers
 from detectron2.structures import Instances
-from fvcore.nn import giou_loss, smooth_l1_loss
+from fvcore.nn import smooth_l1_loss
 from torch import nn
 
 from ..functional.balanced_l1_loss import balanced_l1_loss
+from ..functional.dense_box_loss import IOU_LOSSES
 
 __all__ = ["BalancedL1OutputLayers", "balance_box_loss", "region_losses"]
-
-_IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
 
 
 class BalancedL1OutputLayers(FastRCNNOutputLayers):
@@ -153,9 +145,9 @@ def _box_losses(
 ) -> torch.Tensor:
     """Unweighted box loss of each foreground region, (F,)."""
     transform = predictor.box2box_transform
-    if predictor.box_reg_loss_type in _IOU_LOSSES:
+    if predictor.box_reg_loss_type in IOU_LOSSES:
         pred_boxes = transform.apply_deltas(pred_deltas, proposal_boxes)
-        return _IOU_LOSSES[predictor.box_reg_loss_type](pred_boxes, gt_boxes, reduction="none")
+        return IOU_LOSSES[predictor.box_reg_loss_type](pred_boxes, gt_boxes)
     gt_deltas = transform.get_deltas(proposal_boxes, gt_boxes)
     if isinstance(predictor, BalancedL1OutputLayers):
         loss = balanced_l1_loss(pred_deltas, gt_deltas, **predictor.balanced_l1)
