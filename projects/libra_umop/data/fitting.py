@@ -3,8 +3,8 @@
 Two rules. The shorter side is the smallest that leaves at most a tenth of the boxes below 16
 pixels, the size at which a box covers two cells of the finest dense level (stride 8); never more
 than the images have. The anchors of a config keep their ratios to each other and are scaled
-together, so that a twentieth of the boxes is below the smallest; never below the stride of the
-finest level, as boxes between such anchors would match none.
+together, so that a twentieth of the boxes is below the smallest; never below twice the stride of
+the finest level (ATSS: four times), as smaller anchors send every box to a level too coarse for it.
 
 Sizes are square roots of areas, in pixels.
 """
@@ -27,11 +27,14 @@ SMALL_BOX_PX, SMALL_PART = 16.0, 0.10
 BELOW_ANCHORS = 0.05
 SIDE_STEP, SMALLEST_SIDE, LARGEST_SIDE = 32, 192, 800
 ANCHOR_FREE = ("FCOS", "UMOPFCOS")
-# Unit anchors for the proposal without a config: name, sizes of the levels, finest stride.
+# How small the smallest anchor may be, in pixels. With 8 px at stride 8, ATSS found in 120
+# iterations on small fish AP 0.2; with four times as large ones 3.
+SMALLEST_ANCHOR = {"Faster R-CNN": 8.0, "RetinaNet": 16.0, "ATSS": 32.0}
+# Unit anchors for the proposal without a config, by level.
 USUAL_ANCHORS = {
-    "Faster R-CNN": ([[2.0**i] for i in range(5)], 4),
-    "RetinaNet": ([[2.0 ** (i + k / 3) for k in range(3)] for i in range(5)], 8),
-    "ATSS": ([[2.0**i] for i in range(5)], 8),
+    "Faster R-CNN": [[2.0**i] for i in range(5)],
+    "RetinaNet": [[2.0 ** (i + k / 3) for k in range(3)] for i in range(5)],
+    "ATSS": [[2.0**i] for i in range(5)],
 }
 
 
@@ -84,16 +87,16 @@ def fitted_side(boxes: BoxSizes) -> int:
 
 
 def fitted_anchors(
-    sizes: List[List[float]], finest_stride: int, box_sizes: np.ndarray
+    sizes: List[List[float]], smallest: float, box_sizes: np.ndarray
 ) -> List[List[float]]:
     """Anchor sizes per level, scaled together by the rule above.
 
     Args:
         sizes: per level, as ``MODEL.ANCHOR_GENERATOR.SIZES``; only their ratios matter.
-        finest_stride: of the finest level with anchors, pixels.
+        smallest: what the smallest anchor may be at least, pixels.
         box_sizes: (N,), N > 0, pixels of resized images.
     """
-    smallest = max(float(np.quantile(box_sizes, BELOW_ANCHORS)), float(finest_stride))
+    smallest = max(float(np.quantile(box_sizes, BELOW_ANCHORS)), smallest)
     factor = smallest / min(min(level) for level in sizes)
     return [[round(size * factor, 1) for size in level] for level in sizes]
 
@@ -107,8 +110,8 @@ def proposal(data: CocoData) -> Dict[str, Any]:
     long_side = int(side * np.quantile(_elongation(boxes), 0.95))
     sizes = boxes.resized(ResizedTo(side, long_side))
     anchors = {
-        name: fitted_anchors(levels, stride, sizes)
-        for name, (levels, stride) in USUAL_ANCHORS.items()
+        name: fitted_anchors(levels, SMALLEST_ANCHOR[name], sizes)
+        for name, levels in USUAL_ANCHORS.items()
     }
     low, median, high = np.quantile(sizes, (0.05, 0.5, 0.95))
     lines = [
@@ -164,8 +167,9 @@ def _set_anchors(cfg: CfgNode, boxes: BoxSizes, given: Set[str]) -> List[str]:
         )
     old = [list(level) for level in cfg.MODEL.ANCHOR_GENERATOR.SIZES]
     sizes = boxes.resized(ResizedTo.from_config(cfg))
-    is_two_stage = cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN"
-    new = fitted_anchors(old, 4 if is_two_stage else 8, sizes)
+    name = cfg.MODEL.META_ARCHITECTURE
+    kind = "ATSS" if "ATSS" in name else "RetinaNet" if "RetinaNet" in name else "Faster R-CNN"
+    new = fitted_anchors(old, SMALLEST_ANCHOR[kind], sizes)
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = new
     return [
         f"--fit-anchors: {key} {new}, was {old}; boxes of the training set are"
