@@ -24,4 +24,4 @@ shoot() { # NAME HEIGHT
     --blink-settings=preferredColorScheme=1 --user-data-dir="$scratch/chromium" \
     --window-size="1240,$2" --screenshot="$IMAGES/$1" "file://$scratch/report.html" 2> /dev/null
 }
-shoot report_findings.png 940
+shoot report_findings.png 915

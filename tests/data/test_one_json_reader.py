@@ -7,6 +7,7 @@ OWN = {
     "libra_umop/data/coco.py": "the one reader",
     "libra_umop/data/repairs.py": "a text within an annotation",
     "libra_umop/analysis/records.py": "the collector's own files",
+    "libra_umop/study/records.py": "the study's own files",
     "libra_umop/analysis/run.py": "lines of metrics.json",
 }
 

@@ -8,6 +8,7 @@ from libra_umop.config import add_libra_umop_config
 from libra_umop.engine.config_asserts import contradictions
 from libra_umop.engine.config_io import load_config, merge_opts
 from libra_umop.engine.errors import ConfigError
+from libra_umop.engine.trainer import LibraTrainer
 
 RCNN = (
     "MODEL.DEVICE cpu MODEL.BACKBONE.NAME build_resnet_fpn_backbone MODEL.RESNETS.DEPTH 18"
@@ -132,3 +133,31 @@ def test_detectron2_stops_at_one_size_of_a_range():
 )
 def test_what_works_or_is_not_read_is_left_alone(opts):
     assert not list(contradictions(load_config("", opts.split())))
+
+
+@pytest.mark.parametrize(
+    "base, opts, said",
+    [
+        (RCNN, "MODEL.FPN.IN_FEATURES ['res4','res9']", "MODEL.FPN.IN_FEATURES names 'res9'"),
+        (RCNN, "MODEL.ROI_HEADS.IN_FEATURES ['p3','q']", "MODEL.ROI_HEADS.IN_FEATURES names 'q'"),
+        (
+            RETINANET,
+            "MODEL.RETINANET.IN_FEATURES ['p3','p4','p5','p6','p9']",
+            "MODEL.RETINANET.IN_FEATURES names 'p9', which the network below does not give",
+        ),
+        (
+            ATSS,
+            "MODEL.ATSS.IN_FEATURES ['p3','p4','p5','p6','p9']"
+            " MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS [[1.0]] MODEL.FPN.OUT_CHANNELS 32",
+            "MODEL.ATSS.IN_FEATURES names 'p9'",
+        ),
+        (RCNN, "MODEL.RESNETS.RES2_OUT_CHANNELS 256", "RES2_OUT_CHANNELS = 64 for R18/R34"),
+        (RCNN, "MODEL.RESNETS.NUM_GROUPS 32", "MODEL.RESNETS.NUM_GROUPS = 1 for R18/R34"),
+        (RCNN, "MODEL.RESNETS.RES5_DILATION 2", "MODEL.RESNETS.RES5_DILATION = 1 for R18/R34"),
+        (RCNN, "MODEL.RESNETS.DEFORM_ON_PER_STAGE [False,True,True,True]", "DEFORM_ON_PER_STAGE"),
+    ],
+)
+def test_what_a_component_stops_at_while_it_is_built_is_one_line(base, opts, said):
+    with pytest.raises(ConfigError) as e:
+        LibraTrainer.build_model(config(base, opts))
+    assert said in str(e.value) and "\n" not in str(e.value)

@@ -104,7 +104,8 @@ def header(measured: Sequence[Dict[str, Any]]) -> str:
 
 def _describe(m: Dict[str, Any]) -> str:
     """A run in a few words: detector, evaluation, how often it was measured."""
-    on = " + ".join(LEVERS[name].title for name in m["levers"])
+    # What stands behind a comma is the lever's range, of no use beside commas between words.
+    on = " + ".join(LEVERS[name].title.partition(",")[0] for name in m["levers"])
     words = [f"{m['detector'] or ''}{' with ' if on else ''}{on}"]
     if "AP" in m["AP"]:
         words.append(f"{m['AP']['AP']:.1f} AP")

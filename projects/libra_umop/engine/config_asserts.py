@@ -1,5 +1,6 @@
 """What Detectron2 asserts of a config while it builds or trains, said with the keys beforehand."""
 
+import contextlib
 from typing import Any, Iterator, List, NamedTuple, Sequence, Tuple
 
 from detectron2.config import CfgNode
@@ -15,6 +16,7 @@ from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.roi_heads import CascadeROIHeads, StandardROIHeads
 
 from ..modeling.atss import ATSS
+from .errors import ConfigError
 
 
 class Contradiction(NamedTuple):
@@ -50,6 +52,35 @@ def contradictions(cfg: CfgNode) -> Iterator[Contradiction]:
         yield from _anchors(cfg, "MODEL.ATSS.IN_FEATURES", cfg.MODEL.ATSS.IN_FEATURES)
     if cfg.MODEL.LOAD_PROPOSALS:
         yield from _proposal_files(cfg)
+
+
+@contextlib.contextmanager
+def refused_by_components(cfg: CfgNode) -> Iterator[None]:
+    """While a model is built, what a component of it refuses of ``cfg`` becomes a ConfigError: a
+    value, a feature that the network below does not give, or an assertion that names a key."""
+    try:
+        yield
+    except ValueError as e:
+        raise ConfigError(str(e)) from e
+    except KeyError as e:
+        keys = list(_feature_keys(cfg.MODEL, "MODEL", e.args[0]))
+        if not keys:
+            raise
+        is_given = "which the network below does not give"
+        raise ConfigError(f"{' and '.join(keys)} names {e.args[0]!r}, {is_given}") from e
+    except AssertionError as e:
+        if "MODEL." not in str(e):
+            raise
+        raise ConfigError(str(e)) from e
+
+
+def _feature_keys(node: CfgNode, path: str, feature: Any) -> Iterator[str]:
+    """The keys below ``path`` that name features, ``feature`` among them."""
+    for key, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from _feature_keys(value, f"{path}.{key}", feature)
+        elif key.endswith("IN_FEATURES") and feature in value:
+            yield f"{path}.{key}"
 
 
 def _class(registry: Any, name: str) -> type:

@@ -87,7 +87,8 @@ class LibraPredictor(DefaultPredictor):
             weights: a checkpoint (a path, or a ``detectron2://`` or ``https://`` address).
             config_file: its config; by default the one that the checkpoint carries.
             opts: ``KEY value ...`` on top of it.
-            device: ``cpu``, ``cuda``, ``cuda:1`` ...; by default the GPU where there is one.
+            device: ``cpu``, ``cuda``, ``cuda:1`` ...; by default what ``opts`` say, or the GPU
+                where there is one.
             kwargs: those of the class; ``class_names`` is by default what the checkpoint carries.
 
         Raises:
@@ -103,7 +104,9 @@ class LibraPredictor(DefaultPredictor):
         cfg.defrost()
         merge_opts(cfg, opts)
         cfg.MODEL.WEIGHTS = weights
-        cfg.MODEL.DEVICE = device_of(device, "device")
+        asked = cfg.MODEL.DEVICE if "MODEL.DEVICE" in list(opts)[::2] else ""
+        by_key = device_of(asked, "MODEL.DEVICE")
+        cfg.MODEL.DEVICE = device_of(device, "device") if device else by_key
         kwargs.setdefault("class_names", names)
         return cls(cfg, **kwargs)
 

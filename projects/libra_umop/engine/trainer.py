@@ -19,6 +19,7 @@ from ..evaluation.coco import build_coco_evaluator
 from ..evaluation.losses import validation_losses
 from ..modeling.backbones.timm_models import without_pretrained
 from .checkpoint import LibraCheckpointer
+from .config_asserts import refused_by_components
 from .ema import WeightAverage
 from .errors import ConfigError, StopTraining
 from .hooks import BestSoFar, Evaluate, SaveCheckpoint
@@ -245,10 +246,8 @@ class LibraTrainer(DefaultTrainer):
     @classmethod
     def build_model(cls, cfg):
         """Detectron2's; a value that a component refuses is an error that the user can mend."""
-        try:
+        with refused_by_components(cfg):
             model = super().build_model(cfg)
-        except ValueError as e:
-            raise ConfigError(str(e)) from e
         return model.to(memory_format=torch.channels_last) if cfg.MODEL.CHANNELS_LAST else model
 
     @classmethod
