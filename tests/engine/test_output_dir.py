@@ -1,10 +1,15 @@
 """A folder that holds a run is not another's: refused, gone on with, replaced or set aside."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from detectron2.utils import comm
 
+from libra_umop.engine.collect import ImbalanceCollector
 from libra_umop.engine.errors import ConfigError
+from libra_umop.engine.hooks import BestSoFar
 from libra_umop.engine.output_dir import (
     claim_output_dir,
     clear_output_dir,
@@ -12,6 +17,7 @@ from libra_umop.engine.output_dir import (
     set_run_aside,
     traces_of_run,
 )
+from libra_umop.engine.progress import WriteMetrics
 from libra_umop.engine.run_setup import heard_by_all_ranks
 
 TRACES = [
@@ -102,6 +108,31 @@ def test_a_free_folder_is_a_new_or_an_empty_one(tmp_path):
     assert free_folder(str(look)) == f"{look}_3"
 
 
+def fail(*args, **kwargs):
+    raise OSError(28, "No space left on device")
+
+
+def write_metrics():
+    hook = WriteMetrics(lambda: [SimpleNamespace(write=fail)], period=2)
+    hook.trainer = SimpleNamespace(iter=1, max_iter=10)
+    hook.before_train()
+    hook.after_step()
+
+
+def keep_the_best():
+    evaluate = SimpleNamespace(count=1, metrics={"bbox/AP": 1.0}, done_until=1)
+    BestSoFar(evaluate, SimpleNamespace(save_weights=fail)).after_step()
+
+
+def collect_imbalance():
+    hook = ImbalanceCollector(output_dir="/dev/null", period=1, meta={})
+    probe = SimpleNamespace(guard=lambda f: f(), attach=fail, detach=fail, seconds=0.0)
+    hook.build_probes = lambda model: [probe]
+    hook._probes = [probe] if comm.is_main_process() else []
+    hook.trainer = SimpleNamespace(iter=0)
+    hook.after_step()
+
+
 def meet_errors(rank, folder):
     """One of two ranks, of which only the first sees a used folder, and a full disk."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
@@ -116,6 +147,11 @@ def meet_errors(rank, folder):
                 raise OSError(28, "No space left on device")
     except OSError as e:
         said.append(f"{e.errno} {e.strerror}")
+    for meet in (write_metrics, keep_the_best, collect_imbalance):
+        try:
+            meet()
+        except OSError as e:
+            said.append(f"{meet.__name__}: {e.strerror}")
     with open(f"{folder}/said_{rank}", "w") as f:
         f.write("\n".join(said))
     dist.destroy_process_group()
@@ -125,6 +161,8 @@ def test_all_ranks_do_what_the_main_rank_finds(tmp_path):
     write(tmp_path, "used/model_final.pth")
     mp.spawn(meet_errors, args=(str(tmp_path),), nprocs=2)
     said, other = ((tmp_path / f"said_{rank}").read_text().splitlines() for rank in range(2))
-    assert said == other and len(said) == 2
+    assert said == other and len(said) == 5
+    hooks = ("write_metrics", "keep_the_best", "collect_imbalance")
+    assert said[2:] == [f"{name}: No space left on device" for name in hooks]
     assert "which holds a run" in said[0] and said[1] == "28 No space left on device"
     assert not (tmp_path / "new").exists()

@@ -16,6 +16,7 @@ from libra_umop.levers import LEVERS
 
 from .collect_probes import DenseProbe, FeatureProbe, Probe
 from .collect_roi_probe import ROIHeadsProbe
+from .run_setup import heard_by_all_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +88,12 @@ class ImbalanceCollector(HookBase):
 
     def after_step(self):
         """Take the probes away and write down what they heard."""
-        if not self._probes:
-            return
+        if self.trainer.iter % self.period == 0:
+            with heard_by_all_ranks():
+                if self._probes:
+                    self._record()
+
+    def _record(self) -> None:
         start = time.perf_counter()
         step: Dict[str, Any] = {"iteration": self.trainer.iter}
         for probe in self._probes:

@@ -10,6 +10,7 @@ from detectron2.utils import comm
 
 from .errors import StopTraining
 from .rng import preserved_rng
+from .run_setup import heard_by_all_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -144,9 +145,10 @@ class BestSoFar(HookBase):
         if self._evaluate.count == self._seen:
             return False
         self._seen = self._evaluate.count
-        value = self._value() if comm.is_main_process() else None
-        if value is not None:
-            self._judge(value, self._evaluate.done_until - 1)
+        with heard_by_all_ranks():
+            value = self._value() if comm.is_main_process() else None
+            if value is not None:
+                self._judge(value, self._evaluate.done_until - 1)
         return True
 
     def _judge(self, value: float, iteration: int) -> None:

@@ -9,7 +9,10 @@ import time
 from typing import Callable, Optional, Sequence
 
 from detectron2.engine import HookBase
+from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, EventWriter, get_event_storage
+
+from .run_setup import heard_by_all_ranks
 
 # From one line to the next, at least: where somebody watches, and where a log is read later.
 TERMINAL_S, LOG_S = 5.0, 20.0
@@ -17,10 +20,11 @@ TERMINAL_S, LOG_S = 5.0, 20.0
 
 class WriteMetrics(HookBase):
     """Same as :class:`detectron2.engine.hooks.PeriodicWriter`, but writers are made when training
-    begins, as they open files, and all are closed even if one cannot write.
+    begins, as they open files, and all are closed even if one cannot write. It belongs on all
+    ranks, which hear where the main rank's disk is full.
 
     Args:
-        build_writers: returns the writers.
+        build_writers: returns the writers; called on the main rank only.
         period: iterations from one writing to the next.
     """
 
@@ -30,13 +34,15 @@ class WriteMetrics(HookBase):
         self._writers: Sequence[EventWriter] = ()
 
     def before_train(self):
-        self._writers = self._build_writers()
+        with heard_by_all_ranks():
+            self._writers = self._build_writers() if comm.is_main_process() else ()
 
     def after_step(self):
         iterations = self.trainer.iter + 1
         if iterations % self._period == 0 or iterations == self.trainer.max_iter:
-            for writer in self._writers:
-                writer.write()
+            with heard_by_all_ranks():
+                for writer in self._writers:
+                    writer.write()
 
     def after_train(self):
         with contextlib.ExitStack() as stack:

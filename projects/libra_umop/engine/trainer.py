@@ -118,9 +118,8 @@ class LibraTrainer(DefaultTrainer):
         ret.append(self.best)
         if comm.is_main_process():
             ret.append(PrintProgress(self.max_iter, epochs=self.epochs))
-            ret.append(WriteMetrics(self.build_writers))
         self._stop_on_signal = StopOnSignal(self.checkpointer)
-        return ret + [self._stop_on_signal]
+        return [*ret, WriteMetrics(self.build_writers), self._stop_on_signal]
 
     def _build_precise_bn(self) -> Optional[hooks.HookBase]:
         cfg = self.cfg.clone()
