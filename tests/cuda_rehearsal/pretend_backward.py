@@ -43,10 +43,14 @@ def _listen(key, gradient):
 
 
 def _pass_on(node, gradients, ready):
-    run = node.apply if isinstance(node, BackwardCFunction) else node
-    results = run(*gradients)
+    is_python = isinstance(node, BackwardCFunction)
+    results = (node.apply if is_python else node)(*gradients)
     results = results if isinstance(results, (tuple, list)) else (results,)
-    for (target, i), gradient in zip(node.next_functions, results):
+    targets = node.next_functions
+    if is_python:  # it gives one for each argument, but has targets for the tensors alone
+        results = [x for x, needed in zip(results, node.needs_input_grad) if needed]
+        targets = [target for target in targets if target[0] is not None]
+    for (target, i), gradient in zip(targets, results):
         if target is None or gradient is None:
             continue
         expected = target._input_metadata[i]

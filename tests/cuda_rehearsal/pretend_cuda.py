@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from sync_counter import WAITING, _has_mask
 
 CUDA = torch.device("cuda:0")
+_TOLIST = torch.Tensor.tolist
 HALF = (torch.float16, torch.bfloat16)
 PACKAGES = ("libra_umop/", "detectron2/", "fvcore/")
 # Helpers: not they wait, but who calls them.
@@ -72,6 +73,7 @@ class PretendCUDA(TorchDispatchMode):
             (torch.cuda, "Event", mock.MagicMock),
             (torch.cuda, "is_bf16_supported", lambda *args, **kwargs: True),
             (torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
+            (torch.Tensor, "tolist", lambda x: _TOLIST(x.cpu())),  # subclasses have none
             (torch.Tensor, "backward", backward),
             (torch.Tensor, "register_hook", register_hook),
         ):

@@ -31,6 +31,18 @@ DETECTORS = (
     "COCO-InstanceSegmentation/libra_mask_rcnn_R_50_FPN_1x",
 )
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+# What waits here in the forward pass of a two-stage detector, where the number of regions is not
+# known before, and how often at most. In one of a dense detector nothing does.
+OUR_TRAINING = {
+    "libra_umop:_sample": 4,  # foreground and background of two images, as in subsample_labels
+    "libra_umop:box_reg_loss": 3,  # positives, once a stage, as in its parent
+    "libra_umop:_balanced_l1_losses": 2,  # of the RPN: anchors used and positives
+    "libra_umop:_sample_proposals": 1,  # OHEM, of an image with objects
+    "libra_umop:region_losses": 1,  # positives
+    "libra_umop:_box_losses": 7,  # fvcore's GIoU loss, by mask and with assertions
+    "libra_umop:_hardest_apart": 2,  # NMS of two images
+    "libra_umop:_hardest_proposals": 1,  # the number of positives, which is logged
+}
 
 
 def tiny_config(name, *options):

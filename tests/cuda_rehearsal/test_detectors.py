@@ -8,7 +8,7 @@ import torch
 from detectron2.modeling import META_ARCH_REGISTRY, PROPOSAL_GENERATOR_REGISTRY, ROI_HEADS_REGISTRY
 from detectron2.utils.events import EventStorage
 from pretend_cuda import CUDA, PretendCUDA
-from rehearsal import DETECTORS, DTYPES, build, tiny_config, two_images
+from rehearsal import DETECTORS, DTYPES, OUR_TRAINING, build, tiny_config, two_images
 
 # What waits in Detectron2, and why: inherited with it.
 _MODELING = "detectron2/modeling/"
@@ -51,17 +51,7 @@ DETECTIONS = {
     _MODELING + "roi_heads/fast_rcnn.py:fast_rcnn_inference_single_image": "NMS",
     _MODELING + "postprocessing.py:detector_postprocess": "boxes by mask",
 }
-# What waits here, and how often at most: where a number of regions is not known before.
-OUR_TRAINING = {
-    "libra_umop:_sample": 4,  # foreground and background of two images, as in subsample_labels
-    "libra_umop:box_reg_loss": 3,  # positives, once a stage, as in its parent
-    "libra_umop:_balanced_l1_losses": 2,  # of the RPN: anchors used and positives
-    "libra_umop:_sample_proposals": 1,  # OHEM, of an image with objects
-    "libra_umop:region_losses": 1,  # positives
-    "libra_umop:_box_losses": 7,  # fvcore's GIoU loss, by mask and with assertions
-    "libra_umop:_hardest_apart": 2,  # NMS of two images
-    "libra_umop:_hardest_proposals": 1,  # the number of positives, which is logged
-}
+# What waits here in inference, and how often at most; in training see OUR_TRAINING.
 OUR_INFERENCE = {
     "libra_umop:_decode_level": 10,  # candidates of five levels of two images
     "libra_umop:clip_to_image": 4,  # Boxes.clip asserts that they are finite; boxes outside
