@@ -12,8 +12,8 @@ in one line; 75 stopped by SIGTERM, SIGUSR1 or Ctrl-C with a checkpoint of that 
 import shlex
 import sys
 
-from libra_umop.engine.library_warnings import hide_library_warnings
-from libra_umop.engine.train_arguments import argument_parser
+from libra_umop.cli.train_arguments import argument_parser
+from libra_umop.utils.library_warnings import hide_library_warnings
 
 hide_library_warnings()
 
@@ -23,16 +23,18 @@ if __name__ == "__main__":
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
+from libra_umop.cli.exit_codes import exit_code_of
+from libra_umop.cli.launching import launch
+from libra_umop.config.checks import check_config
+from libra_umop.config.devices import choose_device
+from libra_umop.config.loading import load_config
 from libra_umop.data.arguments import check_dataset_names, configure_dataset
-from libra_umop.engine.checkpoint import LibraCheckpointer
-from libra_umop.engine.config_checks import check_config
-from libra_umop.engine.config_io import load_config
-from libra_umop.engine.errors import EXIT_USER_ERROR, exit_code_of
-from libra_umop.engine.launching import choose_device, launch
-from libra_umop.engine.run_setup import one_line_for_the_disk, quiet_console, setup_run
-from libra_umop.engine.run_words import USAGE, say, what_came_out, where_it_goes
-from libra_umop.engine.trainer import LibraTrainer
-from libra_umop.modeling.backbones.timm_models import without_pretrained
+from libra_umop.errors import EXIT_USER_ERROR
+from libra_umop.modeling.backbones.timm.models import without_pretrained
+from libra_umop.training.checkpoint.checkpointer import LibraCheckpointer
+from libra_umop.training.setup import one_line_for_the_disk, quiet_console, setup_run
+from libra_umop.training.trainer import LibraTrainer
+from libra_umop.training.words import USAGE, say, what_came_out, where_it_goes
 
 
 def setup(args):

@@ -19,7 +19,7 @@ import torch
 
 from libra_umop.benchmark.bench import Bench, Contender
 from libra_umop.benchmark.inputs import Workload
-from libra_umop.engine.collect import ImbalanceCollector
+from libra_umop.imbalance.probes.collector import ImbalanceCollector
 
 CONFIGS = [
     f"configs/COCO-Detection/{name}_R_50_FPN_1x.yaml"

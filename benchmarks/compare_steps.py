@@ -10,7 +10,7 @@ import torch
 from libra_umop.benchmark.bench import Bench, Contender
 from libra_umop.benchmark.inputs import Workload
 from libra_umop.benchmark.measure import time_steps
-from libra_umop.engine.argument_types import image_size, positive
+from libra_umop.cli.argument_types import image_size, positive
 
 FIGURES = ((statistics.median, "wall"), (min, "wall"), (statistics.median, "cpu"))
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

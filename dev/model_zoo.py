@@ -25,8 +25,8 @@ from fvcore.nn.jit_handles import conv_flop_count
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from libra_umop.engine.config_io import load_config
-from libra_umop.modeling.backbones.timm_models import without_pretrained
+from libra_umop.config.loading import load_config
+from libra_umop.modeling.backbones.timm.models import without_pretrained
 
 REPO = Path(__file__).resolve().parents[1]
 CSV = REPO / "dev" / "model_zoo.csv"

@@ -43,6 +43,10 @@ def loggers_are_left_as_they_were():
     """What a run in this process logs to is the test's captured output, which is closed after it:
     the next test that logs would find "Logging error" among its own, or what it did not ask for."""
     loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "libra_umop")]
+    for logger in loggers:  # of a fixture that ran in an earlier test
+        for handler in logger.handlers[:]:
+            if getattr(getattr(handler, "stream", None), "closed", False):
+                logger.removeHandler(handler)
     before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     yield
     for logger, (handlers, level, propagate) in zip(loggers, before):
@@ -73,3 +77,11 @@ def peer() -> Path:
     if not (SHARED / "fixtures" / "peer").is_dir():
         pytest.skip(f"the other implementation's fixtures are not at {SHARED / 'fixtures'}")
     return SHARED / "fixtures" / "peer"
+
+
+@pytest.fixture(scope="session")
+def tiny_coco(tmp_path_factory):
+    """Folder with images/ and annotations/ of a few drawn images."""
+    import engine_runs
+
+    return engine_runs.write_dataset(tmp_path_factory.mktemp("data") / "tiny")

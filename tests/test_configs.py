@@ -9,9 +9,9 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from libra_umop.engine.config_checks import check_config
-from libra_umop.engine.config_io import load_config
-from libra_umop.engine.optimizer import build_optimizer
+from libra_umop.config.checks import check_config
+from libra_umop.config.loading import load_config
+from libra_umop.training.optimizer import build_optimizer
 from shrink import shrink
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -12,11 +12,11 @@ from detectron2.modeling import build_model
 from detectron2.modeling.roi_heads import CascadeROIHeads
 
 from libra_umop import levers
-from libra_umop.engine.config_checks import check_config
-from libra_umop.engine.config_io import load_config, merge_opts
+from libra_umop.config.checks import check_config
+from libra_umop.config.loading import load_config, merge_opts
 from libra_umop.levers import FAMILIES, LEVERS, active, baseline, levers_for, switch
-from libra_umop.modeling.bfp import BFP
-from libra_umop.modeling.umop import HardNegativeLoss
+from libra_umop.modeling.backbones.bfp import BFP
+from libra_umop.modeling.dense.classification_losses import HardNegativeLoss
 from shrink import shrink
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -8,7 +8,7 @@ import torch
 from detectron2.modeling import build_model
 from fvcore.nn import FlopCountAnalysis
 
-from libra_umop.engine.config_io import load_config
+from libra_umop.config.loading import load_config
 from shrink import shrink
 
 REPO = Path(__file__).resolve().parents[1]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from libra_umop.config.loading import load_config
 from libra_umop.convert.checks import contradictions
 from libra_umop.convert.read import Checkpoint
-from libra_umop.engine.config_io import load_config
 from libra_umop.levers import active, baseline, family_of
 from test_model_zoo import ROWS
 

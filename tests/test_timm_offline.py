@@ -8,9 +8,9 @@ import torch
 
 from libra_umop.benchmark.bench import Bench, Contender
 from libra_umop.benchmark.inputs import Workload
-from libra_umop.engine.checkpoint import read_run
-from libra_umop.engine.collect_run import collect
-from libra_umop.engine.predictor import LibraPredictor
+from libra_umop.inference.predictor import LibraPredictor
+from libra_umop.training.checkpoint.checkpointer import read_run
+from libra_umop.training.measuring_run import collect
 from test_train_net import RETINANET, run, write_config, write_dataset
 
 timm = pytest.importorskip("timm", reason="timm is not installed")

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE / "engine")]
+sys.path.insert(0, str(HERE.parent))
 
 import train_net  # noqa: E402
-from engine_runs import RETINANET, write_config, write_dataset  # noqa: E402
 
-from libra_umop.engine.checkpoint import read_run  # noqa: E402
-from libra_umop.engine.run_words import CONFIG  # noqa: E402
+from engine_runs import RETINANET, write_config, write_dataset  # noqa: E402
+from libra_umop.training.checkpoint.checkpointer import read_run  # noqa: E402
+from libra_umop.training.words import CONFIG  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +111,8 @@ def test_training_evaluating_and_what_the_checkpoint_tells(tmp_path, data, capsy
 def test_device_is_the_cpu_where_there_is_no_cuda_and_said_in_one_line(monkeypatch):
     import torch
 
-    from libra_umop.engine.config_io import load_config
-    from libra_umop.engine.launching import choose_device
+    from libra_umop.config.devices import choose_device
+    from libra_umop.config.loading import load_config
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     cfg = load_config("")

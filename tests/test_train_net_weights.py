@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from libra_umop.engine.trainer import LibraTrainer
+from libra_umop.training.trainer import LibraTrainer
 from test_train_net import RETINANET, refused, run, write_config, write_dataset
 
 QUICK = ["SOLVER.MAX_ITER", 1, "SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", 0]

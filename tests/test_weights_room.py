@@ -4,8 +4,9 @@ import ast
 
 import pytest
 
-ROOM = "projects/libra_umop/engine/safe_load.py"  # opens files
-CHECKPOINTER = "projects/libra_umop/engine/checkpoint.py"  # Detectron2's, reading through the room
+ROOM = "projects/libra_umop/utils/safe_load.py"  # opens files
+# Detectron2's, reading through the room.
+CHECKPOINTER = "projects/libra_umop/training/checkpoint/checkpointer.py"
 PICKLES = ("pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal")
 LOADERS = (
     *("torch.load", "torch.hub.load", "torch.hub.load_state_dict_from_url"),

@@ -15,10 +15,10 @@ import sys
 from pathlib import Path
 
 from libra_umop.benchmark import STEPS
+from libra_umop.cli.argument_types import image_size, positive
+from libra_umop.cli.exit_codes import exit_code_of
 from libra_umop.data.dataset_args import add_dataset_args
-from libra_umop.engine.argument_types import image_size, positive
-from libra_umop.engine.errors import exit_code_of
-from libra_umop.engine.output_files import check_writable, writing
+from libra_umop.utils.output_files import check_writable, writing
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
 def contenders_of(args: argparse.Namespace) -> list:
     """What is compared, :class:`Contender`; the last is the baseline."""
     from libra_umop.benchmark.bench import Contender
-    from libra_umop.engine.launching import device_of
+    from libra_umop.config.devices import device_of
 
     device = device_of(args.device, "--device")
     opts = (*args.opts, "MODEL.DEVICE", device)

@@ -11,11 +11,11 @@ import argparse
 import json
 import sys
 
+from libra_umop.cli.argument_types import positive
+from libra_umop.cli.exit_codes import exit_code_of
 from libra_umop.data.dataset_args import add_dataset_location_args
-from libra_umop.data.errors import DatasetError
-from libra_umop.engine.argument_types import positive
-from libra_umop.engine.errors import exit_code_of
-from libra_umop.engine.output_files import check_writable, writing
+from libra_umop.errors import DatasetError
+from libra_umop.utils.output_files import check_writable, writing
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -59,11 +59,11 @@ def main(argv=None) -> int:
     to_stdout = args.json == "-"
     check_writable(None if to_stdout else args.json)
     # Not at the top: these take seconds, which --help and a wrong command need not wait for.
+    from libra_umop.config.loading import load_config
     from libra_umop.data.arguments import named_splits
-    from libra_umop.data.check_report import as_json, as_text
-    from libra_umop.data.checking import ImageLimits, check_dataset, progress_bar
-    from libra_umop.data.statistics import ResizedTo
-    from libra_umop.engine.config_io import load_config
+    from libra_umop.data.check.checking import ImageLimits, check_dataset, progress_bar
+    from libra_umop.data.check.report import as_json, as_text
+    from libra_umop.data.check.statistics import ResizedTo
 
     splits = named_splits(args)
     if not splits:

@@ -5,9 +5,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from libra_umop.engine.argument_types import positive, score
-from libra_umop.engine.errors import exit_code_of
-from libra_umop.engine.output_files import check_writable
+from libra_umop.cli.argument_types import positive, score
+from libra_umop.cli.exit_codes import exit_code_of
+from libra_umop.utils.output_files import check_writable
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -27,13 +27,13 @@ def main(argv=None) -> int:
     args = build_parser().parse_args(argv)
     check_writable(args.output)
     # Not at the top: these take seconds, which --help and a wrong command need not wait for.
-    from libra_umop.data.errors import DatasetError
-    from libra_umop.data.layout import dataset_name, find_splits
-    from libra_umop.data.registering import dataset_dicts, load_dataset
-    from libra_umop.engine.predict_outputs import drawn_name, write_image
-    from libra_umop.engine.predictor import LibraPredictor
-    from libra_umop.engine.weight_fit import Classes, require_same_classes
-    from libra_umop.evaluation.contact_sheet import contact_sheet
+    from libra_umop.data.datasets import dataset_dicts, load_dataset
+    from libra_umop.data.layouts.layout import dataset_name, find_splits
+    from libra_umop.errors import DatasetError
+    from libra_umop.inference.contact_sheet import contact_sheet
+    from libra_umop.inference.outputs import drawn_name, write_image
+    from libra_umop.inference.predictor import LibraPredictor
+    from libra_umop.training.checkpoint.weight_fit import Classes, require_same_classes
 
     if drawn_name(args.output.name) != args.output.name:
         print(f"--output is {args.output}, should end in .png or .jpg", file=sys.stderr)

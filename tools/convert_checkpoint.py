@@ -15,9 +15,9 @@ import argparse
 import sys
 from typing import List, Optional
 
+from libra_umop.cli.exit_codes import exit_code_of
 from libra_umop.convert.fetch import DOWNLOADS
-from libra_umop.engine.errors import exit_code_of
-from libra_umop.engine.output_files import check_writable
+from libra_umop.utils.output_files import check_writable
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -13,10 +13,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from libra_umop.engine.argument_types import image_size
-from libra_umop.engine.errors import exit_code_of
-from libra_umop.engine.output_files import check_writable, writing
+from libra_umop.cli.argument_types import image_size
+from libra_umop.cli.exit_codes import exit_code_of
 from libra_umop.export import DEFAULT_OPSET, FORMATS, OPSETS
+from libra_umop.utils.output_files import check_writable, writing
 
 SUFFIXES = {"torchscript": ".ts", "onnx": ".onnx"}
 
@@ -57,8 +57,8 @@ def main(argv=None) -> int:
     file = args.output or Path(args.weights).with_suffix(SUFFIXES[args.format])
     check_writable(file)
     # Not at the top: these take seconds, which --help and a wrong command need not wait for.
-    from libra_umop.engine.predictor import LibraPredictor
     from libra_umop.export.exporter import export_detector
+    from libra_umop.inference.predictor import LibraPredictor
 
     predictor = LibraPredictor.from_weights(
         args.weights, config_file=args.config_file, opts=args.opts, device="cpu"

@@ -5,7 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from libra_umop.engine.errors import exit_code_of
+from libra_umop.cli.exit_codes import exit_code_of
 
 
 @exit_code_of

@@ -14,9 +14,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from libra_umop.engine.argument_types import positive, score
-from libra_umop.engine.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, exit_code_of
-from libra_umop.engine.output_files import check_writable, check_writable_folder
+from libra_umop.cli.argument_types import positive, score
+from libra_umop.cli.exit_codes import exit_code_of
+from libra_umop.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from libra_umop.utils.output_files import check_writable, check_writable_folder
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -51,7 +52,7 @@ def main(argv=None) -> int:
     check_writable(args.json, args.csv)
     check_writable_folder(args.output)
     # Not at the top: these take seconds, which --help and a wrong command need not wait for.
-    from libra_umop.engine.predict_inputs import find_inputs
+    from libra_umop.inference.inputs import find_inputs
 
     inputs = find_inputs(args.inputs)
     problems = [f"skipped {problem}" for problem in inputs.problems]
@@ -65,10 +66,10 @@ def main(argv=None) -> int:
 
 def predict(args: argparse.Namespace, inputs, problems) -> int:
     """Predict on what was found; ``problems`` are those so far."""
-    from libra_umop.engine.predict_ids import CocoIds
-    from libra_umop.engine.predict_outputs import CocoResultsFile, CsvFile, refuse_to_overwrite
-    from libra_umop.engine.predict_run import PredictionRun
-    from libra_umop.engine.predictor import LibraPredictor
+    from libra_umop.inference.image_ids import CocoIds
+    from libra_umop.inference.outputs import CocoResultsFile, CsvFile, refuse_to_overwrite
+    from libra_umop.inference.predictor import LibraPredictor
+    from libra_umop.inference.run import PredictionRun
 
     read = [item.path for item in (*inputs.images, *inputs.videos)]
     read += [Path(p) for p in (args.annotations, args.config_file, args.weights) if p]

@@ -9,9 +9,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from libra_umop.engine.argument_types import positive, score
-from libra_umop.engine.errors import exit_code_of
-from libra_umop.engine.output_files import check_writable, writing
+from libra_umop.cli.argument_types import positive, score
+from libra_umop.cli.exit_codes import exit_code_of
+from libra_umop.utils.output_files import check_writable, writing
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -61,7 +61,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 def lend_dataset(runs, dataset: str) -> None:
     """Tell the runs that do not know it themselves where their images and annotations are."""
-    from libra_umop.data.layout import find_splits
+    from libra_umop.data.layouts.layout import find_splits
 
     splits = find_splits(dataset)
     test = splits.get("val") or splits.get("test")
@@ -74,8 +74,8 @@ def lend_dataset(runs, dataset: str) -> None:
 
 def image_root(split) -> Path:
     """The one of a split's possible image folders that has its images."""
-    from libra_umop.data.coco import read_json
-    from libra_umop.data.parsing import parse_coco
+    from libra_umop.data.coco.document import read_json
+    from libra_umop.data.coco.parsing import parse_coco
 
     document = read_json(split.json_file)
     return Path(parse_coco(document, split.json_file, split.image_roots).image_root)
@@ -90,14 +90,14 @@ def main(argv=None) -> int:
         return 2
     check_writable(args.output)
     try:
-        from libra_umop.analysis.report import Report
+        from libra_umop.imbalance.report.report import Report
     except ModuleNotFoundError as error:
         print(f"{error}; install the extra: pip install -e '.[plots]'", file=sys.stderr)
         return 2
-    from libra_umop.analysis.run import load_runs
+    from libra_umop.imbalance.report.run import load_runs
 
     if args.config_file:
-        from libra_umop.engine.collect_run import collect, configured
+        from libra_umop.training.measuring_run import collect, configured
 
         folders.append(
             collect(configured(args.config_file, args.dataset, args.opts), args.iterations)

@@ -14,7 +14,8 @@ import os
 import sys
 from pathlib import Path
 
-from libra_umop.engine.errors import EXIT_PREEMPTED, EXIT_USER_ERROR, exit_code_of
+from libra_umop.cli.exit_codes import exit_code_of
+from libra_umop.errors import EXIT_PREEMPTED, EXIT_USER_ERROR
 
 TABLE = "the table of levers, projects/libra_umop/levers.py"
 
@@ -118,8 +119,8 @@ def main(argv=None) -> int:
 
 def collect(folder: Path, if_possible: bool = False) -> int:
     """Write and print the answer; ``if_possible``: without it where a package is missing."""
-    from libra_umop.engine.errors import ConfigError
-    from libra_umop.study.answer import write_answer
+    from libra_umop.errors import ConfigError
+    from libra_umop.study.answer.files import write_answer
 
     try:
         text, files = write_answer(folder)

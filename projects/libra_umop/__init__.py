@@ -1,7 +1,24 @@
 """Libra-UMOP: cures for the four imbalances of detector training, for Detectron2.
 
-This file stays empty of imports so that ``libra_umop.functional`` needs nothing but torch;
-``import libra_umop.config`` registers every backbone, head and meta-architecture.
+This file imports nothing by itself, so that ``libra_umop.functional`` needs nothing but torch; the
+names of its front door are imported when asked for. ``import libra_umop.config.keys`` registers
+every backbone, head and meta-architecture.
 """
 
 __version__ = "0.1.0"
+
+_FRONT_DOOR = {
+    "LibraPredictor": "inference.predictor",
+    "LibraTrainer": "training.trainer",
+    "add_libra_umop_config": "config.keys",
+    "load_config": "config.loading",
+}
+
+
+def __getattr__(name: str):
+    """Import what is asked for, and not before: torch alone takes seconds."""
+    if name not in _FRONT_DOOR:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_FRONT_DOOR[name]}"), name)

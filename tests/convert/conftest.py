@@ -7,9 +7,9 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
+from libra_umop.config.loading import load_config
 from libra_umop.convert.run import convert_from
-from libra_umop.engine.config_io import load_config
-from libra_umop.engine.safe_load import safe_torch_load
+from libra_umop.utils.safe_load import safe_torch_load
 
 SMALL = ["MODEL.WEIGHTS", ""]
 SMALL += "MODEL.DEVICE cpu MODEL.FPN.OUT_CHANNELS 32 MODEL.ROI_BOX_HEAD.FC_DIM 64".split()

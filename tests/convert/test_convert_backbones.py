@@ -13,9 +13,9 @@ import pytest
 import torch
 from detectron2.layers import ShapeSpec
 
+from libra_umop.config.loading import load_config
 from libra_umop.convert.mmdet import from_mmdet, to_mmdet
 from libra_umop.convert.read import Checkpoint
-from libra_umop.engine.config_io import load_config
 from libra_umop.modeling.backbones import build_timm_backbone
 
 pytest.importorskip("timm", reason="timm, an optional dependency, is not installed")

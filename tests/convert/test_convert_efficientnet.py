@@ -8,13 +8,13 @@ import pytest
 import torch
 from detectron2.layers import ShapeSpec
 
+from libra_umop.config.loading import load_config
 from libra_umop.convert.efficientnet import efficientnet_to_timm
 from libra_umop.convert.fetch import DOWNLOADS, Download, weights_file
 from libra_umop.convert.run import convert_from, fetch_timm_weights
-from libra_umop.engine.config_io import load_config
-from libra_umop.engine.errors import ConfigError
-from libra_umop.engine.safe_load import safe_torch_load
+from libra_umop.errors import ConfigError
 from libra_umop.modeling.backbones import build_timm_backbone
+from libra_umop.utils.safe_load import safe_torch_load
 
 timm = pytest.importorskip("timm", reason="timm, an optional dependency, is not installed")
 LITE0 = "tf_efficientnet_lite0"

@@ -8,14 +8,14 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_anchor_generator, build_model
 from detectron2.structures import Boxes
 
+from libra_umop.config.loading import load_config
 from libra_umop.convert.checks import contradictions
 from libra_umop.convert.mmdet import from_mmdet
 from libra_umop.convert.read import Checkpoint
 from libra_umop.convert.run import convert_from, convert_to_mmdet, tensor_shapes
 from libra_umop.convert.version import major_version
-from libra_umop.engine.config_io import load_config
-from libra_umop.engine.errors import ConfigError
-from libra_umop.engine.safe_load import safe_torch_load
+from libra_umop.errors import ConfigError
+from libra_umop.utils.safe_load import safe_torch_load
 from shrink import shrink
 
 OFFSET = "MODEL.ANCHOR_GENERATOR.OFFSET"

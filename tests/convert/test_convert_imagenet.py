@@ -5,10 +5,10 @@ import torch
 import torchvision
 from detectron2.modeling import build_model
 
+from libra_umop.config.loading import load_config
 from libra_umop.convert.run import convert_from
-from libra_umop.engine.config_io import load_config
-from libra_umop.engine.errors import ConfigError
-from libra_umop.engine.safe_load import safe_torch_load
+from libra_umop.errors import ConfigError
+from libra_umop.utils.safe_load import safe_torch_load
 
 BGR = ["INPUT.FORMAT", "BGR", "MODEL.PIXEL_MEAN", "[103.53,116.28,123.675]"]
 BGR += ["MODEL.PIXEL_STD", "[1.0,1.0,1.0]"]

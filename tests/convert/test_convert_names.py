@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from libra_umop.config.loading import load_config
 from libra_umop.convert.checks import contradictions
 from libra_umop.convert.mmdet import from_mmdet, to_mmdet
 from libra_umop.convert.read import Checkpoint
 from libra_umop.convert.run import tensor_shapes
-from libra_umop.engine.config_io import load_config
 from shrink import shrink
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

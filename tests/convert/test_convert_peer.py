@@ -10,7 +10,7 @@ import torch
 from detectron2.structures import Boxes
 
 from libra_umop.convert.run import convert_to_mmdet
-from libra_umop.engine.safe_load import safe_torch_load
+from libra_umop.utils.safe_load import safe_torch_load
 
 RCNN = ["libra_faster_rcnn_R_50_FPN_1x"]
 RETINANETS = [

@@ -10,11 +10,11 @@ import torch
 from detectron2.engine import default_argument_parser
 from detectron2.utils.events import EventStorage
 
+from libra_umop.config.loading import load_config
 from libra_umop.data.arguments import add_dataset_args, configure_dataset
 from libra_umop.data.shapes import write_shapes
-from libra_umop.engine.config_io import load_config
-from libra_umop.engine.predictor import LibraPredictor
-from libra_umop.engine.trainer import LibraTrainer
+from libra_umop.inference.predictor import LibraPredictor
+from libra_umop.training.trainer import LibraTrainer
 from shrink import shrink
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

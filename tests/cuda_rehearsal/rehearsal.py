@@ -7,7 +7,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 from pretend_cuda import to_cuda
 
-from libra_umop.engine.config_io import load_config
+from libra_umop.config.loading import load_config
 from shrink import shrink
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -8,8 +8,8 @@ from rehearsal import build, tiny_config, two_images
 from torch import nn
 
 from libra_umop.functional import dense_box_loss
-from libra_umop.modeling import dense_losses
-from libra_umop.modeling.dense_losses import DeferredScalars
+from libra_umop.modeling.dense import losses as dense_losses
+from libra_umop.modeling.dense.losses import DeferredScalars
 
 
 def vector(*numbers):

@@ -10,12 +10,12 @@ from pretend_cuda import CUDA, PretendCUDA
 from rehearsal import DTYPES, OUR_TRAINING, build, tiny_config, two_images
 from torch.utils._pytree import tree_leaves
 
-from libra_umop.analysis import records
-from libra_umop.engine.collect import ImbalanceCollector
-from libra_umop.engine.ema import WeightAverage
-from libra_umop.engine.optimizer import OPTIMIZERS, build_optimizer
-from libra_umop.engine.train_step import TrainStep
-from libra_umop.evaluation import losses as validation
+from libra_umop.evaluation import validation_losses as validation
+from libra_umop.imbalance import records
+from libra_umop.imbalance.probes.collector import ImbalanceCollector
+from libra_umop.training.hooks.ema import WeightAverage
+from libra_umop.training.loop import TrainStep
+from libra_umop.training.optimizer import OPTIMIZERS, build_optimizer
 
 DETECTORS = (
     "COCO-Detection/libra_retinanet_R_50_FPN_1x",

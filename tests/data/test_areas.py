@@ -5,10 +5,10 @@ import json
 import numpy as np
 from pycocotools.cocoeval import Params
 
-from libra_umop.analysis.data import measure_data
-from libra_umop.data.areas import count_areas
-from libra_umop.data.parsing import parse_coco
-from libra_umop.data.statistics import ResizedTo, describe_split
+from libra_umop.data.check.areas import count_areas
+from libra_umop.data.check.statistics import ResizedTo, describe_split
+from libra_umop.data.coco.parsing import parse_coco
+from libra_umop.imbalance.measures.data import measure_data
 
 
 def coco_ranges():

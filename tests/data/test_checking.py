@@ -6,16 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from coco_files import document, write_dataset, write_json
 from detectron2.modeling.poolers import assign_boxes_to_levels
 from detectron2.structures import Boxes
 from PIL import Image
 
-from libra_umop.data.check_report import as_json, as_text
-from libra_umop.data.checking import CLEAN, DEFECTS, UNUSABLE, check_dataset, check_headers
-from libra_umop.data.layout import find_splits
-from libra_umop.data.parsing import parse_coco
-from libra_umop.data.statistics import (
+from coco_files import document, write_dataset, write_json
+from libra_umop.data.check.checking import CLEAN, DEFECTS, UNUSABLE, check_dataset, check_headers
+from libra_umop.data.check.report import as_json, as_text
+from libra_umop.data.check.statistics import (
     ATSS_ANCHORS,
     RETINANET_ANCHORS,
     ResizedTo,
@@ -24,6 +22,8 @@ from libra_umop.data.statistics import (
     nearest_anchor_level,
     resized_boxes,
 )
+from libra_umop.data.coco.parsing import parse_coco
+from libra_umop.data.layouts.layout import find_splits
 
 KEEP_SIZE = ResizedTo(min_size=0)
 

@@ -4,14 +4,14 @@ import json
 
 import numpy as np
 import pytest
-from coco_files import document, write_dataset
 
-from libra_umop.data.checking import UNUSABLE, check_dataset
-from libra_umop.data.conventions import other_convention
-from libra_umop.data.errors import DatasetError
-from libra_umop.data.layout import find_splits
-from libra_umop.data.registering import load_dataset
+from coco_files import document, write_dataset
+from libra_umop.data.check.checking import UNUSABLE, check_dataset
+from libra_umop.data.coco.conventions import other_convention
+from libra_umop.data.datasets import load_dataset
+from libra_umop.data.layouts.layout import find_splits
 from libra_umop.data.shapes import write_shapes
+from libra_umop.errors import DatasetError
 
 # What exporters write for the box x, y, w, h of an image of W x H pixels.
 WRITTEN = {

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pycocotools.mask as mask_util
 import pytest
-from coco_files import document, write_dataset, write_images, write_json
 from detectron2.data import (
     MetadataCatalog,
     build_detection_test_loader,
@@ -18,13 +17,13 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import BitMasks
 from PIL import Image
 
+from coco_files import document, write_dataset, write_images, write_json
+from libra_umop.config.loading import load_config
 from libra_umop.data.arguments import add_dataset_args, configure_dataset
-from libra_umop.data.checking import UNUSABLE, ImageLimits, check_dataset
-from libra_umop.data.errors import DatasetError
-from libra_umop.data.layout import find_splits
+from libra_umop.data.check.checking import UNUSABLE, ImageLimits, check_dataset
+from libra_umop.data.layouts.layout import find_splits
 from libra_umop.data.mapper import OwnDatasetMapper
-from libra_umop.engine.config_io import load_config
-from libra_umop.engine.errors import ConfigError
+from libra_umop.errors import ConfigError, DatasetError
 
 BASE = "MODEL: {META_ARCHITECTURE: GeneralizedRCNN}\nVERSION: 2\n"
 

@@ -2,17 +2,17 @@
 
 import numpy as np
 import pytest
-from coco_files import document, write_dataset
 from detectron2.engine import default_argument_parser
 
+from coco_files import document, write_dataset
+from libra_umop.config.loading import load_config
 from libra_umop.data.arguments import add_dataset_args, configure_dataset
-from libra_umop.data.check_report import as_json, as_text
-from libra_umop.data.checking import check_dataset
-from libra_umop.data.fitting import BoxSizes, fitted_anchors, fitted_side
-from libra_umop.data.layout import find_splits
-from libra_umop.data.statistics import ResizedTo
-from libra_umop.engine.config_io import load_config
-from libra_umop.engine.errors import ConfigError
+from libra_umop.data.check.checking import check_dataset
+from libra_umop.data.check.fitting import BoxSizes, fitted_anchors, fitted_side
+from libra_umop.data.check.report import as_json, as_text
+from libra_umop.data.check.statistics import ResizedTo
+from libra_umop.data.layouts.layout import find_splits
+from libra_umop.errors import ConfigError
 
 ATSS, RCNN = "atss_EffLite0_FPN_own.yaml", "faster_rcnn_EffLite0_FPN_own.yaml"
 

@@ -8,13 +8,13 @@ import math
 import random
 
 import pytest
-from coco_files import document
 from pycocotools.coco import COCO
 
-from libra_umop.data.coco import write_coco
-from libra_umop.data.errors import DatasetError
-from libra_umop.data.parsing import load_coco
-from libra_umop.data.registering import dataset_dicts
+from coco_files import document
+from libra_umop.data.coco.document import write_coco
+from libra_umop.data.coco.parsing import load_coco
+from libra_umop.data.datasets import dataset_dicts
+from libra_umop.errors import DatasetError
 
 JUNK = [
     *(None, True, False, 0, 1, -1, 3, 2**63, 10**400, -(10**400), 0.5, 1.0, -0.0, 1e308, -1e308),

@@ -3,18 +3,18 @@
 import cv2
 import numpy as np
 import pytest
-from coco_files import document, write_images
 from detectron2.config import get_cfg
 from detectron2.data import DatasetMapper, build_detection_train_loader, detection_utils
 from detectron2.data import transforms as T
 from PIL import Image
 
+from coco_files import document, write_images
 from libra_umop.config import add_libra_umop_config
-from libra_umop.data.errors import DatasetError
+from libra_umop.data.coco.parsing import parse_coco
+from libra_umop.data.datasets import dataset_dicts
 from libra_umop.data.images import decode, for_each_file, read_header, read_image
 from libra_umop.data.mapper import OwnDatasetMapper
-from libra_umop.data.parsing import parse_coco
-from libra_umop.data.registering import dataset_dicts
+from libra_umop.errors import DatasetError
 
 EXIF_ORIENTATION = 274
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from coco_files import document, write_dataset, write_images, write_json
 
-from libra_umop.data.errors import DatasetError
-from libra_umop.data.layout import dataset_name, find_splits, splits_from_files
-from libra_umop.data.parsing import load_coco
+from coco_files import document, write_dataset, write_images, write_json
+from libra_umop.data.coco.parsing import load_coco
+from libra_umop.data.layouts.layout import dataset_name, find_splits, splits_from_files
+from libra_umop.errors import DatasetError
 
 
 def root_of(split):

@@ -5,11 +5,12 @@ import json
 import math
 
 import pytest
-from coco_files import document, write_images, write_json
 
-from libra_umop.data.coco import read_json
-from libra_umop.data.errors import CLIPPED, DROPPED, KEPT, NOTE, REPAIRED, DatasetError
-from libra_umop.data.parsing import load_coco, parse_coco
+from coco_files import document, write_images, write_json
+from libra_umop.data.coco.document import read_json
+from libra_umop.data.coco.parsing import load_coco, parse_coco
+from libra_umop.data.defects import CLIPPED, DROPPED, KEPT, NOTE, REPAIRED
+from libra_umop.errors import DatasetError
 
 NAN, INF, MISSING = math.nan, math.inf, object()
 HUGE = 10**400

@@ -6,16 +6,16 @@ import random
 import numpy as np
 import pycocotools.mask as mask_util
 import pytest
-from coco_files import HEIGHT, WIDTH, document, write_dataset
 from detectron2.data import DatasetCatalog
 from detectron2.data.detection_utils import annotations_to_instances, transform_instance_annotations
 from detectron2.data.transforms import NoOpTransform, TransformList
 
-from libra_umop.data.checking import CLEAN, DEFECTS, check_dataset
-from libra_umop.data.errors import DatasetError
-from libra_umop.data.layout import find_splits
-from libra_umop.data.masks import runs_of_text, usable_mask
-from libra_umop.data.registering import load_dataset, register
+from coco_files import HEIGHT, WIDTH, document, write_dataset
+from libra_umop.data.check.checking import CLEAN, DEFECTS, check_dataset
+from libra_umop.data.coco.masks import runs_of_text, usable_mask
+from libra_umop.data.datasets import load_dataset, register
+from libra_umop.data.layouts.layout import find_splits
+from libra_umop.errors import DatasetError
 
 SIZE = [HEIGHT, WIDTH]
 PIXELS = np.zeros((HEIGHT, WIDTH), np.uint8)

@@ -4,11 +4,11 @@ import ast
 
 # What these read was written by this project, or is no file.
 OWN = {
-    "libra_umop/data/coco.py": "the one reader",
-    "libra_umop/data/repairs.py": "a text within an annotation",
-    "libra_umop/analysis/records.py": "the collector's own files",
+    "libra_umop/data/coco/document.py": "the one reader",
+    "libra_umop/data/coco/repairs.py": "a text within an annotation",
+    "libra_umop/imbalance/records.py": "the collector's own files",
     "libra_umop/study/records.py": "the study's own files",
-    "libra_umop/analysis/run.py": "lines of metrics.json",
+    "libra_umop/imbalance/report/run.py": "lines of metrics.json",
 }
 
 

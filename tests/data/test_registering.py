@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from coco_files import document, write_dataset, write_json
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets import load_coco_json
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, BoxMode, Instances
 
-from libra_umop.data.checking import CLEAN, DEFECTS, UNUSABLE, check_dataset
-from libra_umop.data.errors import DROPPED, DatasetError
-from libra_umop.data.layout import find_splits
-from libra_umop.data.registering import load_dataset, register
+from coco_files import document, write_dataset, write_json
+from libra_umop.data.check.checking import CLEAN, DEFECTS, UNUSABLE, check_dataset
+from libra_umop.data.datasets import load_dataset, register
+from libra_umop.data.defects import DROPPED
+from libra_umop.data.layouts.layout import find_splits
+from libra_umop.errors import DatasetError
 
 SPLITS = ("train", "val")
 

@@ -14,7 +14,7 @@ from libra_umop.data.schedule import (
     set_epochs,
     world_size,
 )
-from libra_umop.engine.errors import ConfigError
+from libra_umop.errors import ConfigError
 
 
 def a_cfg(reference=8, **solver):

@@ -93,7 +93,7 @@ def test_pytorchjobs_numbers_of_gpus_agree(documents):
 
 
 def test_preemption_is_no_failure_and_a_users_mistake_is_final(documents):
-    from libra_umop.engine.errors import EXIT_PREEMPTED, EXIT_USER_ERROR
+    from libra_umop.errors import EXIT_PREEMPTED, EXIT_USER_ERROR
 
     rules = documents["indexed-job.yaml"][-1]["spec"]["podFailurePolicy"]["rules"]
     rules = [rule for rule in rules if "onExitCodes" in rule]

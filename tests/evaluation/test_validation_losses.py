@@ -1,8 +1,6 @@
 """Losses over a validation set: what they are, and that the model does not notice."""
 
 import copy
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,13 +8,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 from detectron2.modeling import build_model
 
-from libra_umop.engine.config_io import load_config
-from libra_umop.engine.normalizers import get_normalizers
-from libra_umop.evaluation.losses import validation_losses
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "engine"))
-
 from engine_runs import LIBRA, RETINANET, write_config, write_dataset  # noqa: E402
+from libra_umop.config.loading import load_config
+from libra_umop.evaluation.validation_losses import validation_losses
+from libra_umop.modeling.dense.normalizers import get_normalizers
 
 NAME = "validation_losses_test"
 

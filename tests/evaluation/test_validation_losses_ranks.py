@@ -1,8 +1,6 @@
 """Validation losses of every detector: one number, whoever computes it and in what portions."""
 
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,16 +12,12 @@ from detectron2.modeling import META_ARCH_REGISTRY, PROPOSAL_GENERATOR_REGISTRY,
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 
-from libra_umop.engine.loaders import build_test_loader
-from libra_umop.evaluation import losses
-from libra_umop.evaluation.losses import validation_losses
-from libra_umop.evaluation.tta import build_tta_model
-
-for folder in ("engine", "modeling"):
-    sys.path.append(str(Path(__file__).resolve().parents[1] / folder))
-
 from dense_models import DETECTORS, tiny_cfg, tiny_model  # noqa: E402
 from engine_runs import write_dataset  # noqa: E402
+from libra_umop.data.shielded_loader import build_test_loader
+from libra_umop.evaluation import validation_losses as losses
+from libra_umop.evaluation.tta import build_tta_model
+from libra_umop.evaluation.validation_losses import validation_losses
 
 NUM_IMAGES = 3  # the second rank has fewer than the first, one has no object
 TIMEOUT_S = 280  # a few seconds on an idle machine

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from dense_models import make_batch, make_input, spread_scores, tiny_cfg, tiny_model
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, pairwise_iou
 from detectron2.utils.events import EventStorage
 from fvcore.nn import giou_loss, sigmoid_focal_loss
 from torch.nn import functional as F
 
+from dense_models import make_batch, make_input, spread_scores, tiny_cfg, tiny_model
 from libra_umop.functional.atss_matching import centerness_target
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage
 
-from libra_umop.modeling import dense_losses
-from libra_umop.modeling.dense_losses import DeferredScalars
+from libra_umop.modeling.dense import losses as dense_losses
+from libra_umop.modeling.dense.losses import DeferredScalars
 
 
 class OnDevice(torch.Tensor):

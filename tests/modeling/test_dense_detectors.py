@@ -4,6 +4,12 @@ import copy
 
 import pytest
 import torch
+from detectron2.modeling import META_ARCH_REGISTRY, build_model
+from detectron2.modeling.meta_arch import RetinaNet
+from detectron2.modeling.meta_arch import fcos as d2_fcos
+from detectron2.utils.events import EventStorage
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from dense_models import (
     DETECTORS,
     LEVELS,
@@ -14,13 +20,7 @@ from dense_models import (
     tiny_cfg,
     tiny_model,
 )
-from detectron2.modeling import META_ARCH_REGISTRY, build_model
-from detectron2.modeling.meta_arch import RetinaNet
-from detectron2.modeling.meta_arch import fcos as d2_fcos
-from detectron2.utils.events import EventStorage
-from torch.utils._python_dispatch import TorchDispatchMode
-
-from libra_umop.modeling.dense_losses import BOX_LOSS_TYPES
+from libra_umop.modeling.dense.losses import BOX_LOSS_TYPES
 
 EMPTY = make_input([], [])
 PLAIN_DETECTORS = [name for name in DETECTORS if name not in UMOP_DETECTORS]

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from dense_models import DETECTORS, UMOP_DETECTORS, make_input, tiny_model
 from detectron2.utils.events import EventStorage
+
+from dense_models import DETECTORS, UMOP_DETECTORS, make_input, tiny_model
 
 TIMES = 16
 WITHOUT_SMALL_OBJECTS = make_input([[0, 0, 120, 92], [4, 2, 100, 90]], [1, 3])

@@ -6,10 +6,11 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from dense_models import DETECTORS, LEVELS, UMOP_DETECTORS, make_input, tiny_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch.nn.parallel import DistributedDataParallel
+
+from dense_models import DETECTORS, LEVELS, UMOP_DETECTORS, make_input, tiny_model
 
 NUM_RANKS = 2
 TIMEOUT_S = 280  # a few seconds on an idle machine

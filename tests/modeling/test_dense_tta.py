@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from dense_models import DETECTORS, make_input, spread_scores, tiny_cfg, tiny_model
 from detectron2.layers import batched_nms
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
 from detectron2.structures import Boxes, Instances
 
-from libra_umop.engine.config_io import load_config
+from dense_models import DETECTORS, make_input, spread_scores, tiny_cfg, tiny_model
+from libra_umop.config.loading import load_config
 from libra_umop.evaluation.tta import build_tta_model
-from libra_umop.modeling.dense_tta import DenseDetectorWithTTA, MultiScaleViews
+from libra_umop.modeling.dense.tta import DenseDetectorWithTTA, MultiScaleViews
 from shrink import shrink
 
 SCALES = ("TEST.AUG.MIN_SIZES", (96, 128), "TEST.AUG.MAX_SIZES", (128, 150))

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from dense_models import make_batch, spread_scores, tiny_cfg, tiny_model
 from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import fcos as d2_fcos
 from detectron2.utils.events import EventStorage
 
+from dense_models import make_batch, spread_scores, tiny_cfg, tiny_model
 from libra_umop.modeling import FCOS
 
 OFF = ("MODEL.UMOP.PROGRESSIVE_FOCUS", False, "MODEL.UMOP.LEVEL_WISE", False)

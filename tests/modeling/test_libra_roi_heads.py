@@ -6,10 +6,10 @@ from detectron2.modeling.roi_heads import StandardROIHeads
 from detectron2.modeling.sampling import subsample_labels
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
-from tiny_rcnn import a_batch, a_target, proposals_with_ious, tiny_config, tiny_model
 
 from libra_umop.modeling import BalancedL1OutputLayers
 from sync_counter import SyncCounter
+from tiny_rcnn import a_batch, a_target, proposals_with_ious, tiny_config, tiny_model
 
 RANDOM = [
     *("MODEL.ROI_HEADS.NEGATIVE_SAMPLER", "random"),

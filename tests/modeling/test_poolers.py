@@ -6,10 +6,11 @@ from detectron2.layers import ROIAlign
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Instances
 from detectron2.utils.events import EventStorage
-from tiny_rcnn import a_batch, a_target, tiny_config, tiny_model
 from torch import nn
 
-from libra_umop.modeling import SparseROIAlign, poolers, use_sparse_roi_align
+from libra_umop.modeling import SparseROIAlign, use_sparse_roi_align
+from libra_umop.modeling.rcnn import poolers
+from tiny_rcnn import a_batch, a_target, tiny_config, tiny_model
 
 ALL_HEADS = ["MODEL.MASK_ON", True, "MODEL.KEYPOINT_ON", True]
 HEADS = [

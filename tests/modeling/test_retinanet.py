@@ -4,11 +4,12 @@ import logging
 
 import pytest
 import torch
-from dense_models import make_batch, make_input, spread_scores, tiny_cfg, tiny_model
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from torch._dynamo.testing import CompileCounter
+
+from dense_models import make_batch, make_input, spread_scores, tiny_cfg, tiny_model
 
 OFF = ("MODEL.UMOP.PROGRESSIVE_FOCUS", False, "MODEL.UMOP.LEVEL_WISE", False)
 

@@ -5,7 +5,7 @@ import torch
 
 from libra_umop.functional.focal_loss import focal_loss_sum
 from libra_umop.functional.progressive_focal_loss import progressive_focus
-from libra_umop.modeling.umop import LevelFocalLoss
+from libra_umop.modeling.dense.classification_losses import LevelFocalLoss
 
 K = 3
 

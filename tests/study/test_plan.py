@@ -8,8 +8,8 @@ import torch
 import yaml
 from study_files import write_study_files
 
-from libra_umop.engine.config_io import load_config
-from libra_umop.engine.errors import ConfigError
+from libra_umop.config.loading import load_config
+from libra_umop.errors import ConfigError
 from libra_umop.levers import active, levers_for
 from libra_umop.study.plan import make_plan, parse_variants
 from libra_umop.study.records import write_record
@@ -21,7 +21,7 @@ def config(repo, name):
 
 
 def keys_of(cfg, variant):
-    from libra_umop.engine.config_io import merge_opts
+    from libra_umop.config.loading import merge_opts
 
     cfg = cfg.clone()
     merge_opts(cfg, [word for pair in variant.keys for word in pair])

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from libra_umop.study.statistics import paired_difference
+from libra_umop.study.answer.statistics import paired_difference
 
 REASON = "scipy, of the extra 'study', is not installed"
 BASE = {1: 30.0, 2: 32.5, 3: 29.0, 4: 31.0, 5: 30.5}

@@ -13,13 +13,13 @@ import torch
 import yaml
 from study_files import REPO, environment, records, run_study, study_command, write_study_files
 
-from libra_umop.engine.errors import ConfigError
-from libra_umop.engine.safe_load import safe_torch_load
+from libra_umop.errors import ConfigError
+from libra_umop.study.answer.results import as_text, collect
 from libra_umop.study.plan import PlannedRun
 from libra_umop.study.records import write_json, write_record
-from libra_umop.study.results import as_text, collect
 from libra_umop.study.scheduler import Scheduler
 from libra_umop.study.slurm import array_index
+from libra_umop.utils.safe_load import safe_torch_load
 
 REASON = "scipy, of the extra 'study', is not installed"
 NOOP = {  # neither is read by the baseline, or both are as the baseline's

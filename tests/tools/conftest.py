@@ -76,7 +76,7 @@ def write_checkpoint(config_file: Path, opts, path: Path) -> None:
     """Random weights that detect: normalised features, spread scores, a refinement that acts."""
     from detectron2.modeling import build_model
 
-    from libra_umop.engine.config_io import load_config, merge_opts
+    from libra_umop.config.loading import load_config, merge_opts
 
     cfg = shrink(load_config(str(config_file)), image_size=96)
     for head in ("ROI_HEADS", "RETINANET", "ATSS", "FCOS"):

@@ -12,8 +12,8 @@ from libra_umop.benchmark import measure
 from libra_umop.benchmark.bench import Bench, Contender
 from libra_umop.benchmark.inputs import Workload, draw_proposals, num_classes_of, synthetic_batch
 from libra_umop.benchmark.table import markdown
-from libra_umop.engine.config_io import load_config
-from libra_umop.engine.trainer import LibraTrainer
+from libra_umop.config.loading import load_config
+from libra_umop.training.trainer import LibraTrainer
 
 TINY = {
     "MODEL": {

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 from coco_files import document, write_dataset, write_json  # noqa: E402
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "check_dataset.py"

@@ -131,7 +131,7 @@ def test_a_full_disk_ends_a_conversion_with_one_line(tmp_path):
     import torch
 
     from libra_umop.convert.run import _write
-    from libra_umop.engine.output_files import OutputError
+    from libra_umop.utils.output_files import OutputError
 
     old, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from libra_umop.engine.predictor import LibraPredictor
 from libra_umop.export import exporter
 from libra_umop.export.detector_graph import DetectorGraph
 from libra_umop.export.verify import compare, sample_image
+from libra_umop.inference.predictor import LibraPredictor
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime (extra export) is absent")
 

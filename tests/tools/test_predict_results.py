@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from libra_umop.data.images import image_suffixes
-from libra_umop.engine.predict_ids import CocoIds
-from libra_umop.engine.predict_inputs import find_inputs, printable
+from libra_umop.inference.image_ids import CocoIds
+from libra_umop.inference.inputs import find_inputs, printable
 
 RETINANET = "configs/COCO-Detection/umop_retinanet_R_50_FPN_1x.yaml"
 CATEGORIES = [{"id": i + 1, "name": n} for i, n in enumerate(("circle", "square", "star"))]
@@ -162,7 +162,10 @@ def test_ctrl_c_keeps_what_was_done(repo, checkpoint, tmp_path):
     argv = [sys.executable, str(repo / "tools" / "predict.py"), str(tmp_path / "photos")]
     argv += ["--weights", str(checkpoint(RETINANET)), "--device", "cpu", "--threshold", "0.06"]
     argv += ["--json", str(files["json"]), "--csv", str(files["csv"])]
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    env = {**os.environ, "PYTHONUNBUFFERED": "1"}  # lines as they are made, not all at the end
+    process = subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    )
     for _ in range(3):
         assert "detections" in process.stdout.readline()
     process.send_signal(signal.SIGINT)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from libra_umop.analysis import records
-from libra_umop.engine.config_io import load_config
+from libra_umop.config.loading import load_config
+from libra_umop.imbalance import records
 
 pytest.importorskip("plotly", reason="plotly is not installed (extra plots)")
 pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is not installed (extra plots)")

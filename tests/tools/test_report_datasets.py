@@ -5,7 +5,7 @@ import json
 import pytest
 from test_report import write_dataset, write_run
 
-from libra_umop.analysis import records
+from libra_umop.imbalance import records
 
 
 def nan_boxes(content):

@@ -8,11 +8,11 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from ..engine.config_io import load_config
-from ..engine.optimizer import build_optimizer
-from ..engine.train_step import DTYPES
-from ..engine.trainer import LibraTrainer
-from ..modeling.backbones.timm_models import without_pretrained
+from ..config.loading import load_config
+from ..modeling.backbones.timm.models import without_pretrained
+from ..training.loop import DTYPES
+from ..training.optimizer import build_optimizer
+from ..training.trainer import LibraTrainer
 from .inputs import Workload, draw_proposals, fix_proposals, synthetic_batch
 
 __all__ = ["Bench", "Contender", "compile_parts"]

@@ -15,7 +15,7 @@ import torch
 from detectron2.config import CfgNode
 from torch.utils.benchmark import timer
 
-from ..engine.trainer import LibraTrainer
+from ..training.trainer import LibraTrainer
 from . import STEPS
 from .bench import Bench, Contender
 from .inputs import Workload

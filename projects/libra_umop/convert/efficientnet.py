@@ -11,7 +11,7 @@ from typing import Dict, Iterable, List, Tuple
 import torch
 from torch import Tensor
 
-from ..engine.errors import ConfigError
+from ..errors import ConfigError
 
 __all__ = ["efficientnet_to_timm", "is_efficientnet_pytorch", "timm_shapes"]
 

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Dict, Iterator, NamedTuple
 
-from ..engine.errors import ConfigError
+from ..errors import ConfigError
 
 __all__ = ["DOWNLOADS", "Download", "weights_file"]
 

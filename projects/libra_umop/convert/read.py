@@ -6,8 +6,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor
 
-from ..engine.errors import ConfigError
-from ..engine.safe_load import safe_safetensors_load, safe_torch_load
+from ..errors import ConfigError
+from ..utils.safe_load import safe_safetensors_load, safe_torch_load
 
 __all__ = ["Checkpoint", "read_checkpoint"]
 

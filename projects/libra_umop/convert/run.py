@@ -11,19 +11,13 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import Tensor
 
-from ..engine.config_io import load_config
-from ..engine.errors import ConfigError
-from ..engine.output_files import writing
-from ..engine.safe_load import safe_torch_load
-from ..engine.weight_fit import current_name
-from ..modeling.backbones.timm_models import without_pretrained
-from .checks import (
-    contradictions,
-    has_anchors,
-    imagenet_contradictions,
-    needed_by_mmdet,
-    remarks,
-)
+from ..config.loading import load_config
+from ..errors import ConfigError
+from ..modeling.backbones.timm.models import without_pretrained
+from ..training.checkpoint.weight_fit import current_name
+from ..utils.output_files import writing
+from ..utils.safe_load import safe_torch_load
+from .checks import contradictions, has_anchors, imagenet_contradictions, needed_by_mmdet, remarks
 from .efficientnet import efficientnet_to_timm, is_efficientnet_pytorch, timm_shapes
 from .fetch import DOWNLOADS, weights_file
 from .mmdet import Converted, from_mmdet, to_mmdet

@@ -9,23 +9,17 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, get_detection_dataset_dicts
 from detectron2.utils.file_io import PathManager
 
-from ..config import add_libra_umop_config
-from ..engine.config_io import merge_file
-from ..engine.errors import ConfigError
-from .checking import ImageLimits, check_headers, progress_bar
+from ..config.keys import add_libra_umop_config
+from ..config.loading import merge_file
+from ..errors import ConfigError, DatasetError
+from .check.checking import ImageLimits, check_headers, progress_bar
+from .check.fitting import fit_to_data
+from .coco.parsing import refuse
 from .dataset_args import add_dataset_args, add_dataset_location_args
-from .errors import ERROR, DatasetError
-from .fitting import fit_to_data
-from .layout import Split, dataset_name, find_splits, splits_from_files
-from .parsing import refuse
-from .registering import OwnDataset, load_dataset, register
-from .schedule import (
-    describe_solver,
-    is_first_of_machine,
-    scale_solver,
-    set_epochs,
-    world_size,
-)
+from .datasets import OwnDataset, load_dataset, register
+from .defects import ERROR
+from .layouts.layout import Split, dataset_name, find_splits, splits_from_files
+from .schedule import describe_solver, is_first_of_machine, scale_solver, set_epochs, world_size
 
 __all__ = [
     "add_dataset_args",

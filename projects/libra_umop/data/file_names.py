@@ -10,9 +10,9 @@ from collections import defaultdict
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 from urllib.parse import unquote
 
-from .coco import CocoData
-from .errors import REPAIRED, short
-from .values import is_text
+from .coco.document import CocoData
+from .coco.values import is_text
+from .defects import REPAIRED, short
 
 # Images that are looked for to find the folder that all of them are in.
 NUM_IMAGES_TRIED = 100

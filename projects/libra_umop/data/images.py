@@ -20,7 +20,7 @@ from detectron2.data.detection_utils import convert_PIL_to_numpy
 from detectron2.utils.file_io import PathManager
 from PIL import Image, ImageFile
 
-from .errors import DatasetError
+from ..errors import DatasetError
 
 # Opening a header is mostly waiting, so more threads than cores pay.
 NUM_THREADS = 8

@@ -10,7 +10,7 @@ from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
-from .errors import DatasetError
+from ..errors import DatasetError
 from .images import MAX_IMAGE_PIXELS, WHITE_16BIT, read_image
 
 

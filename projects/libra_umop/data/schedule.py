@@ -7,7 +7,7 @@ from typing import Any, Collection, List
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
-from ..engine.errors import ConfigError
+from ..errors import ConfigError
 
 # With a number of epochs, warm-up takes at most this part of the run.
 LARGEST_WARMUP = 0.1

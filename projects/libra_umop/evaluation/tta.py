@@ -5,7 +5,7 @@ from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..modeling.dense_tta import DenseDetectorWithTTA, MultiScaleViews
+from ..modeling.dense.tta import DenseDetectorWithTTA, MultiScaleViews
 
 __all__ = ["build_tta_model"]
 

@@ -12,8 +12,8 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from ..engine.errors import ConfigError
-from ..engine.predictor import LibraPredictor
+from ..errors import ConfigError
+from ..inference.predictor import LibraPredictor
 from . import DEFAULT_OPSET, FORMATS
 from .detector_graph import OUTPUT_NAMES, DetectorGraph
 from .onnx_symbolics import dynamic_resizing

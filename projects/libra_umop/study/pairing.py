@@ -4,7 +4,7 @@
   seeded by the run's seed and the name of the tensor that it fills. So all tensors that two models
   share begin equal, whatever else the one or the other has.
 * **Data.** Order and augmentation come from the loader's own seed and the position alone
-  (:mod:`libra_umop.engine.train_loader`); that seed is the run's.
+  (:mod:`libra_umop.training.loader`); that seed is the run's.
 * **Everything else** that a step draws (anchors, proposals) begins anew at every iteration, so that
   a lever which draws more or less in one step does not change the draws of the next.
 """
@@ -22,8 +22,8 @@ from detectron2.modeling import build_model
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..engine.rng import preserved_rng
-from ..engine.trainer import LibraTrainer
+from ..training.trainer import LibraTrainer
+from ..utils.rng import preserved_rng
 
 __all__ = ["PairedTrainer", "build_paired", "shared_name"]
 
@@ -114,7 +114,7 @@ class _StepTimes(HookBase):
 
 
 class PairedTrainer(LibraTrainer):
-    """Same interface as :class:`~libra_umop.engine.trainer.LibraTrainer`; ``SEED`` pairs runs.
+    """Same interface as :class:`~libra_umop.training.trainer.LibraTrainer`; ``SEED`` pairs runs.
 
     Attributes:
         step_seconds: of every step of this process.

@@ -11,11 +11,11 @@ import yaml
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser
 
+from ..config.checks import check_config
+from ..config.devices import choose_device
+from ..config.loading import load_config, merge_opts
 from ..data.arguments import add_dataset_args, configure_dataset
-from ..engine.config_checks import check_config
-from ..engine.config_io import load_config, merge_opts
-from ..engine.errors import ConfigError
-from ..engine.launching import choose_device
+from ..errors import ConfigError
 from ..levers import LEVERS, active, as_text, baseline, levers_for, switch
 from .records import BASELINE, run_folder
 

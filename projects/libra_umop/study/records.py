@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any, Dict
 
-from ..engine.output_files import writing
+from ..utils.output_files import writing
 
 __all__ = [
     "BASELINE",

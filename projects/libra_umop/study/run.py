@@ -16,9 +16,8 @@ import yaml
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils.logger import setup_logger
 
-from ..data.errors import DatasetError
-from ..engine.errors import EXIT_PREEMPTED, ConfigError, StopTraining
-from ..engine.rng import seed_all_rng
+from ..errors import EXIT_PREEMPTED, ConfigError, DatasetError, StopTraining
+from ..utils.rng import seed_all_rng
 from .pairing import PairedTrainer
 from .plan import PlannedRun, differing_keys
 from .records import is_over, read_record, write_record

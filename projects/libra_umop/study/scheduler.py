@@ -18,7 +18,7 @@ from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Seque
 import cv2
 import torch
 
-from ..engine.errors import EXIT_PREEMPTED
+from ..errors import EXIT_PREEMPTED
 from .plan import PlannedRun
 from .records import is_over, read_record, write_record
 from .run import EXIT_BUSY, execute

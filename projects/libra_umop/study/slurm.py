@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import List, Sequence
 
-from ..engine.errors import ConfigError
+from ..errors import ConfigError
 
 __all__ = ["array_index", "submit"]
 

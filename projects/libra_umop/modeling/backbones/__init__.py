@@ -7,7 +7,7 @@ from .deformable import (
     build_deform_resnet_backbone,
 )
 from .pyramids import build_fpn_backbone, build_retinanet_fpn_backbone
-from .timm import TimmBackbone, build_timm_backbone
+from .timm.builder import TimmBackbone, build_timm_backbone
 
 __all__ = [
     "DeformBottleneckBlock",

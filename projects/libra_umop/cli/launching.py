@@ -1,0 +1,131 @@
+"""Starting the processes of a run: by ourselves as Detectron2 does, or under torchrun."""
+
+import datetime
+import inspect
+import os
+import signal
+import sys
+from typing import Any, Callable
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from detectron2.utils import comm
+from torch.multiprocessing.spawn import ProcessExitedException
+
+from ..errors import ConfigError, StopTraining
+from ..utils.signals import SIGNALS
+from .exit_codes import exit_code_of
+
+# As long as a rank may wait for another: evaluation on the main rank is part of it.
+TIMEOUT = datetime.timedelta(minutes=30)
+# How long the other processes may take to end by themselves when one of them has ended.
+GRACE_S = 30
+
+
+def launch(main: Callable[[Any], Any], args: Any, *, device: str) -> int:
+    """Run ``main(args)`` in every process of the run.
+
+    Under torchrun (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK`` and ``LOCAL_WORLD_SIZE`` in the
+    environment) this process is one of them. Otherwise ``--num-gpus`` processes are started here
+    for each of ``--num-machines``. The CPU talks over gloo, CUDA over nccl.
+
+    Args:
+        main: picklable; what it returns is lost with more than one process.
+        args: of Detectron2's ``default_argument_parser``.
+        device: ``MODEL.DEVICE``.
+
+    Returns:
+        exit code: 0, 2 (the user can mend it), 75 (stopped by a signal, checkpoint written).
+
+    Raises:
+        ProcessRaisedException: a process failed, with its traceback.
+    """
+    if "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        return _run_under_torchrun(main, args, device)
+    if torch.device(device).type == "cuda" and args.num_gpus > torch.cuda.device_count():
+        raise ConfigError(
+            f"--num-gpus is {args.num_gpus}, but there are {torch.cuda.device_count()} here;"
+            " MODEL.DEVICE cpu starts as many processes on the CPU"
+        )
+    world_size = args.num_gpus * args.num_machines
+    if world_size <= 1:
+        return _exit_code(main, args)
+    context = mp.start_processes(
+        _run_spawned, (main, args, world_size, device), nprocs=args.num_gpus, join=False
+    )
+    _forward_signals(context)
+    can_wait = "grace_period" in inspect.signature(context.join).parameters  # newer torch
+    grace = {"grace_period": GRACE_S} if can_wait else {}
+    try:
+        while not context.join(**grace):
+            pass
+    except ProcessExitedException as e:
+        if e.signal_name:
+            print(f"rank {e.error_index} was ended by {e.signal_name}", file=sys.stderr)
+            return 1
+        return e.exit_code
+    return 0
+
+
+def _run_under_torchrun(main: Callable, args: Any, device: str) -> int:
+    env = os.environ
+    _join_group(device, int(env["LOCAL_RANK"]), int(env["LOCAL_WORLD_SIZE"]), "env://", -1, -1)
+    return _leave_group(main, args)
+
+
+def _run_spawned(local_rank: int, main: Callable, args: Any, world_size: int, device: str) -> None:
+    rank = args.machine_rank * args.num_gpus + local_rank
+    _join_group(device, local_rank, args.num_gpus, args.dist_url, rank, world_size)
+    sys.exit(_leave_group(main, args))
+
+
+def _join_group(
+    device: str, local_rank: int, local_size: int, url: str, rank: int, world_size: int
+) -> None:
+    on_cuda = torch.device(device).type == "cuda"
+    if on_cuda:
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group(
+        "nccl" if on_cuda else "gloo",
+        init_method=url,
+        rank=rank,
+        world_size=world_size,
+        timeout=TIMEOUT,
+    )
+    comm.create_local_process_group(local_size)
+    comm.synchronize()
+
+
+def _leave_group(main: Callable, args: Any) -> int:
+    """Run ``main``; the group is destroyed only if all ranks get here."""
+    code = _exit_code(main, args)
+    dist.destroy_process_group()
+    return code
+
+
+def _exit_code(main: Callable, args: Any) -> int:
+    try:
+        exit_code_of(main)(args)
+    except StopTraining as stop:
+        if comm.is_main_process():
+            print(stop, file=sys.stderr, flush=True)
+        return stop.exit_code
+    return 0
+
+
+def _forward_signals(context: Any) -> None:
+    """Signals to this process are for its children, and it waits for how they end.
+
+    Ctrl-C in a terminal reaches them by itself, and a second SIGINT would end them at once, so it
+    is passed on as SIGTERM.
+    """
+
+    def forward(signum: int, frame: Any) -> None:
+        signum = signal.SIGTERM if signum == signal.SIGINT else signum
+        for process in context.processes:
+            if process.is_alive():
+                os.kill(process.pid, signum)
+
+    for signum in SIGNALS:
+        signal.signal(signum, forward)

@@ -1,0 +1,269 @@
+"""Configs that cannot train are refused before anything is built.
+
+Here is what keys mean for each other; :mod:`config_ranges` has what each may be by itself.
+"""
+
+import difflib
+from typing import Any, Callable, Iterable, NamedTuple, Optional, Tuple
+
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import (
+    META_ARCH_REGISTRY,
+    PROPOSAL_GENERATOR_REGISTRY,
+    ROI_HEADS_REGISTRY,
+    GeneralizedRCNN,
+    ProposalNetwork,
+    RetinaNet,
+)
+from detectron2.modeling.roi_heads import CascadeROIHeads
+
+from ..errors import ConfigError
+from ..levers import as_text, family_of, stand_in, switch
+from ..modeling.dense.classification_losses import LevelFocalLoss, umop_arguments
+from ..modeling.rcnn.roi_heads import BalancedSampling, negatives_range
+from .assertions import contradictions
+from .keys import add_libra_umop_config
+from .ranges import CHOICES, EXTRA_CHOICES, RANGES, is_number
+
+
+class _BoxLoss(NamedTuple):
+    """The keys that choose a box loss, what computes it, and the detectors that it matters to."""
+
+    group: str  # of the keys
+    beta: str
+    chooser: str  # the key that names the component
+    registry: Any
+    detectors: Tuple[type, ...]
+    lever: str  # that switches balanced L1 on
+
+
+_BOX_LOSSES = (
+    _BoxLoss(
+        "MODEL.ROI_BOX_HEAD",
+        "SMOOTH_L1_BETA",
+        "MODEL.ROI_HEADS.NAME",
+        ROI_HEADS_REGISTRY,
+        (GeneralizedRCNN,),
+        "balanced_l1",
+    ),
+    _BoxLoss(
+        "MODEL.RPN",
+        "SMOOTH_L1_BETA",
+        "MODEL.PROPOSAL_GENERATOR.NAME",
+        PROPOSAL_GENERATOR_REGISTRY,
+        (GeneralizedRCNN, ProposalNetwork),
+        "rpn_balanced_l1",
+    ),
+    _BoxLoss(
+        "MODEL.RETINANET",
+        "SMOOTH_L1_LOSS_BETA",
+        "MODEL.META_ARCHITECTURE",
+        META_ARCH_REGISTRY,
+        (RetinaNet,),
+        "balanced_l1",
+    ),
+)
+# A key, the key that names a component, and components of that kind that do not read the first:
+# there it has to have its default, or something would be off that looks on.
+_UNREAD = (
+    ("MODEL.RETINANET.CLS_LOSS_TYPE", "MODEL.META_ARCHITECTURE", ("RetinaNet", "UMOPRetinaNet")),
+    ("MODEL.RETINANET.LOSS_NORMALIZER", "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
+    ("MODEL.RETINANET.BBOX_REG_LOSS_WEIGHT", "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
+    ("MODEL.RPN.NEG_POS_RATIO", "MODEL.PROPOSAL_GENERATOR.NAME", ("RPN",)),
+)
+_READERS = {
+    "MODEL.META_ARCHITECTURE": "LibraRetinaNet",
+    "MODEL.PROPOSAL_GENERATOR.NAME": "LibraRPN",
+}
+_DETECTRON2_BOX_LOSSES = ("smooth_l1", "giou", "diou", "ciou")
+
+
+def check_config(cfg: CfgNode, source: str = "") -> None:
+    """Refuse a config that cannot train, before anything is built.
+
+    Args:
+        cfg: a merged config.
+        source: the file that it came from, for the message.
+
+    Raises:
+        ConfigError: one line with the key, its value, what it should be, and for a name the
+            nearest one that exists.
+    """
+    where = f"{source}: " if source else ""
+    for key, (is_right, expected) in RANGES.items():
+        value = _get(cfg, key)
+        if value is not None and not _holds(is_right, value):
+            raise ConfigError(f"{where}{key} is {value!r}, should be {expected}")
+    for key, names in CHOICES.items():
+        value = _get(cfg, key)
+        if value is not None:
+            _check_choice(where, key, value, [name for name, _ in _pairs(names)])
+    _check_steps(cfg, where)
+    _check_device(cfg, where)
+    for box_loss in _BOX_LOSSES:
+        _check_box_loss(cfg, where, box_loss)
+    _check_unread(cfg, where)
+    _check_bins(cfg, where)
+    _check_focus(cfg, where)
+    _check_scales(cfg, where)
+    for contradiction in contradictions(cfg):
+        raise ConfigError(f"{where}{contradiction}")
+
+
+def _pairs(names) -> Iterable[Tuple[str, Any]]:
+    return names.items() if isinstance(names, dict) else ((name, None) for name in names)
+
+
+def _holds(is_right: Callable[[Any], bool], value: Any) -> bool:
+    try:
+        return bool(is_right(value))
+    except TypeError:
+        return False
+
+
+def _get(cfg: CfgNode, key: str) -> Optional[Any]:
+    node: Any = cfg
+    for part in key.split("."):
+        if not isinstance(node, CfgNode) or part not in node:
+            return None
+        node = node[part]
+    return node
+
+
+def _check_choice(where: str, key: str, value: str, names: list) -> None:
+    names = names + list(EXTRA_CHOICES.get(key, ()))
+    if value in names:
+        return
+    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    known = ", ".join(name or '""' for name in sorted(names))
+    raise ConfigError(f"{where}{key} is {value!r}{hint} (known: {known})")
+
+
+def _check_steps(cfg: CfgNode, where: str) -> None:
+    """STEPS are read by the multi-step schedule only; there one past the end never happens."""
+    steps, max_iter = cfg.SOLVER.STEPS, cfg.SOLVER.MAX_ITER
+    if cfg.SOLVER.LR_SCHEDULER_NAME != "WarmupMultiStepLR":
+        return
+    ok = all(is_number(s) and 0 < s < max_iter for s in steps)
+    if not ok or any(a >= b for a, b in zip(steps, steps[1:])):
+        raise ConfigError(
+            f"{where}SOLVER.STEPS is {tuple(steps)!r}, should be increasing and inside"
+            f" (0, SOLVER.MAX_ITER) = (0, {max_iter}); \"()\" for none"
+        )
+
+
+def _check_device(cfg: CfgNode, where: str) -> None:
+    try:
+        torch.device(cfg.MODEL.DEVICE)
+    except RuntimeError as e:
+        raise ConfigError(
+            f"{where}MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, should be cpu, cuda or cuda:N"
+        ) from e
+
+
+def _check_box_loss(cfg: CfgNode, where: str, box_loss: _BoxLoss) -> None:
+    """Detectron2's components find a loss that they do not know in the first iteration only."""
+    detector = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    name = _get(cfg, box_loss.chooser)
+    if not _is_a(detector, box_loss.detectors) or name not in box_loss.registry:
+        return
+    key = f"{box_loss.group}.BBOX_REG_LOSS_TYPE"
+    value = _get(cfg, key)
+    component = box_loss.registry.get(name)
+    if component.__module__.startswith("detectron2.") and value == "balanced_l1":
+        better = stand_in(box_loss.lever, box_loss.chooser, name)
+        raise ConfigError(
+            f"{where}{key} is {value!r}, which {box_loss.chooser} {name} does not know;"
+            f" {better} does{_alone(cfg, box_loss)}"
+        )
+    if component.__module__.startswith(("detectron2.", "libra_umop.")):
+        _check_choice(where, key, value, [*_DETECTRON2_BOX_LOSSES, "balanced_l1"])
+    beta = _get(cfg, f"{box_loss.group}.{box_loss.beta}")
+    if value == "balanced_l1" and beta <= 0:
+        raise ConfigError(
+            f"{where}{box_loss.group}.{box_loss.beta} is {beta!r}, should be > 0 where {key} is"
+            f" {value!r}, whose transition point it is"
+        )
+
+
+def _alone(cfg: CfgNode, box_loss: _BoxLoss) -> str:
+    """What else to set so that no other lever comes along; empty if nothing."""
+    if family_of(cfg) is None:
+        return ""
+    said = (box_loss.chooser, f"{box_loss.group}.BBOX_REG_LOSS_TYPE")
+    rest = [(k, v) for k, v in switch(cfg, box_loss.lever) if k not in said and _get(cfg, k) != v]
+    return f", with {as_text(rest)}" if rest else ""
+
+
+def _check_unread(cfg: CfgNode, where: str) -> None:
+    """A lever that the chosen component does not have would be off without a word."""
+    defaults = get_cfg()
+    add_libra_umop_config(defaults)
+    detector = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    proposes = _is_a(detector, (GeneralizedRCNN, ProposalNetwork))
+    for key, chooser, components in _UNREAD:
+        name, value, default = _get(cfg, chooser), _get(cfg, key), _get(defaults, key)
+        is_used = chooser == "MODEL.META_ARCHITECTURE" or proposes
+        if is_used and name in components and value != default:
+            raise ConfigError(
+                f"{where}{key} is {value!r}, which {chooser} {name} does not read;"
+                f" {_READERS[chooser]} does (or leave it at {default!r})"
+            )
+
+
+def _check_bins(cfg: CfgNode, where: str) -> None:
+    """Below the floor there have to be some of the IoUs that background has."""
+    heads = cfg.MODEL.ROI_HEADS
+    detector = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    if not _is_a(detector, (GeneralizedRCNN,)) or not _is_a(
+        ROI_HEADS_REGISTRY.get(heads.NAME), (BalancedSampling,)
+    ):
+        return
+    thresholds, labels, key = heads.IOU_THRESHOLDS, heads.IOU_LABELS, "ROI_HEADS.IOU_THRESHOLDS"
+    if _is_a(ROI_HEADS_REGISTRY.get(heads.NAME), (CascadeROIHeads,)):
+        thresholds, labels = cfg.MODEL.ROI_BOX_CASCADE_HEAD.IOUS[:1], [0, 1]
+        key = "ROI_BOX_CASCADE_HEAD.IOUS"
+    try:
+        _, end = negatives_range(thresholds, labels)
+    except ValueError as e:
+        raise ConfigError(f"{where}{e}") from e
+    floor = heads.IOU_BALANCED.FLOOR_IOU
+    if heads.IOU_BALANCED.BIN_RANGE == "threshold" and floor >= end:
+        raise ConfigError(
+            f"{where}MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_IOU is {floor!r}, should be in [0, {end}),"
+            f" below MODEL.{key}"
+        )
+
+
+def _check_focus(cfg: CfgNode, where: str) -> None:
+    """The range of UMOP's numbers depends on the detector's focal loss."""
+    name = cfg.MODEL.META_ARCHITECTURE
+    group = {"UMOPRetinaNet": "RETINANET", "UMOPATSS": "ATSS", "UMOPFCOS": "FCOS"}.get(name)
+    if group is None:
+        return
+    keys = cfg.MODEL[group]
+    try:
+        LevelFocalLoss(
+            gamma=keys.FOCAL_LOSS_GAMMA, alpha=keys.FOCAL_LOSS_ALPHA, **umop_arguments(cfg)
+        )
+    except ValueError as e:
+        raise ConfigError(f"{where}{e} (MODEL.{group}.FOCAL_LOSS_GAMMA)") from e
+
+
+def _check_scales(cfg: CfgNode, where: str) -> None:
+    """They are used after training only, which would be late to learn of a mistake."""
+    aug = cfg.TEST.AUG
+    if not aug.ENABLED:
+        return
+    if not aug.MIN_SIZES or aug.MAX_SIZES and len(aug.MAX_SIZES) != len(aug.MIN_SIZES):
+        raise ConfigError(
+            f"{where}TEST.AUG.MAX_SIZES is {tuple(aug.MAX_SIZES)!r}, should be empty or one size"
+            f" for each of TEST.AUG.MIN_SIZES {tuple(aug.MIN_SIZES)!r}, of which there is at least"
+            " one"
+        )
+
+
+def _is_a(component: Any, kinds: Tuple[type, ...]) -> bool:
+    return isinstance(component, type) and issubclass(component, kinds)

@@ -1,0 +1,235 @@
+"""Every defect of a dataset: in its JSON files, in its image files, and between its splits."""
+
+import os
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple, Union
+
+from detectron2.config import CfgNode
+from tqdm import tqdm
+
+from ...errors import DatasetError
+from ..coco.classes import is_spare, settle_classes
+from ..coco.document import CocoData, read_json
+from ..coco.parsing import look_for_objects, parse_coco
+from ..defects import CLIPPED, DROPPED, ERROR, KEPT, NOTE, REPAIRED, Defect, short
+from ..images import MAX_IMAGE_PIXELS, DecodedImage, ImageHeader, decode, for_each_file, read_header
+from ..layouts.layout import Split
+
+# Exit codes of a check.
+CLEAN, DEFECTS, UNUSABLE = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What images may be.
+
+    Attributes:
+        max_pixels: ``INPUT.MAX_IMAGE_PIXELS``.
+        longest_side: that they are resized to, px; an image so long that less than a pixel of its
+            shorter side would be left cannot be trained on. 0: they are not resized.
+    """
+
+    max_pixels: int = MAX_IMAGE_PIXELS
+    longest_side: int = 1333
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "ImageLimits":
+        """Of ``INPUT``."""
+        test = [cfg.INPUT.MAX_SIZE_TEST] if cfg.INPUT.MIN_SIZE_TEST > 0 else []
+        return cls(cfg.INPUT.MAX_IMAGE_PIXELS, min([cfg.INPUT.MAX_SIZE_TRAIN, *test]))
+
+
+def no_progress(items: Iterable, total: int, desc: str) -> Iterable:
+    """A progress bar that shows nothing; same call as tqdm's."""
+    return items
+
+
+def progress_bar(items: Iterable, total: int, desc: str) -> Iterable:
+    """tqdm's bar on stderr, if that is a terminal and it takes more than a moment."""
+    return tqdm(items, total=total, desc=desc, unit="image", disable=None, delay=2)
+
+
+@dataclass
+class CheckedDataset:
+    """What :func:`check_dataset` found.
+
+    Attributes:
+        splits: the usable content of each split, by name.
+        defects: of each split, by name.
+        modes: how many images of each Pillow mode a split has, by split.
+        classes: the training split's categories that are classes, by contiguous id.
+    """
+
+    splits: Dict[str, CocoData] = field(default_factory=dict)
+    defects: Dict[str, List[Defect]] = field(default_factory=dict)
+    modes: Dict[str, Dict[str, int]] = field(default_factory=dict)
+    classes: List[Dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def class_names(self) -> List[str]:
+        """By contiguous id."""
+        return [category["name"] for category in self.classes]
+
+    @property
+    def class_ids(self) -> List[int]:
+        """Category ids in the files, by contiguous id."""
+        return [category["id"] for category in self.classes]
+
+    @property
+    def exit_code(self) -> int:
+        """``UNUSABLE`` if training would refuse it, ``DEFECTS`` if anything else should be looked
+        at, else ``CLEAN``."""
+        found = {d.severity for defects in self.defects.values() for d in defects}
+        if ERROR in found:
+            return UNUSABLE
+        return DEFECTS if found & {DROPPED, CLIPPED, REPAIRED, KEPT} else CLEAN
+
+
+def check_dataset(
+    splits: Dict[str, Split],
+    *,
+    decode_images: bool = True,
+    masks: bool = False,
+    limits: ImageLimits = ImageLimits(),
+    progress: Callable[..., Iterable] = no_progress,
+) -> CheckedDataset:
+    """Check all splits of a dataset. Whatever is wrong becomes a defect; nothing is raised.
+
+    Args:
+        splits: from :mod:`libra_umop.data.layouts.layout`.
+        decode_images: decode every image and compare them between the splits; without it only
+            their headers are read, and the ends of JPEG and PNG files.
+        masks: they will be trained on: an annotation without a usable one is dropped.
+        limits: what images may be.
+        progress: tqdm, or of its call ``progress(iterable, total=..., desc=...)``.
+    """
+    checked = CheckedDataset()
+    seen: Dict[str, Tuple[str, str]] = {}
+    for name, split in splits.items():
+        data = _parse_file(split, masks, annotated=not is_spare(name, splits))
+        checked.splits[name] = data
+        defects = checked.defects[name] = list(data.defects)
+        modes = checked.modes[name] = {}
+        look = decode if decode_images else read_header
+        look = partial(look, max_pixels=limits.max_pixels)
+        for image, found in _visit(data, look, progress, name):
+            defects += _image_defects(image, found, limits)
+            if isinstance(found, DatasetError):
+                continue
+            header = found if isinstance(found, ImageHeader) else found.header
+            modes[header.mode] = modes.get(header.mode, 0) + 1
+            if isinstance(found, DecodedImage):
+                defects += _twin(image, found.digest, name, seen)
+    _check_classes(checked)
+    if is_spare("test", splits) and "test" in splits:
+        checked.defects["test"] = _leave_out(checked.defects["test"])
+    return checked
+
+
+def check_headers(
+    data: CocoData,
+    progress: Callable[..., Iterable] = no_progress,
+    limits: ImageLimits = ImageLimits(),
+) -> List[Defect]:
+    """The images of a split that are missing, no images, cut off (JPEG and PNG), too large, too
+    long, of pixels that cannot be shown or of another size than annotated: what can be told without
+    decoding all of them."""
+    look = partial(read_header, max_pixels=limits.max_pixels)
+    visited = _visit(data, look, progress, os.path.basename(data.json_file))
+    return [defect for image, found in visited for defect in _image_defects(image, found, limits)]
+
+
+def _parse_file(split: Split, masks: bool, annotated: bool) -> CocoData:
+    try:
+        document = read_json(split.json_file)
+    except DatasetError as e:
+        data = CocoData(split.json_file, split.image_roots[0])
+        data.add("unreadable_json", str(e).replace(f"{split.json_file}: ", "", 1))
+        return data
+    data = parse_coco(
+        document,
+        split.json_file,
+        split.image_roots,
+        masks=masks,
+        look_at_masks=not masks,
+        annotated=annotated,
+    )
+    if annotated and not data.errors:
+        look_for_objects(data, split.name == "train")
+    return data
+
+
+def _visit(
+    data: CocoData, look: Callable[[str], Any], progress: Callable[..., Iterable], desc: str
+) -> Iterator[Tuple[Dict[str, Any], Any]]:
+    """``(image, look(its path))`` for all images of a split, DatasetError where that raised it."""
+    paths = [os.path.join(data.image_root, image["file_name"]) for image in data.images]
+    found = progress(for_each_file(look, paths), total=len(paths), desc=desc)
+    return zip(data.images, found)
+
+
+def _image_defects(
+    image: Dict[str, Any],
+    found: Union[ImageHeader, DecodedImage, DatasetError],
+    limits: ImageLimits,
+) -> List[Defect]:
+    where = {"image_id": image["id"], "file": image["file_name"]}
+    if isinstance(found, DatasetError):
+        reason = str(found).partition(f"{image['file_name']}: ")[2] or str(found)
+        return [Defect("image_unreadable", reason, **where)]
+    header = found if isinstance(found, ImageHeader) else found.header
+    annotated = (image["width"], image["height"])
+    defects = []
+    if annotated not in (header.size, header.shown_size):
+        message = "is {} x {} pixels, but {} x {} in the annotations"
+        message = message.format(*header.shown_size, *annotated)
+        defects.append(Defect("image_missized", message, **where))
+    elif header.orientation != 1:
+        how = "shown" if annotated == header.shown_size else "stored"
+        message = f"has EXIF orientation {header.orientation}; used as {how}, like its annotations"
+        defects.append(Defect("image_rotated", message, NOTE, **where))
+    if limits.longest_side and max(annotated) > limits.longest_side * min(annotated):
+        message = f"is {annotated[0]} x {annotated[1]} pixels; less than one of the shorter side is"
+        message += f" left when the longer one is resized to {limits.longest_side}"
+        defects.append(Defect("image_too_long", message, **where))
+    if isinstance(found, DecodedImage) and found.peak is not None:
+        message = f"has 16 bits, values up to {found.peak}; INPUT.WHITE_16BIT should be near that"
+        defects.append(Defect("image_16bit", message, NOTE, **where))
+    return defects
+
+
+def _twin(
+    image: Dict[str, Any], digest: str, split: str, seen: Dict[str, Tuple[str, str]]
+) -> List[Defect]:
+    """A defect if an image of the same pixels was seen before."""
+    first_split, first_file = seen.setdefault(digest, (split, image["file_name"]))
+    if (first_split, first_file) == (split, image["file_name"]):
+        return []
+    across = first_split != split
+    message = f"is the same picture as {short(first_file)} of the {first_split} split"
+    message += "; a picture should be in one split only" if across else ""
+    kind = "duplicate_across_splits" if across else "duplicate_in_split"
+    return [Defect(kind, message, KEPT, image_id=image["id"], file=image["file_name"])]
+
+
+def _check_classes(checked: CheckedDataset) -> None:
+    train = checked.splits.get("train")
+    if train is None:
+        return
+    usable = {name: data for name, data in checked.splits.items() if not data.errors}
+    settled = settle_classes({"train": train, **usable})
+    checked.classes = settled.categories
+    for name, conflicts in settled.conflicts.items():
+        checked.defects[name] += conflicts if not train.errors else []
+    boxes = {a["category_id"] for a in train.objects}
+    without = [short(c["name"]) for c in checked.classes if c["id"] not in boxes]
+    if without and train.objects:
+        message = f"{len(without)} classes have no box to learn from: {', '.join(without[:8])}"
+        message += ", ..." if len(without) > 8 else ""
+        checked.defects["train"].append(Defect("class_without_boxes", message, NOTE))
+
+
+def _leave_out(defects: List[Defect]) -> List[Defect]:
+    """What training refuses, of a split that it leaves out instead."""
+    return [replace(d, severity=DROPPED) if d.severity == ERROR else d for d in defects]

@@ -1,0 +1,1 @@
+"""Reading COCO files as people write them."""

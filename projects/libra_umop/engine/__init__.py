@@ -1,1 +1,0 @@
-"""Training: configs, trainer, hooks, checkpoints and launching."""

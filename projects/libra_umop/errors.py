@@ -1,0 +1,40 @@
+"""How a run ends: what a user can mend, what another rank did, and what was asked for."""
+
+# Documented exit codes of train_net.py beside 0 (done) and 1 (an error with its traceback).
+EXIT_USER_ERROR = 2
+# Ctrl-C, with nothing to go on from: 128 + SIGINT, as shells have it.
+EXIT_INTERRUPTED = 130
+# A signal asked to stop, and a checkpoint of that iteration was written (EX_TEMPFAIL of sysexits.h:
+# "try again later"). 128 + signal number stays what it always is: killed with nothing saved.
+EXIT_PREEMPTED = 75
+
+
+class ConfigError(ValueError):
+    """A config file, key, value or weights file that cannot be used; one line that says why."""
+
+
+class DatasetError(ValueError):
+    """A dataset that cannot be used. The message is always one line: file, image id, annotation
+    id, what is wrong, what would be right.
+
+    Also when it was raised in a worker of a data loader, where PyTorch raises it a second time
+    with the worker's traceback in front of the message: only the last line is kept.
+    """
+
+    def __init__(self, message: str):
+        last_line = str(message).strip().splitlines()[-1:]
+        marker = f"{type(self).__name__}: "
+        super().__init__("".join(last_line).rpartition(marker)[2])
+
+
+class StopTraining(BaseException):
+    """Leaves the training loop on purpose; not an ``Exception``, so nothing logs it as a failure.
+
+    Args:
+        reason: what the log says.
+        exit_code: of the process.
+    """
+
+    def __init__(self, reason: str, exit_code: int = 0):
+        super().__init__(reason)
+        self.exit_code = exit_code

@@ -1,0 +1,1 @@
+"""Measuring the imbalance of a run and of data, and saying what it means."""

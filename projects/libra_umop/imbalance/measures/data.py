@@ -1,0 +1,105 @@
+"""The data themselves: boxes by area, pyramid level and class."""
+
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+
+from ...data.check.areas import count_areas
+from ...data.coco.classes import placeholder_ids
+from ...data.coco.document import read_json
+from ...data.coco.parsing import parse_coco, refuse
+
+
+def read_coco(path: Path, image_root: Optional[Path] = None) -> Dict[str, Any]:
+    """The usable content of a COCO JSON file, as training sees it.
+
+    Args:
+        path: the file.
+        image_root: folder of its images, by which their names are looked up.
+
+    Returns:
+        "images", "annotations" (without masks) and "categories" (those that are classes).
+
+    Raises:
+        DatasetError: it cannot be read, or nothing in it can be used.
+    """
+    roots = [str(image_root or Path(path).parent)]
+    data = parse_coco(read_json(str(path)), str(path), roots)
+    if not data.images or not data.categories or not data.annotations:
+        refuse(str(path), data.errors)
+    grouping = placeholder_ids([data])
+    return {
+        "images": data.images,
+        "annotations": data.annotations,
+        "categories": [c for c in data.categories if c["id"] not in grouping],
+    }
+
+
+def measure_data(
+    coco: Dict[str, Any],
+    *,
+    levels: Optional[List[str]] = None,
+    anchor_sizes: Optional[List[float]] = None,
+    min_size: Optional[List[int]] = None,
+    max_size: int = 0,
+) -> Dict[str, Any]:
+    """Count boxes by area, class and level; crowd regions are left out.
+
+    Args:
+        coco: content of a COCO JSON file.
+        levels, anchor_sizes: pyramid levels and the box side in px each is made for. A box counts
+            for the level whose size is nearest in octaves, at the size that training sees it.
+        min_size, max_size: INPUT.MIN_SIZE_TRAIN (their mean is taken) and MAX_SIZE_TRAIN; without
+            them, and for 0, images are taken as they are.
+
+    Returns:
+        ``images``, ``boxes``, ``images_without_boxes``, ``sides`` (square root of each box's area,
+        px of the original), ``areas`` (see
+        :func:`libra_umop.data.check.areas.count_areas`), ``classes`` [{name,
+        count}] by count, ``boxes_per_image`` (mean), and ``levels`` [{name, size, count}] or None.
+    """
+    images = {image["id"]: image for image in coco["images"]}
+    boxes = [a for a in coco["annotations"] if not a.get("iscrowd") and a["image_id"] in images]
+    sides = np.sqrt([max(a["bbox"][2], 0) * max(a["bbox"][3], 0) for a in boxes])
+    scales = np.array([_scale(images[a["image_id"]], min_size, max_size) for a in boxes])
+    names = {c["id"]: c["name"] for c in coco["categories"]}
+    counts = {name: 0 for name in names.values()}
+    for a in boxes:
+        counts[names[a["category_id"]]] += 1
+    result: Dict[str, Any] = {
+        "images": len(images),
+        "boxes": len(boxes),
+        "images_without_boxes": len(set(images) - {a["image_id"] for a in boxes}),
+        "boxes_per_image": len(boxes) / max(len(images), 1),
+        "sides": sides.tolist(),
+        "areas": count_areas(a.get("area", a["bbox"][2] * a["bbox"][3]) for a in boxes),
+        "classes": [
+            {"name": name, "count": count}
+            for name, count in sorted(counts.items(), key=lambda item: -item[1])
+        ],
+        "levels": None,
+    }
+    if levels and anchor_sizes:
+        nearest = nearest_level(sides * scales if len(boxes) else sides, anchor_sizes)
+        per_level = np.bincount(nearest, minlength=len(levels))
+        result["levels"] = [
+            {"name": name, "size": size, "count": int(count)}
+            for name, size, count in zip(levels, anchor_sizes, per_level)
+        ]
+    return result
+
+
+def nearest_level(sides: np.ndarray, sizes: List[float]) -> np.ndarray:
+    """Index of the level whose size is nearest in octaves to each side, (B,), int64."""
+    octaves = np.log2(np.maximum(sides, 1.0))[:, None] - np.log2(np.asarray(sizes))[None]  # (B, L)
+    return np.abs(octaves).argmin(axis=1)
+
+
+def _scale(image: Dict[str, Any], min_size: Optional[List[int]], max_size: int) -> float:
+    """By how much training resizes an image, as Detectron2's ResizeShortestEdge."""
+    if not min_size or not np.mean(min_size) or not image.get("width") or not image.get("height"):
+        return 1.0
+    short, long = sorted((image["width"], image["height"]))
+    scale = float(np.mean(min_size)) / short
+    return min(scale, max_size / long) if max_size else scale

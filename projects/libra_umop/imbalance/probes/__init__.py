@@ -1,0 +1,1 @@
+"""What looks at a training step and writes what it sees."""

@@ -1,0 +1,236 @@
+"""Measuring the imbalance of a training while it runs: the hook behind ``ANALYSIS.ENABLED``."""
+
+import logging
+import time
+from typing import Any, Dict, List
+
+from detectron2.config import configurable
+from detectron2.data import MetadataCatalog
+from detectron2.engine import HookBase
+from detectron2.modeling.box_regression import Box2BoxTransformLinear
+from detectron2.utils import comm
+from torch import nn
+
+from libra_umop.imbalance import records
+from libra_umop.levers import LEVERS
+
+from ...utils.ranks import heard_by_all_ranks
+from .probes import DenseProbe, FeatureProbe, Probe
+from .roi_probe import ROIHeadsProbe
+
+logger = logging.getLogger(__name__)
+
+# FCOS: an anchor is as large as the stride, and the level is made for objects 4 to 8 strides from
+# their centre to their sides.
+POINT_SCALE = 8.0
+
+
+class ImbalanceCollector(HookBase):
+    """Every ``period`` iterations, listen to one training step and append what it shows to
+    ``output_dir/imbalance`` (form: :mod:`libra_umop.imbalance.records`).
+
+    It works for every detector of this project and for Detectron2's own RetinaNet, FCOS, Faster,
+    Mask and Cascade R-CNN. It changes neither losses nor gradients nor the random state, and
+    listens in the main process only, without any collective.
+
+    Args:
+        output_dir: the run's folder.
+        period: iterations from one measured step to the next; >= 1.
+        num_probed, hard_fraction: see :class:`~.collect_roi_probe.ROIHeadsProbe`.
+        refine_level: see :class:`~.collect_probes.FeatureProbe`.
+        meta: what :func:`run_meta` says of the run.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        output_dir: str,
+        period: int = 20,
+        num_probed: int = 32,
+        hard_fraction: float = 0.1,
+        refine_level: str = "p4",
+        meta: Dict[str, Any],
+    ):
+        if period < 1:
+            raise ValueError(f"ANALYSIS.PERIOD is {period}, should be 1 or more")
+        if not 0 < hard_fraction <= 1:
+            raise ValueError(f"ANALYSIS.HARD_FRACTION is {hard_fraction}, should be in (0, 1]")
+        self.output_dir = output_dir
+        self.period = period
+        self.num_probed = num_probed
+        self.hard_fraction = hard_fraction
+        self.refine_level = refine_level
+        self.meta = meta
+        self._probes: List[Probe] = []
+        self._step_start = 0.0
+        self._meta_written = False
+
+    @classmethod
+    def from_config(cls, cfg):
+        return {
+            "output_dir": cfg.OUTPUT_DIR,
+            "period": cfg.ANALYSIS.PERIOD,
+            "num_probed": cfg.ANALYSIS.NUM_PROBED_NEGATIVES,
+            "hard_fraction": cfg.ANALYSIS.HARD_FRACTION,
+            "refine_level": cfg.MODEL.BFP.REFINE_LEVEL,
+            "meta": run_meta(cfg),
+        }
+
+    def before_step(self):
+        """Attach the probes when this iteration is one to measure."""
+        if self.trainer.iter % self.period or not comm.is_main_process():
+            return
+        self._step_start = time.perf_counter()
+        self._probes = self.build_probes(unwrap(self.trainer.model))
+        for probe in self._probes:
+            probe.guard(probe.attach)
+
+    def after_step(self):
+        """Take the probes away and write down what they heard."""
+        if self.trainer.iter % self.period == 0:
+            with heard_by_all_ranks():
+                if self._probes:
+                    self._record()
+
+    def _record(self) -> None:
+        start = time.perf_counter()
+        step: Dict[str, Any] = {"iteration": self.trainer.iter}
+        for probe in self._probes:
+            probe.detach()
+            for name, section in probe.sections().items():
+                step[name] = {**step.get(name, {}), **section}
+        if not self._meta_written:
+            self._write_meta()
+        end = time.perf_counter()
+        step["seconds"] = end - start + sum(probe.seconds for probe in self._probes)
+        step["step_seconds"] = end - self._step_start
+        self._probes = []
+        records.append_step(self.output_dir, step)
+
+    def after_train(self):
+        """Leave nothing attached when a step failed."""
+        for probe in self._probes:
+            probe.detach()
+        self._probes = []
+
+    def build_probes(self, model: nn.Module) -> List[Probe]:
+        """The probes that fit ``model``; none for one without a pyramid, ROI heads or anchors."""
+        probes: List[Probe] = []
+        if hasattr(model, "backbone"):
+            probes.append(FeatureProbe(model, self.refine_level))
+        if hasattr(getattr(model, "roi_heads", None), "box_predictor"):
+            probes.append(
+                ROIHeadsProbe(model, num_probed=self.num_probed, hard_fraction=self.hard_fraction)
+            )
+        if hasattr(getattr(model, "proposal_generator", None), "losses"):
+            probes.append(DenseProbe(model, model.proposal_generator, "rpn"))
+        if hasattr(model, "losses") and hasattr(model, "head_in_features"):
+            probes.append(DenseProbe(model, model, "dense"))
+        return probes
+
+    def _write_meta(self) -> None:
+        """Complete the meta data by what only the model knows: its levels and their scales."""
+        levels, sizes = {}, {}
+        for probe in self._probes:
+            if isinstance(probe, DenseProbe) and probe.anchor_sizes is not None:
+                owner = probe.owner
+                names = owner.in_features if probe.head == "rpn" else owner.head_in_features
+                is_point = isinstance(owner.box2box_transform, Box2BoxTransformLinear)
+                levels[probe.head] = list(names)
+                sizes[probe.head] = (
+                    probe.anchor_sizes * (POINT_SCALE if is_point else 1.0)
+                ).tolist()
+        records.write_meta(self.output_dir, {**self.meta, "levels": levels, "anchor_sizes": sizes})
+        self._meta_written = True
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The detector inside a distributed wrapper."""
+    is_wrapper = isinstance(model, nn.parallel.DistributedDataParallel)
+    return model.module if is_wrapper else model
+
+
+def run_meta(cfg) -> Dict[str, Any]:
+    """What the report has to know of a run, from its config; see
+    :mod:`libra_umop.imbalance.records`."""
+    names = list(cfg.DATASETS.TRAIN) + list(cfg.DATASETS.TEST)
+    class_names = MetadataCatalog.get(names[0]).get("thing_classes", []) if names else []
+    return {
+        "detector": cfg.MODEL.META_ARCHITECTURE,
+        "class_names": list(class_names),
+        "iou_edges": records.IOU_EDGES,
+        "error_edges": records.ERROR_EDGES,
+        "settings": run_settings(cfg),
+        "datasets": {
+            "train": [_dataset(name) for name in cfg.DATASETS.TRAIN],
+            "test": [_dataset(name) for name in cfg.DATASETS.TEST],
+        },
+        "min_size": list(cfg.INPUT.MIN_SIZE_TRAIN),
+        "max_size": cfg.INPUT.MAX_SIZE_TRAIN,
+    }
+
+
+def run_settings(cfg) -> Dict[str, Any]:
+    """The sampler, losses and focus that a config asks for, as in
+    :func:`libra_umop.imbalance.records.empty_settings`."""
+    settings = records.empty_settings()
+    settings["backbone"] = cfg.MODEL.BACKBONE.NAME
+    settings["bfp"] = "bfp" in cfg.MODEL.BACKBONE.NAME
+    detector = cfg.MODEL.META_ARCHITECTURE
+    if "RCNN" in detector:
+        settings["sampler"] = _sampler(cfg)
+        settings["box_losses"]["roi_heads"] = _box_loss(cfg, cfg.MODEL.ROI_BOX_HEAD)
+    if "RCNN" in detector or detector == "ProposalNetwork":
+        settings["box_losses"]["rpn"] = _box_loss(cfg, cfg.MODEL.RPN)
+    if "RetinaNet" in detector:
+        settings["box_losses"]["dense"] = _box_loss(cfg, cfg.MODEL.RETINANET)
+    elif "ATSS" in detector or "FCOS" in detector:
+        settings["box_losses"]["dense"] = {"type": "giou"}
+    if "dense" in settings["box_losses"]:
+        settings["focus"] = _focus(cfg)
+    return settings
+
+
+def _sampler(cfg) -> str:
+    """How the ROI heads get their negatives."""
+    kinds = {"iou_sampling": "iou_balanced", "ohem": "ohem"}
+    return next((kind for name, kind in kinds.items() if LEVERS[name].is_on(cfg)), "random")
+
+
+def _box_loss(cfg, head) -> Dict[str, Any]:
+    """Type and parameters of a head's box loss."""
+    beta = head.get("SMOOTH_L1_BETA", head.get("SMOOTH_L1_LOSS_BETA", 0.0))
+    loss = {"type": head.BBOX_REG_LOSS_TYPE, "beta": float(beta)}
+    if loss["type"] == "balanced_l1":
+        loss.update(alpha=cfg.MODEL.BALANCED_L1.ALPHA, gamma=cfg.MODEL.BALANCED_L1.GAMMA)
+    return loss
+
+
+def _dataset(name: str) -> Dict[str, Any]:
+    """Where the annotations and images of a registered data set are; None where it does not say."""
+    metadata = MetadataCatalog.get(name)
+    return {
+        "name": name,
+        "json_file": metadata.get("json_file"),
+        "image_root": metadata.get("image_root"),
+    }
+
+
+def _focus(cfg) -> Dict[str, Any]:
+    """How a dense detector focuses its classification loss."""
+    detector = cfg.MODEL.META_ARCHITECTURE
+    base = cfg.MODEL.RETINANET
+    for group in ("ATSS", "FCOS"):
+        if group in detector and "FOCAL_LOSS_GAMMA" in cfg.MODEL.get(group, {}):
+            base = cfg.MODEL[group]
+    focus = {
+        "gamma": base.FOCAL_LOSS_GAMMA,
+        "alpha": base.FOCAL_LOSS_ALPHA,
+        "progressive": LEVERS["pfl"].is_on(cfg),
+    }
+    if "UMOP" in cfg.MODEL:
+        umop = cfg.MODEL.UMOP
+        focus.update(delta=umop.DELTA, w=umop.W, formula=umop.FOCUS)
+        focus["level_wise"] = bool(umop.LEVEL_WISE) or not focus["progressive"]
+    return focus

@@ -1,0 +1,1 @@
+"""From photos to detections: the predictor, its inputs and outputs."""

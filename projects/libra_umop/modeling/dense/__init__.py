@@ -1,0 +1,1 @@
+"""Dense detectors and what they share."""

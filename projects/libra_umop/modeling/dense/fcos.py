@@ -1,0 +1,150 @@
+"""Detectron2's FCOS, reachable from a yacs config, and UMOP for it.
+
+Letters: N images, R anchor points of all L levels, K classes.
+"""
+
+from typing import Dict, List, Optional
+
+import torch
+from detectron2.config import configurable
+from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
+from detectron2.modeling.meta_arch import fcos
+from detectron2.structures import Boxes
+from detectron2.utils import comm
+from torch import Tensor
+
+from ...functional.atss_matching import centerness_target
+from ...utils.ranks import sum_over_ranks
+from .classification_losses import LevelFocalLoss, log_levels, umop_arguments
+from .losses import DeferredScalars, DenseBoxLoss, LossNormalizer, LossSum, centerness_loss_sum
+
+__all__ = ["FCOS", "UMOPFCOS"]
+
+
+@META_ARCH_REGISTRY.register()
+class FCOS(fcos.FCOS):
+    """Detectron2's FCOS with keys, a weight for the box loss, and a normaliser over all ranks.
+
+    In one process its losses, gradients and detections are the parent's.
+    """
+
+    returns_sums = False  # see LossSum
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        cls_loss: Optional[LevelFocalLoss] = None,
+        box_reg_loss_weight: float = 1.0,
+        loss_normalizer: str = "moving_average",
+        input_format: str = "BGR",
+        **kwargs,
+    ):
+        """
+        Args:
+            cls_loss: the classification loss; by default focal loss with the parent's arguments.
+            box_reg_loss_weight: factor of the box loss, >= 0.
+            loss_normalizer: see :class:`LossNormalizer`.
+            kwargs: those of :class:`detectron2.modeling.meta_arch.fcos.FCOS`.
+        """
+        super().__init__(**kwargs)
+        if not box_reg_loss_weight >= 0:
+            raise ValueError(
+                f"MODEL.FCOS.BBOX_REG_LOSS_WEIGHT must be >= 0, got {box_reg_loss_weight}"
+            )
+        self.cls_loss = cls_loss or LevelFocalLoss(
+            gamma=self.focal_loss_gamma, alpha=self.focal_loss_alpha
+        )
+        self.box_loss = DenseBoxLoss(loss_type="giou")
+        self.box_reg_loss_weight = box_reg_loss_weight
+        self.input_format = input_format
+        self.loss_normalizer = LossNormalizer(initial=300, loss_normalizer=loss_normalizer)
+        self._scalars = DeferredScalars()
+
+    @classmethod
+    def from_config(cls, cfg):
+        backbone = build_backbone(cfg)
+        node = cfg.MODEL.FCOS
+        feature_shapes = [backbone.output_shape()[f] for f in node.IN_FEATURES]
+        head = fcos.FCOSHead(
+            input_shape=feature_shapes,
+            num_classes=node.NUM_CLASSES,
+            conv_dims=[feature_shapes[0].channels] * node.NUM_CONVS,
+            norm=node.NORM,
+            prior_prob=node.PRIOR_PROB,
+        )
+        return {
+            "backbone": backbone,
+            "head": head,
+            "head_in_features": node.IN_FEATURES,
+            "num_classes": node.NUM_CLASSES,
+            "center_sampling_radius": node.CENTER_SAMPLING_RADIUS,
+            "cls_loss": cls.build_cls_loss(cfg),
+            "box_reg_loss_weight": node.BBOX_REG_LOSS_WEIGHT,
+            "loss_normalizer": node.LOSS_NORMALIZER,
+            "test_score_thresh": node.SCORE_THRESH_TEST,
+            "test_topk_candidates": node.TOPK_CANDIDATES_TEST,
+            "test_nms_thresh": node.NMS_THRESH_TEST,
+            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "input_format": cfg.INPUT.FORMAT,
+        }
+
+    @classmethod
+    def build_cls_loss(cls, cfg) -> LevelFocalLoss:
+        """Plain focal loss."""
+        return LevelFocalLoss(
+            gamma=cfg.MODEL.FCOS.FOCAL_LOSS_GAMMA, alpha=cfg.MODEL.FCOS.FOCAL_LOSS_ALPHA
+        )
+
+    def losses(
+        self,
+        anchors: List[Boxes],
+        pred_logits: List[Tensor],
+        gt_labels: List[Tensor],
+        pred_anchor_deltas: List[Tensor],
+        gt_boxes: List[Tensor],
+        pred_centerness: List[Tensor],
+    ) -> Dict[str, Tensor]:
+        """Same interface as the parent's."""
+        gt_labels, gt_boxes = torch.stack(gt_labels), torch.stack(gt_boxes)  # (N, R), (N, R, 4)
+        all_anchors = Boxes.cat(anchors).tensor
+        is_pos = (gt_labels >= 0) & (gt_labels != self.num_classes)
+        deltas = torch.cat(pred_anchor_deltas, dim=1)
+        loss_loc = self.box_reg_loss_weight * self.box_loss(
+            all_anchors, self.box2box_transform, deltas, gt_boxes, is_pos.float()
+        )
+        targets = torch.where(is_pos, centerness_target(all_anchors, gt_boxes), 0.0)
+        loss_ctr = centerness_loss_sum(pred_centerness, targets, is_pos)
+        if self.returns_sums:
+            loss_cls = self.cls_loss.plain_sum(pred_logits, gt_labels)
+            losses = {"loss_fcos_cls": loss_cls, "loss_fcos_loc": loss_loc}
+            losses["loss_fcos_ctr"] = loss_ctr
+            return {name: LossSum(loss, is_pos.sum()) for name, loss in losses.items()}
+
+        num_ranks = comm.get_world_size()
+        sums = self.cls_loss.sums(pred_logits, gt_labels)  # (L, 3)
+        totals = sum_over_ranks(sums)
+        normalizer = self.loss_normalizer.update(totals, num_ranks)
+        cls = self.cls_loss(pred_logits, gt_labels, totals, normalizer, num_ranks)
+        log_levels(self._scalars, self.head_in_features, cls, sums[:, 1], len(gt_labels))
+        return {
+            "loss_fcos_cls": cls.loss,
+            "loss_fcos_loc": loss_loc / normalizer,
+            "loss_fcos_ctr": loss_ctr / normalizer,
+        }
+
+
+@META_ARCH_REGISTRY.register()
+class UMOPFCOS(FCOS):
+    """FCOS with the progressive focal loss and level-wise resampling of ``MODEL.UMOP``."""
+
+    @classmethod
+    def build_cls_loss(cls, cfg) -> LevelFocalLoss:
+        """UMOP's loss."""
+        return LevelFocalLoss(
+            gamma=cfg.MODEL.FCOS.FOCAL_LOSS_GAMMA,
+            alpha=cfg.MODEL.FCOS.FOCAL_LOSS_ALPHA,
+            **umop_arguments(cfg),
+        )

@@ -1,0 +1,1 @@
+"""Two-stage detectors: proposals, samplers, heads and their losses."""

@@ -1,0 +1,156 @@
+"""
+Fast R-CNN's output layers with the balanced L1 loss, and their loss region by region.
+
+Letters: N images, R regions of all of them, K classes. Labels: [0, K) foreground, K background.
+"""
+
+from typing import Dict, List, Tuple
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec, cat, cross_entropy, nonzero_tuple
+from detectron2.modeling.roi_heads import FastRCNNOutputLayers
+from detectron2.structures import Instances
+from fvcore.nn import smooth_l1_loss
+from torch import nn
+
+from ...functional.balanced_l1_loss import balanced_l1_loss
+from ...functional.dense_box_loss import IOU_LOSSES
+
+__all__ = ["BalancedL1OutputLayers", "balance_box_loss", "region_losses"]
+
+
+class BalancedL1OutputLayers(FastRCNNOutputLayers):
+    """
+    :class:`FastRCNNOutputLayers` with the balanced L1 loss on the box deltas. ``smooth_l1_beta`` is
+    its transition point, ``loss_weight["loss_box_reg"]`` its weight.
+    """
+
+    @configurable
+    def __init__(self, input_shape: ShapeSpec, *, balanced_l1: Dict, **kwargs):
+        """
+        Args:
+            input_shape: shape of the region features.
+            balanced_l1: alpha, gamma and formula of :func:`balanced_l1_loss`.
+            kwargs: of :class:`FastRCNNOutputLayers`.
+
+        Raises:
+            ValueError: ``smooth_l1_beta`` is not positive.
+        """
+        super().__init__(input_shape, **kwargs)
+        if self.smooth_l1_beta <= 0:
+            raise ValueError(
+                f"MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA is {self.smooth_l1_beta}, but balanced L1 "
+                "needs a transition point > 0; Libra R-CNN has 1.0"
+            )
+        self.balanced_l1 = dict(balanced_l1, beta=self.smooth_l1_beta)
+
+    @classmethod
+    def from_config(cls, cfg, input_shape):
+        ret = super().from_config(cfg, input_shape)
+        ret["balanced_l1"] = {
+            "alpha": cfg.MODEL.BALANCED_L1.ALPHA,
+            "gamma": cfg.MODEL.BALANCED_L1.GAMMA,
+            "formula": cfg.MODEL.BALANCED_L1.FORMULA,
+        }
+        return ret
+
+    def box_reg_loss(
+        self,
+        proposal_boxes: torch.Tensor,
+        gt_boxes: torch.Tensor,
+        pred_deltas: torch.Tensor,
+        gt_classes: torch.Tensor,
+    ) -> torch.Tensor:
+        """
+        Same interface as :meth:`FastRCNNOutputLayers.box_reg_loss`.
+        """
+        fg_idxs = nonzero_tuple((gt_classes >= 0) & (gt_classes < self.num_classes))[0]
+        fg_deltas = _own_class_deltas(pred_deltas, gt_classes, fg_idxs, proposal_boxes.shape[1])
+        gt_deltas = self.box2box_transform.get_deltas(proposal_boxes[fg_idxs], gt_boxes[fg_idxs])
+        loss = balanced_l1_loss(fg_deltas, gt_deltas, reduction="sum", **self.balanced_l1)
+        return loss / max(gt_classes.numel(), 1)  # by all regions, as in the parent
+
+
+def balance_box_loss(
+    cfg: CfgNode, predictor: FastRCNNOutputLayers, box_head: nn.Module
+) -> FastRCNNOutputLayers:
+    """
+    Args:
+        predictor: what the parent of an ROIHeads built for ``box_head``.
+
+    Returns:
+        The same, or where ``MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE`` is "balanced_l1" a
+        :class:`BalancedL1OutputLayers` of the same coding of boxes.
+    """
+    if cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE != "balanced_l1":
+        return predictor
+    return BalancedL1OutputLayers(
+        cfg, box_head.output_shape, box2box_transform=predictor.box2box_transform
+    )
+
+
+def _own_class_deltas(
+    pred_deltas: torch.Tensor, gt_classes: torch.Tensor, fg_idxs: torch.Tensor, box_dim: int
+) -> torch.Tensor:
+    """The deltas, (F, B), that the F foreground regions predict for their own class."""
+    if pred_deltas.shape[1] == box_dim:  # one box for all classes
+        return pred_deltas[fg_idxs]
+    per_class = pred_deltas.unflatten(1, (-1, box_dim))  # (R, K, B)
+    return per_class[fg_idxs, gt_classes[fg_idxs]]
+
+
+def region_losses(
+    predictor: FastRCNNOutputLayers,
+    predictions: Tuple[torch.Tensor, torch.Tensor],
+    proposals: List[Instances],
+) -> torch.Tensor:
+    """The weighted loss of each region; its mean is the sum of ``predictor.losses(...)``.
+
+    Args:
+        predictor: any :class:`FastRCNNOutputLayers` without federated loss.
+        predictions, proposals: as for its ``losses``.
+
+    Returns:
+        Loss of the regions of all images, (R,), in their order.
+    """
+    scores, pred_deltas = predictions
+    gt_classes = cat([p.gt_classes for p in proposals])
+    if predictor.use_sigmoid_ce:
+        target = F.one_hot(gt_classes, num_classes=predictor.num_classes + 1).to(scores.dtype)
+        loss_cls = F.binary_cross_entropy_with_logits(
+            scores[:, :-1], target[:, :-1], reduction="none"
+        ).sum(dim=1)
+    else:
+        loss_cls = cross_entropy(scores, gt_classes, reduction="none")
+
+    fg_idxs = nonzero_tuple(gt_classes < predictor.num_classes)[0]
+    proposal_boxes = cat([p.proposal_boxes.tensor for p in proposals])[fg_idxs]
+    # An image without ground truth has no gt_boxes; its regions are all background.
+    gt_boxes = [(p.gt_boxes if p.has("gt_boxes") else p.proposal_boxes).tensor for p in proposals]
+    fg_deltas = _own_class_deltas(pred_deltas, gt_classes, fg_idxs, proposal_boxes.shape[1])
+    fg_losses = _box_losses(predictor, fg_deltas, proposal_boxes, cat(gt_boxes)[fg_idxs])
+    loss_box = torch.zeros_like(loss_cls, dtype=fg_losses.dtype).index_add(0, fg_idxs, fg_losses)
+
+    weight = predictor.loss_weight
+    return loss_cls * weight.get("loss_cls", 1.0) + loss_box * weight.get("loss_box_reg", 1.0)
+
+
+def _box_losses(
+    predictor: FastRCNNOutputLayers,
+    pred_deltas: torch.Tensor,
+    proposal_boxes: torch.Tensor,
+    gt_boxes: torch.Tensor,
+) -> torch.Tensor:
+    """Unweighted box loss of each foreground region, (F,)."""
+    transform = predictor.box2box_transform
+    if predictor.box_reg_loss_type in IOU_LOSSES:
+        pred_boxes = transform.apply_deltas(pred_deltas, proposal_boxes)
+        return IOU_LOSSES[predictor.box_reg_loss_type](pred_boxes, gt_boxes)
+    gt_deltas = transform.get_deltas(proposal_boxes, gt_boxes)
+    if isinstance(predictor, BalancedL1OutputLayers):
+        loss = balanced_l1_loss(pred_deltas, gt_deltas, **predictor.balanced_l1)
+    else:
+        loss = smooth_l1_loss(pred_deltas, gt_deltas, beta=predictor.smooth_l1_beta)
+    return loss.sum(dim=1)

@@ -1,0 +1,133 @@
+"""The region proposal network with the two changes that Libra R-CNN's code offers for it."""
+
+from typing import Dict, List
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import configurable
+from detectron2.layers import cat, nonzero_tuple
+from detectron2.modeling import PROPOSAL_GENERATOR_REGISTRY
+from detectron2.modeling.proposal_generator import RPN
+from detectron2.modeling.sampling import subsample_labels
+from detectron2.structures import Boxes
+from detectron2.utils.events import get_event_storage
+
+from ...functional.balanced_l1_loss import balanced_l1_loss
+
+__all__ = ["LibraRPN"]
+
+
+@PROPOSAL_GENERATOR_REGISTRY.register()
+class LibraRPN(RPN):
+    """
+    :class:`RPN` with a limit on the negatives for each positive, and with the balanced L1 loss
+    where ``MODEL.RPN.BBOX_REG_LOSS_TYPE`` is "balanced_l1". With neither it is its parent.
+
+    Under a limit an image seldom has the ``batch_size_per_image`` anchors that its parent divides
+    the losses by, so they are divided by the anchors used, as in the released code.
+    """
+
+    @configurable
+    def __init__(self, *, neg_pos_ratio: float, balanced_l1: Dict, **kwargs):
+        """
+        Args:
+            neg_pos_ratio: largest number of negatives for each positive; no limit if <= 0.
+            balanced_l1: alpha, gamma and formula of :func:`balanced_l1_loss`; ``smooth_l1_beta`` is
+                its transition point.
+            kwargs: of :class:`RPN`.
+
+        Raises:
+            ValueError: the loss is balanced L1 and ``smooth_l1_beta`` is not positive.
+        """
+        super().__init__(**kwargs)
+        if self.box_reg_loss_type == "balanced_l1" and self.smooth_l1_beta <= 0:
+            raise ValueError(
+                f"MODEL.RPN.SMOOTH_L1_BETA is {self.smooth_l1_beta}, but balanced L1 needs a "
+                "transition point > 0"
+            )
+        self.neg_pos_ratio = neg_pos_ratio
+        self.balanced_l1 = dict(balanced_l1, beta=self.smooth_l1_beta)
+
+    @classmethod
+    def from_config(cls, cfg, input_shape):
+        ret = super().from_config(cfg, input_shape)
+        ret["neg_pos_ratio"] = cfg.MODEL.RPN.NEG_POS_RATIO
+        ret["balanced_l1"] = {
+            "alpha": cfg.MODEL.BALANCED_L1.ALPHA,
+            "gamma": cfg.MODEL.BALANCED_L1.GAMMA,
+            "formula": cfg.MODEL.BALANCED_L1.FORMULA,
+        }
+        return ret
+
+    def _subsample_labels(self, label: torch.Tensor) -> torch.Tensor:
+        """
+        Same interface as :meth:`RPN._subsample_labels`. An image without a positive counts as one
+        with one, so that it still teaches what background is.
+        """
+        if self.neg_pos_ratio <= 0:
+            return super()._subsample_labels(label)
+        pos_idxs, neg_idxs = subsample_labels(
+            label, self.batch_size_per_image, self.positive_fraction, 0
+        )
+        neg_idxs = neg_idxs[: int(self.neg_pos_ratio * max(len(pos_idxs), 1))]  # drawn at random
+        label.fill_(-1)
+        label[pos_idxs] = 1
+        label[neg_idxs] = 0
+        return label
+
+    @torch.jit.unused
+    def losses(
+        self,
+        anchors: List[Boxes],
+        pred_objectness_logits: List[torch.Tensor],
+        gt_labels: List[torch.Tensor],
+        pred_anchor_deltas: List[torch.Tensor],
+        gt_boxes: List[torch.Tensor],
+    ) -> Dict[str, torch.Tensor]:
+        """
+        Same interface as :meth:`RPN.losses`.
+        """
+        is_balanced = self.box_reg_loss_type == "balanced_l1"
+        losses_of = self._balanced_l1_losses if is_balanced else super().losses
+        losses = losses_of(anchors, pred_objectness_logits, gt_labels, pred_anchor_deltas, gt_boxes)
+        if self.neg_pos_ratio <= 0:
+            return losses
+        num_used = (torch.stack(gt_labels) >= 0).sum().clamp(min=1)
+        scale = self.batch_size_per_image * len(gt_labels) / num_used
+        return {name: loss * scale for name, loss in losses.items()}
+
+    @torch.jit.unused
+    def _balanced_l1_losses(
+        self,
+        anchors: List[Boxes],
+        pred_objectness_logits: List[torch.Tensor],
+        gt_labels: List[torch.Tensor],
+        pred_anchor_deltas: List[torch.Tensor],
+        gt_boxes: List[torch.Tensor],
+    ) -> Dict[str, torch.Tensor]:
+        """:meth:`RPN.losses` with the balanced L1 loss in the place of the smooth one."""
+        labels = torch.stack(gt_labels)  # (N, R)
+        image_idxs, anchor_idxs = nonzero_tuple(labels == 1)
+        used = nonzero_tuple(labels >= 0)
+
+        anchor_boxes = Boxes.cat(anchors).tensor[anchor_idxs]
+        fg_gt_boxes = torch.stack(gt_boxes)[image_idxs, anchor_idxs]
+        loss_loc = balanced_l1_loss(
+            cat(pred_anchor_deltas, dim=1)[image_idxs, anchor_idxs],
+            self.box2box_transform.get_deltas(anchor_boxes, fg_gt_boxes),
+            reduction="sum",
+            **self.balanced_l1,
+        )
+        loss_cls = F.binary_cross_entropy_with_logits(
+            cat(pred_objectness_logits, dim=1)[used], labels[used].float(), reduction="sum"
+        )
+
+        num_images, num_pos, num_used = len(gt_labels), len(image_idxs), len(used[0])
+        storage = get_event_storage()
+        storage.put_scalar("rpn/num_pos_anchors", num_pos / num_images)
+        storage.put_scalar("rpn/num_neg_anchors", (num_used - num_pos) / num_images)
+        normalizer = self.batch_size_per_image * num_images
+        return {
+            "loss_rpn_cls": loss_cls / normalizer * self.loss_weight.get("loss_rpn_cls", 1.0),
+            "loss_rpn_loc": loss_loc / normalizer * self.loss_weight.get("loss_rpn_loc", 1.0),
+        }

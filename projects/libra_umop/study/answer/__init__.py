@@ -1,0 +1,1 @@
+"""What the runs of a study show: tables, a page, and how sure it is."""

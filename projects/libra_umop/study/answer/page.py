@@ -1,0 +1,177 @@
+"""The study as a page in the report's form: a forest plot, and curves with bands."""
+
+import html
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import plotly.graph_objects as go
+
+from ...imbalance.report.figures.base import DARK, GREY, faint, line, run_colour, style
+from ...imbalance.report.page import Page
+from ...imbalance.report.run import read_metrics
+from ..records import BASELINE, run_folder
+from .results import failures, interval, table_cells, verdict
+from .statistics import HELPS, HURTS
+
+__all__ = ["page_of"]
+
+COLOURS = {HELPS: "#009E73", HURTS: "#D55E00"}  # Okabe and Ito's, as the report's runs have
+ROW_PX = 34
+CURVES = (("bbox/AP", "box AP"), ("total_loss", "total loss"))
+MOST_CURVES = 6  # told apart by colour
+
+
+def page_of(results: Dict[str, Any], folder: Path) -> str:
+    """The whole page as HTML; it needs no network.
+
+    Args:
+        results: of :func:`libra_umop.study.answer.results.collect`.
+        folder: of the study; the curves are read from its runs.
+    """
+    page = Page()
+    for number, (name, dataset) in enumerate(results["datasets"].items()):
+        rows = dataset["variants"]
+        page.card(_table(rows), "All variants", "Percent; means over seeds that are done.", True)
+        page.figure(
+            forest(rows),
+            "Difference of AP to the baseline",
+            "Dot: mean over seeds. Bar: its 95 % interval. Rings: single seeds. Only a bar that"
+            " leaves out 0 shows anything.",
+            True,
+        )
+        for key, title in CURVES:
+            figure = curves(rows, folder, name, results["seeds"], key, title)
+            page.figure(figure, f"{title} over training", "Line: mean over seeds. Band: all seeds.")
+        page.section("findings" if not number else f"data-{number}", name, _sentences(rows))
+    return page.html("Which lever helps", _head(results), _foot(results))
+
+
+def _head(results: Dict[str, Any]) -> str:
+    opts = html.escape(" ".join(map(str, results["opts"])))
+    return (
+        "<h1>Which lever helps</h1>"
+        f'<p class="soft">{html.escape(results["config_file"])} {opts}: each lever against the'
+        f" baseline, paired over {len(results['seeds'])} seeds.</p>"
+    )
+
+
+def _foot(results: Dict[str, Any]) -> str:
+    return " ".join(html.escape(note) for note in results["notes"])
+
+
+def _sentences(rows: List[Dict[str, Any]]) -> str:
+    """One sentence for each variant; it says no more than the interval."""
+    parts = []
+    for row in rows:
+        if row["name"] != BASELINE:
+            difference = row["metrics"]["AP"]["difference"]
+            name, words = html.escape(row["name"]), html.escape(verdict(difference))
+            parts.append(f"<b>{name}</b> {words} ({interval(difference)} AP)")
+    failed = "".join(f"<br>{html.escape(text)}" for text in failures(rows))
+    return "; ".join(parts) + "." + failed
+
+
+def _table(rows: List[Dict[str, Any]]) -> str:
+    header, *cells = table_cells(rows)
+    head = "".join(f"<th>{html.escape(text)}</th>" for text in header)
+    lines = []
+    for row, texts in zip(rows, cells):
+        mark = ' class="lead"' if row["name"] == BASELINE else ""
+        title = html.escape(f"{row['title']}: {row['keys']}", quote=True)
+        first = f'<td title="{title}">{html.escape(texts[0])}</td>'
+        rest = "".join(f"<td>{html.escape(text)}</td>" for text in texts[1:])
+        lines.append(f"<tr{mark}>{first}{rest}</tr>")
+    return f'<div class="scroll"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
+
+
+def forest(rows: List[Dict[str, Any]]) -> Optional[go.Figure]:
+    """Difference of AP per variant, with interval and single seeds; None without any."""
+    shown = [
+        (row["name"], row["metrics"]["AP"]["difference"])
+        for row in rows
+        if row["name"] != BASELINE and row["metrics"]["AP"]["difference"]["mean"] is not None
+    ]
+    if not shown:
+        return None
+    figure = go.Figure()
+    for name, difference in shown:
+        colour = COLOURS.get(difference["verdict"], DARK)
+        seeds = difference["by_seed"]
+        figure.add_scatter(
+            x=list(seeds.values()),
+            y=[name] * len(seeds),
+            mode="markers",
+            marker={"symbol": "circle-open", "size": 7, "color": GREY},
+            text=[f"seed {seed}" for seed in seeds],
+            hovertemplate="%{text}: %{x:+.2f}<extra></extra>",
+        )
+        bar = None
+        if difference["low"] is not None:
+            half = difference["high"] - difference["mean"]
+            bar = {"type": "constant", "value": half, "thickness": 2, "width": 6}
+        figure.add_scatter(
+            x=[difference["mean"]],
+            y=[name],
+            mode="markers",
+            marker={"size": 11, "color": colour},
+            error_x=bar,
+            hovertemplate=f"{interval(difference)}: {verdict(difference)}<extra></extra>",
+        )
+    style(figure, height=90 + ROW_PX * len(shown), legend=False)
+    figure.add_vline(x=0, line={"color": DARK, "width": 1, "dash": "dot"})
+    figure.update_xaxes(title_text="AP points")
+    figure.update_yaxes(autorange="reversed", type="category")
+    return figure
+
+
+def curves(
+    rows: List[Dict[str, Any]], folder: Path, dataset: str, seeds: List[int], key: str, title: str
+) -> Optional[go.Figure]:
+    """A metric over iterations: mean and band over seeds, per variant; None without curves."""
+    figure = go.Figure()
+    has_curve = False
+    for index, row in enumerate(rows):
+        series = [
+            _series(run_folder(folder, dataset, row["name"], seed) / "metrics.json", key)
+            for seed in seeds
+        ]
+        x, low, centre, high = _band([s for s in series if s])
+        if not x:
+            continue
+        has_curve = has_curve or len(x) > 1
+        colour = run_colour(index)
+        is_shown: Any = True if index < MOST_CURVES else "legendonly"
+        band = line(x + x[::-1], high + low[::-1], row["name"], faint(colour, 0.0), width=0)
+        band.update(fill="toself", fillcolor=faint(colour, 0.14), hoverinfo="skip")
+        figure.add_trace(
+            band.update(showlegend=False, legendgroup=row["name"], visible=is_shown)
+        )
+        mode = "lines+markers" if len(x) < 30 else "lines"
+        strong = line(x, centre, row["name"], colour, mode=mode, legendgroup=row["name"])
+        figure.add_trace(strong.update(visible=is_shown))
+    if not has_curve:
+        return None
+    style(figure, height=360)
+    figure.update_xaxes(title_text="iteration")
+    figure.update_yaxes(title_text=title, rangemode="tozero")
+    return figure
+
+
+def _series(path: Path, key: str) -> Dict[int, float]:
+    """A metric by iteration; {} where it was not logged."""
+    lines = read_metrics(path)
+    return {int(entry["iteration"]): entry[key] for entry in lines if entry.get(key) is not None}
+
+
+def _band(
+    series: List[Dict[int, float]],
+) -> Tuple[List[int], List[float], List[float], List[float]]:
+    """Iterations that all seeds have, and lowest, mean and highest value there."""
+    common = sorted(set.intersection(*map(set, series))) if series else []
+    values = [[s[x] for s in series] for x in common]
+    return (
+        common,
+        [min(v) for v in values],
+        [sum(v) / len(v) for v in values],
+        [max(v) for v in values],
+    )

@@ -1,0 +1,195 @@
+"""The answer of a study, out of the records of its runs: per data set and variant, against the
+baseline, with how sure that is."""
+
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from ...errors import ConfigError
+from ..records import BASELINE, PLAN_FILE, read_json, read_record, run_folder
+from .statistics import CONFIDENCE, mean, paired_difference, spread
+
+__all__ = ["METRICS", "as_text", "collect"]
+
+# Short name: name in the metrics of a run.
+METRICS = {
+    "AP": "bbox/AP",
+    "AP50": "bbox/AP50",
+    "AP75": "bbox/AP75",
+    "APs": "bbox/APs",
+    "APm": "bbox/APm",
+    "APl": "bbox/APl",
+}
+Records = Dict[int, Dict[str, Any]]  # by seed
+
+
+def collect(folder: Path) -> Dict[str, Any]:
+    """Everything that the runs below ``folder`` have shown so far, of plain values.
+
+    Works on any machine that sees the folder, while runs go on.
+
+    Raises:
+        ConfigError: there is no study; or scipy is missing.
+    """
+    plan = read_json(Path(folder) / PLAN_FILE)
+    if not plan:
+        raise ConfigError(f"{folder}: has no {PLAN_FILE}; is it the --output of a study?")
+    datasets = {name: _dataset(Path(folder), plan, name) for name in plan["datasets"]}
+    return {
+        "config_file": plan["config_file"],
+        "opts": plan["opts"],
+        "seeds": plan["seeds"],
+        "confidence": CONFIDENCE,
+        "datasets": datasets,
+        "notes": _notes(datasets),
+    }
+
+
+def _dataset(folder: Path, plan: Dict[str, Any], name: str) -> Dict[str, Any]:
+    records = {
+        variant["name"]: {
+            seed: read_record(run_folder(folder, name, variant["name"], seed))
+            for seed in plan["seeds"]
+        }
+        for variant in plan["variants"]
+    }
+    rows = [_row(v, records[v["name"]], records[BASELINE]) for v in plan["variants"]]
+    return {"path": plan["datasets"][name], "variants": rows}
+
+
+def _row(variant: Dict[str, Any], records: Records, base: Records) -> Dict[str, Any]:
+    """One variant on one data set."""
+    is_base = variant["name"] == BASELINE
+    done = {seed: r for seed, r in records.items() if r.get("status") == "done"}
+    failed = {seed: r for seed, r in records.items() if r.get("status") == "failed"}
+    return {
+        **variant,
+        "seeds_done": sorted(done),
+        "failed": {seed: r.get("reason", "") for seed, r in failed.items()},
+        "metrics": {
+            short: _metric(_by_seed(records, key), None if is_base else _by_seed(base, key))
+            for short, key in METRICS.items()
+        },
+        "step_seconds": mean(_values(done, "step_seconds")),
+        "memory_mib": mean(_values(done, "memory_mib")),
+        "step_ratio": _mean_ratio(records, base, "step_seconds"),
+        "memory_ratio": _mean_ratio(records, base, "memory_mib"),
+        "devices": sorted({str(r.get("device")) for r in done.values()}),
+    }
+
+
+def _metric(by_seed: Dict[int, float], base: Optional[Dict[int, float]]) -> Dict[str, Any]:
+    values = list(by_seed.values())
+    result = {"by_seed": by_seed, "mean": mean(values), "std": spread(values)}
+    if base is not None:
+        result["difference"] = paired_difference(by_seed, base)._asdict()
+    return result
+
+
+def _by_seed(records: Records, metric: str) -> Dict[int, float]:
+    values = {
+        seed: record["metrics"].get(metric)
+        for seed, record in records.items()
+        if record.get("status") == "done"
+    }
+    return {seed: value for seed, value in values.items() if value is not None}
+
+
+def _values(records: Records, key: str) -> List[float]:
+    return [r[key] for r in records.values() if r.get(key) is not None]
+
+
+def _mean_ratio(records: Records, base: Records, key: str) -> Optional[float]:
+    """Mean over seeds of variant over baseline; only where both were made on the same device."""
+    pairs = [(record, base.get(seed, {})) for seed, record in records.items()]
+    return mean(
+        [
+            ours[key] / theirs[key]
+            for ours, theirs in pairs
+            if ours.get(key) and theirs.get(key) and ours.get("device") == theirs.get("device")
+        ]
+    )
+
+
+def _notes(datasets: Dict[str, Any]) -> List[str]:
+    """What has to be known to read the numbers."""
+    notes = [
+        "A difference is the mean over seeds of variant minus baseline under the same seed: same"
+        " initial weights, same order of images, same augmentation. In brackets its 95 % interval"
+        " by Student's t."
+    ]
+    compared = sum(
+        row["metrics"]["AP"]["difference"]["low"] is not None
+        for dataset in datasets.values()
+        for row in dataset["variants"]
+        if row["name"] != BASELINE
+    )
+    if compared > 1:
+        notes.append(
+            f"{compared} comparisons at 95 %: if no lever did anything, {0.05 * compared:.1f} of"
+            " them would be expected to leave out 0 by chance."
+        )
+    return notes
+
+
+def as_text(results: Dict[str, Any]) -> str:
+    """The answer for a terminal: a table for each data set."""
+    opts = f" with {' '.join(map(str, results['opts']))}" if results["opts"] else ""
+    lines = [f"study of {results['config_file']}{opts}"]
+    for name, dataset in results["datasets"].items():
+        lines += ["", name, *_table(dataset["variants"])]
+    return "\n".join([*lines, "", *results["notes"]])
+
+
+def table_cells(rows: List[Dict[str, Any]]) -> List[List[str]]:
+    """Header and rows of one data set's table, all text."""
+    header = ["variant", "seeds", *METRICS, "difference of AP", "to halve", "step", "memory", ""]
+    return [header, *map(_cells, rows)]
+
+
+def _table(rows: List[Dict[str, Any]]) -> List[str]:
+    table = table_cells(rows)
+    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in table]
+    return lines + failures(rows)
+
+
+def failures(rows: List[Dict[str, Any]]) -> List[str]:
+    """A line for each run that failed."""
+    return [
+        f"{row['name']} seed {seed} failed: {reason}"
+        for row in rows
+        for seed, reason in row["failed"].items()
+    ]
+
+
+def _cells(row: Dict[str, Any]) -> List[str]:
+    metrics = row["metrics"]
+    cells = [row["name"], str(len(row["seeds_done"]))]
+    cells += [_shown(metrics[short]["mean"], "{:.2f}") for short in METRICS]
+    if row["name"] == BASELINE:
+        step, memory = row["step_seconds"], row["memory_mib"]
+        return cells + ["", "", _shown(step, "{:.3f} s"), _shown(memory, "{:.0f} MiB"), ""]
+    difference = metrics["AP"]["difference"]
+    cells += [interval(difference), _shown(difference["seeds_to_halve"], "+{}")]
+    cells += [_shown(row["step_ratio"], "x {:.2f}"), _shown(row["memory_ratio"], "x {:.2f}")]
+    return [*cells, verdict(difference)]
+
+
+def _shown(value: Any, form: str) -> str:
+    return "-" if value is None else form.format(value)
+
+
+def interval(difference: Dict[str, Any]) -> str:
+    """Mean difference and its interval, as far as there are any."""
+    if difference["mean"] is None:
+        return "-"
+    text = f"{difference['mean']:+.2f}"
+    if difference["low"] is None:
+        return text
+    return f"{text} [{difference['low']:+.2f}, {difference['high']:+.2f}]"
+
+
+def verdict(difference: Dict[str, Any]) -> str:
+    """ "helps", "hurts", or "not shown" and why."""
+    reason = difference["reason"]
+    return f"{difference['verdict']}: {reason}" if reason else difference["verdict"]

@@ -1,0 +1,1 @@
+"""A run: the trainer, its step, its data, its checkpoints and hooks."""

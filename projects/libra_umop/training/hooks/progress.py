@@ -1,0 +1,111 @@
+"""What training writes and prints as it goes: metrics to files, lines to the console."""
+
+import contextlib
+import datetime
+import logging
+import math
+import sys
+import time
+from typing import Callable, Optional, Sequence
+
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from detectron2.utils.events import CommonMetricPrinter, EventWriter, get_event_storage
+
+from ...utils.ranks import heard_by_all_ranks
+
+# From one line to the next, at least: where somebody watches, and where a log is read later.
+TERMINAL_S, LOG_S = 5.0, 20.0
+
+
+class WriteMetrics(HookBase):
+    """Same as :class:`detectron2.engine.hooks.PeriodicWriter`, but writers are made when training
+    begins, as they open files, and all are closed even if one cannot write. It belongs on all
+    ranks, which hear where the main rank's disk is full.
+
+    Args:
+        build_writers: returns the writers; called on the main rank only.
+        period: iterations from one writing to the next.
+    """
+
+    def __init__(self, build_writers: Callable[[], Sequence[EventWriter]], period: int = 20):
+        self._build_writers = build_writers
+        self._period = period
+        self._writers: Sequence[EventWriter] = ()
+
+    def before_train(self):
+        with heard_by_all_ranks():
+            self._writers = self._build_writers() if comm.is_main_process() else ()
+
+    def after_step(self):
+        iterations = self.trainer.iter + 1
+        if iterations % self._period == 0 or iterations == self.trainer.max_iter:
+            with heard_by_all_ranks():
+                for writer in self._writers:
+                    writer.write()
+
+    def after_train(self):
+        with contextlib.ExitStack() as stack:
+            for writer in self._writers:
+                stack.callback(writer.close)
+            for writer in self._writers:
+                writer.write()
+
+
+class PrintProgress(HookBase):
+    """Detectron2's line of losses and times: after the first iteration, so that one sees that it
+    goes, then one every few seconds, however fast or slow the steps are, and after the last.
+
+    Args:
+        max_iter: of the run.
+        epochs: of the run, where it was told in epochs; they stand beside the iterations then.
+        interval_s: seconds between lines; by default few on a terminal, more elsewhere.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        max_iter: int,
+        *,
+        epochs: Optional[float] = None,
+        interval_s: Optional[float] = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        if interval_s is None:
+            interval_s = TERMINAL_S if sys.stdout.isatty() else LOG_S
+        self._interval_s = interval_s
+        self._clock = clock
+        self._next = -math.inf
+        self._printer = _Printer(max_iter, epochs)
+
+    def after_step(self):
+        is_last = self.trainer.iter + 1 == self.trainer.max_iter
+        if is_last or self._clock() >= self._next:
+            self._printer.write()
+            self._next = self._clock() + self._interval_s
+
+
+class _Printer(CommonMetricPrinter):
+    """Detectron2's, with epochs; ``eta_seconds`` is printed and not stored, as it is not periodic
+    here and metrics.json would get lines with nothing else."""
+
+    def __init__(self, max_iter: int, epochs: Optional[float]):
+        super().__init__(max_iter)
+        if epochs is not None:
+            self.logger = _WithEpochs(self.logger, {"epochs": epochs, "max_iter": max_iter})
+
+    def _get_eta(self, storage) -> str:
+        times = storage.histories().get("time")
+        if times is None:  # not in the first iterations
+            return ""
+        seconds = times.median(1000) * (self._max_iter - storage.iter - 1)
+        return str(datetime.timedelta(seconds=int(seconds)))
+
+
+class _WithEpochs(logging.LoggerAdapter):
+    """Puts the epoch in front of a line."""
+
+    def process(self, msg, kwargs):
+        epochs = self.extra["epochs"]
+        done = epochs * (get_event_storage().iter + 1) / self.extra["max_iter"]
+        return f" epoch: {done:.2f}/{epochs:g} {msg}", kwargs

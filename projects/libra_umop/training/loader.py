@@ -1,0 +1,200 @@
+"""Training batches whose order and augmentation depend on a seed and on the position alone.
+
+Detectron2's loader keeps its position in the sampler, in half-filled aspect ratio buckets of
+decoded images and in the random state of each worker, and none of it can be saved. Here the batches
+are made of indices, before anything is decoded, and each sample draws its augmentation from a
+stream of its own. So a run can go on from batch n as if it had never been stopped, whatever the
+number of workers, and the number of processes does not change which augmentation an image gets.
+"""
+
+import contextlib
+import itertools
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from detectron2.data import build_detection_train_loader
+from detectron2.data.build import trivial_batch_collator
+from detectron2.data.common import DatasetFromList
+from detectron2.utils import comm
+from torch.utils.data import Dataset, Sampler
+
+from ..data.shielded_loader import ShieldedDataLoader
+from ..errors import ConfigError
+from ..utils.rng import sample_rng
+from .setup import quiet_console
+
+# A sample: its position in the stream of this rank's sampler, and its index into the dataset.
+Sample = Tuple[int, int]
+
+
+def build_train_loader(cfg, mapper: Optional[Callable] = None) -> "ResumableTrainLoader":
+    """Same datasets, samplers and mapper as ``detectron2.data.build_detection_train_loader``.
+
+    Raises:
+        ConfigError: the batch cannot be shared by the processes.
+    """
+    world_size, total = comm.get_world_size(), cfg.SOLVER.IMS_PER_BATCH
+    if total % (world_size * cfg.SOLVER.GRADIENT_ACCUMULATION):
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH is {total}, should be a multiple of the number of processes"
+            f" {world_size} times SOLVER.GRADIENT_ACCUMULATION {cfg.SOLVER.GRADIENT_ACCUMULATION}"
+        )
+    from_config = build_detection_train_loader.from_config
+    # Any sampler but None; ours is built when its seed is known.
+    parts = from_config(cfg, mapper=mapper, sampler=())
+    is_wide = [d.get("width", 0) > d.get("height", 0) for d in parts["dataset"]]
+    dataset = DatasetFromList(parts["dataset"], copy=False)
+    return ResumableTrainLoader(
+        dataset,
+        parts["mapper"],
+        lambda: _quietly(from_config, cfg, mapper=parts["mapper"], dataset=dataset)["sampler"],
+        batch_size=total // world_size,
+        is_wide=is_wide if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+
+
+def _quietly(function: Callable, *args: Any, **kwargs: Any) -> Any:
+    """Call it while training is about to begin, when people look at other lines."""
+    with quiet_console():
+        return function(*args, **kwargs)
+
+
+class ResumableTrainLoader:
+    """An endless iterable of batches that knows how many it has given.
+
+    Args:
+        dataset: Detectron2's dataset dicts.
+        mapper: makes a training sample of a dict.
+        build_sampler: returns an endless sampler of this rank's indices; it may draw its seed from
+            numpy's generator, as Detectron2's samplers do.
+        batch_size: of this process.
+        is_wide: per dict, its aspect ratio group; batches are of one group. None: no groups.
+        num_workers: processes that decode and augment.
+        seed: of order and augmentation; by default drawn from numpy's generator, the same on all
+            ranks.
+    """
+
+    def __init__(
+        self,
+        dataset: Sequence[Dict[str, Any]],
+        mapper: Callable,
+        build_sampler: Callable[[], Sampler],
+        *,
+        batch_size: int,
+        is_wide: Optional[Sequence[bool]] = None,
+        num_workers: int = 0,
+        seed: Optional[int] = None,
+    ):
+        self.batch_size = batch_size
+        self.seed = comm.shared_random_seed() if seed is None else seed
+        self.batches_given = 0
+        self._dataset = dataset
+        self._mapper = mapper
+        self._build_sampler = build_sampler
+        self._is_wide = is_wide or [False] * len(dataset)
+        self._num_workers = num_workers
+
+    def __iter__(self) -> Iterator[List[Dict[str, Any]]]:
+        with _numpy_seed(self.seed):
+            sampler = self._build_sampler()
+        batches = group_samples(sampler, self._is_wide, self.batch_size)
+        loader = ShieldedDataLoader(
+            _SeededDataset(self._dataset, self._mapper, self.seed, *_rank_and_size()),
+            batch_sampler=_Batches(itertools.islice(batches, self.batches_given, None)),
+            num_workers=self._num_workers,
+            collate_fn=trivial_batch_collator,
+            generator=torch.Generator().manual_seed(self.seed),  # leaves the global one alone
+        )
+        for batch in loader:
+            self.batches_given += 1
+            yield batch
+
+    def state_dict(self) -> Dict[str, int]:
+        """Seed and position, and what they hold for."""
+        return {
+            "seed": self.seed,
+            "batches_given": self.batches_given,
+            "batch_size": self.batch_size,
+            "world_size": comm.get_world_size(),
+        }
+
+    def load_state_dict(self, state: Dict[str, int]) -> bool:
+        """Go on where ``state`` was taken; before iterating.
+
+        Returns:
+            whether the order goes on exactly. With another batch size or number of processes the
+            stream is another one: it then starts with a seed of its own, so that the images at the
+            head of the first epoch are not seen twice.
+        """
+        same = (state["batch_size"], state["world_size"]) == (
+            self.batch_size,
+            comm.get_world_size(),
+        )
+        self.seed = state["seed"] if same else (state["seed"] + state["batches_given"]) % 2**31
+        self.batches_given = state["batches_given"] if same else 0
+        return same
+
+
+def group_samples(
+    indices: Iterable[int], is_wide: Sequence[bool], batch_size: int
+) -> Iterator[List[Sample]]:
+    """Batches of ``(position, index)``, each of one aspect ratio group.
+
+    Args:
+        indices: an endless stream of dataset indices.
+        is_wide: the group of each index.
+        batch_size: samples in a batch; a group's batch is given as soon as it is full.
+    """
+    groups: Dict[bool, List[Sample]] = {False: [], True: []}
+    for position, index in enumerate(indices):
+        group = groups[is_wide[index]]
+        group.append((position, int(index)))
+        if len(group) == batch_size:
+            yield group[:]
+            group.clear()
+
+
+class _Batches(Sampler):
+    """What ``DataLoader(batch_sampler=)`` wants: something that is iterated once."""
+
+    def __init__(self, batches: Iterator[List[Sample]]):
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[List[Sample]]:
+        return self._batches
+
+
+class _SeededDataset(Dataset):
+    """Maps ``(position, index)`` under a random stream of that position over all ranks."""
+
+    def __init__(self, dataset: Dataset, mapper: Callable, seed: int, rank: int, world_size: int):
+        self._dataset = dataset
+        self._mapper = mapper
+        self._seed = seed
+        self._rank = rank
+        self._world_size = world_size
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, sample: Sample) -> Dict[str, Any]:
+        position, index = sample
+        stream = np.random.SeedSequence([self._seed, position * self._world_size + self._rank])
+        with sample_rng(int(stream.generate_state(1)[0])):
+            return self._mapper(self._dataset[index])
+
+
+@contextlib.contextmanager
+def _numpy_seed(seed: int) -> Iterator[None]:
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+def _rank_and_size() -> Tuple[int, int]:
+    return comm.get_rank(), comm.get_world_size()

@@ -1,0 +1,90 @@
+"""Measuring the imbalance of a config on a data set in a few iterations, without a full run."""
+
+import os
+from typing import Optional, Sequence
+
+from detectron2.config import CfgNode
+from detectron2.engine import SimpleTrainer, default_argument_parser, hooks
+from detectron2.solver import build_lr_scheduler
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.events import CommonMetricPrinter, JSONWriter
+from detectron2.utils.logger import setup_logger
+
+from ..config.devices import choose_device
+from ..config.loading import load_config
+from ..data.arguments import add_dataset_args, configure_dataset
+from ..errors import ConfigError
+from ..imbalance.probes.collector import ImbalanceCollector
+from .checkpoint.checkpointer import LibraCheckpointer
+from .output_dir import free_folder, traces_of_run
+from .trainer import LibraTrainer
+
+
+def configured(config_file: str, dataset: Optional[str], opts: Sequence[str]) -> CfgNode:
+    """A config on a data set, as train_net.py makes it; seeds the process and sets up loggers.
+
+    Args:
+        config_file, dataset: as ``--config-file`` and ``--dataset`` of train_net.py.
+        opts: ``KEY value ...``. Without OUTPUT_DIR among them, results go to a new folder in it.
+
+    Raises:
+        ConfigError, DatasetError: what a user can mend, as an OUTPUT_DIR that holds a run.
+    """
+    setup_logger(name="fvcore")
+    setup_logger()
+    parser = default_argument_parser()
+    add_dataset_args(parser)
+    given = ["--config-file", config_file] + (["--dataset", dataset] if dataset else [])
+    args = parser.parse_args([*given, *opts])
+    cfg = load_config(config_file, args.opts)
+    choose_device(cfg, args)
+    if "OUTPUT_DIR" not in opts[::2]:
+        cfg.OUTPUT_DIR = free_folder(os.path.join(cfg.OUTPUT_DIR, "measured"))
+    elif traces_of_run(cfg.OUTPUT_DIR):
+        raise ConfigError(f"OUTPUT_DIR is {cfg.OUTPUT_DIR!r}, which holds a run; give another one")
+    print("\n".join(configure_dataset(cfg, args)))
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED)
+    return cfg
+
+
+def collect(cfg: CfgNode, iterations: int) -> str:
+    """Train for ``iterations`` from ``MODEL.WEIGHTS`` and measure every one of them.
+
+    The model is neither evaluated nor saved. With weights of a finished training, and a learning
+    rate of 0 if it shall stay where it is, this shows the imbalance at the end of that training;
+    from scratch, at its beginning.
+
+    Args:
+        cfg: with its data set configured; ``ANALYSIS.PERIOD`` is taken as 1.
+        iterations: >= 1.
+
+    Returns:
+        ``cfg.OUTPUT_DIR``, where a report can be made of it.
+
+    Raises:
+        ValueError: ``iterations`` is not positive.
+    """
+    if iterations < 1:
+        raise ValueError(f"--iterations is {iterations}, should be 1 or more")
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.ANALYSIS.PERIOD = 1
+    cfg.freeze()
+    os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+    with open(os.path.join(cfg.OUTPUT_DIR, "config.yaml"), "w", encoding="utf-8") as f:
+        f.write(cfg.dump())
+    model = LibraTrainer.build_model(cfg)
+    LibraCheckpointer(model, cfg=cfg).load(cfg.MODEL.WEIGHTS, checkpointables=[])
+    optimizer = LibraTrainer.build_optimizer(cfg, model)
+    trainer = SimpleTrainer(model, LibraTrainer.build_train_loader(cfg), optimizer)
+    metrics = JSONWriter(os.path.join(cfg.OUTPUT_DIR, "metrics.json"))
+    trainer.register_hooks(
+        [
+            hooks.IterationTimer(),
+            ImbalanceCollector(cfg),
+            hooks.LRScheduler(optimizer, build_lr_scheduler(cfg, optimizer)),
+            hooks.PeriodicWriter([CommonMetricPrinter(iterations), metrics], period=10),
+        ]
+    )
+    trainer.train(0, iterations)
+    return cfg.OUTPUT_DIR

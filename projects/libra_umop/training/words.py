@@ -1,0 +1,87 @@
+"""What training says to people before the first step and after the last one."""
+
+import logging
+import os
+import shlex
+from typing import Iterable, List, Optional
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.utils import comm
+
+from .hooks.evaluation import BestSoFar
+
+NOT_EVALUATED = (
+    "nothing will be evaluated: there is no validation set with objects, so there will be no AP and"
+    " no model_best.pth. Give one with --val-json FILE --val-images DIR, or split yours"
+    ' (GETTING_STARTED, "Splitting")'
+)
+
+logger = logging.getLogger("libra_umop")
+
+CONFIG = "configs/quick/libra_faster_rcnn_R_18_FPN_bccd.yaml"
+USAGE = f"""Which config, and which data? For example:
+
+  train on your COCO files        python train_net.py --config-file {CONFIG} %s
+  go on after a stop              the same with --resume
+  evaluate                        the same with --eval-only MODEL.WEIGHTS output/model_best.pth
+  on 4 GPUs                       the same with --num-gpus 4
+  everything else                 python train_net.py --help
+
+DIR holds images/ and annotations/{{train,val}}.json, or train/ and valid/, each with
+_annotations.coco.json. The configs are in configs/."""
+
+
+def say(lines: Iterable[str]) -> None:
+    """To the console and to ``log.txt``."""
+    for line in lines:
+        logger.info(line)
+
+
+def where_it_goes(cfg: CfgNode, device_note: str = "") -> List[str]:
+    """Lines on the device and the folder of results, and on data without a validation set."""
+    device = torch.device(cfg.MODEL.DEVICE)
+    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    processes = comm.get_world_size()
+    lines = [] if len(cfg.DATASETS.TEST) else [NOT_EVALUATED]
+    lines.append(
+        device_note or f"device: {device}{name}" + (f", {processes} processes" * (processes > 1))
+    )
+    log = os.path.join(cfg.OUTPUT_DIR, "log.txt")
+    return [*lines, f"results: {cfg.OUTPUT_DIR} (environment and config are in {log})"]
+
+
+def what_came_out(cfg: CfgNode, best: BestSoFar, epochs: Optional[float] = None) -> List[str]:
+    """Lines on the best evaluation, the weights to use, and what to do with them next."""
+    weights = os.path.join(cfg.OUTPUT_DIR, "model_final.pth")
+    if best.best is None:
+        said = f"no evaluation gave {best.metric} a value" if best.seen else "nothing was evaluated"
+    else:
+        iterations = best.best_iter + 1
+        at = f"after {iterations} of {cfg.SOLVER.MAX_ITER} iterations"
+        if epochs is not None:
+            at = f"after epoch {epochs * iterations / cfg.SOLVER.MAX_ITER:.3g}, {at[6:]}"
+        said = f"best {best.metric}: {best.best:.2f}, {at}"
+        if best.file:
+            weights = os.path.join(cfg.OUTPUT_DIR, f"{best.file}.pth")
+    boxes = " --opts MODEL.MASK_ON False" if cfg.MODEL.MASK_ON else ""
+    q = shlex.quote
+    drawn, onnx = (q(os.path.join(cfg.OUTPUT_DIR, name)) for name in ("drawn", "model.onnx"))
+    return [
+        said,
+        f"weights to use: {weights}",
+        "what next:",
+        f"  python tools/predict.py --weights {q(weights)} {q(_images(cfg))} --output {drawn}",
+        f"  python tools/report.py {q(cfg.OUTPUT_DIR)}",
+        f"  python tools/export.py --weights {q(weights)} --format onnx --output {onnx}{boxes}",
+    ]
+
+
+def _images(cfg: CfgNode) -> str:
+    """A folder of images that the detector is for."""
+    for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
+        root = MetadataCatalog.get(name).get("image_root")
+        if root:
+            return root
+    return "IMAGES"

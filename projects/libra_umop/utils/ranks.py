@@ -1,0 +1,82 @@
+"""What the ranks of a training step tell each other, so that a failure is named by who failed."""
+
+import contextlib
+import datetime
+from typing import Iterator, Optional
+
+import torch
+import torch.distributed as dist
+from detectron2.utils import comm
+from torch import Tensor
+
+__all__ = ["PeerError", "agree", "heard_by_all_ranks", "sum_over_ranks"]
+
+_FAILED = 2**16  # above every flag
+
+
+class PeerError(RuntimeError):
+    """Another rank failed; the message says which, where and of what."""
+
+
+def agree(
+    flag: int = 0, *, failure: str = "", timeout: Optional[datetime.timedelta] = None
+) -> int:
+    """The largest ``flag`` of all ranks: one all-reduce of one int over gloo.
+
+    All ranks call it at the same points of a step, before whatever else makes them wait for each
+    other. A rank that fails calls it once, with ``failure``, and then ends: in whichever of these
+    calls its peers are next, they learn what happened, and not from a broken collective, which
+    would blame who waited in it.
+
+    Args:
+        flag: in [0, 65536).
+        failure: what to tell the others of a failure of this rank.
+        timeout: for a rank that fails, how long to wait for others who may have failed, too.
+
+    Raises:
+        PeerError: another rank failed.
+    """
+    if comm.get_world_size() == 1:
+        return flag
+    largest = torch.tensor(_FAILED if failure else flag)
+    group = comm._get_global_gloo_group()
+    work = dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=group, async_op=True)
+    work.wait(timeout) if timeout else work.wait()
+    if largest < _FAILED:
+        return int(largest)
+    failures = [told for told in comm.all_gather(failure) if told]
+    if failure:
+        return flag
+    raise PeerError(f"{'; '.join(failures)}; rank {comm.get_rank()} ends too")
+
+
+def sum_over_ranks(x: Tensor) -> Tensor:
+    """``x`` summed over all ranks, without gradient: none in a single process.
+
+    One collective over nccl, which does not make the host wait; over gloo, where it does, it comes
+    after :func:`agree`.
+
+    Raises:
+        PeerError: another rank failed.
+    """
+    x = x.detach()
+    if comm.get_world_size() == 1:
+        return x
+    if dist.get_backend() == "gloo":
+        agree()
+    x = x.clone()
+    dist.all_reduce(x)
+    return x
+
+
+@contextlib.contextmanager
+def heard_by_all_ranks() -> Iterator[None]:
+    """An error of the main rank's disk, on which it alone writes, is raised on every rank."""
+    error: Optional[OSError] = None
+    try:
+        yield
+    except OSError as e:
+        error = e
+    error = comm.all_gather(error)[0]
+    if error is not None:
+        raise error

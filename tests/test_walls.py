@@ -1,0 +1,89 @@
+"""The rooms of the package: which may import which, and how large a folder may be."""
+
+import ast
+from collections import Counter, defaultdict
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1] / "projects" / "libra_umop"
+# Room -> the rooms that it imports from, in the order in which they stand on each other.
+WALLS = {
+    "errors": "",
+    "levers": "",
+    "functional": "",
+    "utils": "errors",
+    "modeling": "functional utils",
+    "config": "errors functional levers modeling",
+    "data": "config errors utils",
+    "evaluation": "data modeling utils",
+    "imbalance": "data levers",
+    "training": "config data errors evaluation imbalance modeling utils",
+    "inference": "config data errors evaluation modeling training utils",
+    "export": "errors inference",
+    "convert": "config errors modeling training utils",
+    "benchmark": "config modeling training",
+    "study": "config data errors imbalance levers training utils",
+    "cli": "data errors utils",
+}
+MOST_FILES = 10
+
+
+def imported_names(path: Path):
+    """Absolute dotted names, below the package, of what a module imports from it."""
+    here = path.relative_to(PACKAGE).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*here[: len(here) - node.level + 1], *(node.module or "").split(".")]
+            base = [part for part in base if part]
+            yield from [base] if base else [[alias.name] for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("libra_umop."):
+            yield node.module.split(".")[1:]
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("libra_umop."):
+                    yield alias.name.split(".")[1:]
+
+
+def arrows():
+    """Room -> room -> the modules whose import it is."""
+    found = defaultdict(lambda: defaultdict(set))
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts == ("__init__",):  # the front door opens onto every room, when asked
+            continue
+        for name in imported_names(path):
+            if name[0] != parts[0] and not name[0].startswith("__"):
+                found[parts[0]][name[0]].add(".".join(parts))
+    return found
+
+
+def test_every_import_is_in_the_table_and_every_row_is_needed():
+    allowed = {room: set(others.split()) for room, others in WALLS.items()}
+    found = arrows()
+    broken = {
+        f"{room} -> {other}": sorted(modules)
+        for room, others in found.items()
+        for other, modules in others.items()
+        if other not in allowed.get(room, ())
+    }
+    assert broken == {}
+    assert {room: set(found[room]) for room in allowed} == allowed
+    rooms = {p.stem for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    assert rooms - {"__init__"} == set(allowed)
+
+
+def test_no_arrow_goes_back_up():
+    order = list(TopologicalSorter({k: v.split() for k, v in WALLS.items()}).static_order())
+    assert len(order) == len(WALLS)
+    rooms = list(WALLS)
+    for room, others in WALLS.items():
+        assert all(rooms.index(other) < rooms.index(room) for other in others.split()), room
+
+
+def test_a_folder_is_a_table_of_contents():
+    """At most ten files, and no prefix that five of them share: that would be a folder."""
+    for folder in [PACKAGE, *(p for p in PACKAGE.rglob("*") if p.is_dir())]:
+        names = [p.stem for p in folder.glob("*.py") if p.stem != "__init__"]
+        assert len(names) <= MOST_FILES, folder
+        prefixes = Counter(name.split("_")[0] for name in names if "_" in name)
+        assert all(count < 5 for count in prefixes.values()), (folder, prefixes)

@@ -1,0 +1,118 @@
+"""One of two gloo ranks fails in a detector that sums over ranks: it is named, and no other."""
+
+import datetime
+import time
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+from torch.nn.parallel import DistributedDataParallel
+
+from dense_models import DETECTORS, make_input, tiny_model  # noqa: E402
+from libra_umop.training import loop as train_step
+from libra_umop.training.loop import TrainStep
+
+TIMEOUT_S = 280  # a few seconds on an idle machine
+GUILTY = 1
+# What goes wrong, in the second step: the first in which DistributedDataParallel speaks in forward.
+ACCIDENTS = ("nan", "loading", "backbone", "losses", "gradient")
+
+
+def fail(*args, **kwargs):
+    raise ValueError("an accident")
+
+
+def make_nan(gradient):
+    return gradient * float("nan")
+
+
+def batches(rank, accident):
+    for step in range(2):
+        image = make_input([[10, 10, 60, 50], [30, 40, 110, 92]], [1, 3], seed=rank)
+        image["file_name"] = f"rank{rank}_step{step}.png"
+        if rank == GUILTY and step == 1:
+            if accident == "loading":
+                fail()
+            if accident == "nan":
+                image["image"].fill_(float("nan"))
+        yield [image]
+
+
+def run_two_steps(name, accident, rank):
+    """How the second step ended: type and message of the error."""
+    inner = tiny_model(name)
+    model = DistributedDataParallel(inner, broadcast_buffers=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    step = TrainStep(model, batches(rank, accident), optimizer)
+    with EventStorage() as storage:
+        for step.iter in range(2):
+            storage.iter = step.iter
+            if rank == GUILTY and step.iter == 1 and accident == "backbone":
+                inner.backbone.register_forward_pre_hook(fail)
+            if rank == GUILTY and step.iter == 1 and accident == "losses":
+                inner.box_loss = fail
+            if rank == GUILTY and step.iter == 1 and accident == "gradient":
+                next(p for p in inner.parameters() if p.requires_grad).register_hook(make_nan)
+            try:
+                step.run_step()
+            except Exception as e:
+                return type(e).__name__, str(e)
+    return "none", ""
+
+
+def run_rank(rank, folder):
+    torch.set_num_threads(1)
+    # Nobody may wait for a peer that waits elsewhere: that would take until the fixture's limit.
+    train_step.FAREWELL = datetime.timedelta(seconds=2 * TIMEOUT_S)
+    store = f"file://{folder}/store"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+    comm.create_local_process_group(2)
+    cases = [(name, accident) for name in DETECTORS for accident in ACCIDENTS]
+    results = {case: run_two_steps(*case, rank) for case in cases}
+    torch.save(results, f"{folder}/{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory):
+    """How each of the two ranks ended in every case."""
+    folder = tmp_path_factory.mktemp("ranks")
+    context = mp.spawn(run_rank, args=(str(folder),), nprocs=2, join=False)
+    deadline = time.monotonic() + TIMEOUT_S
+    while not context.join(timeout=5):
+        if time.monotonic() > deadline:
+            for process in context.processes:
+                process.kill()
+            pytest.fail(f"the ranks hang: not done after {TIMEOUT_S} s")
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_nan_on_one_rank_is_told_of_that_rank_and_its_image_by_all(ends, name):
+    for kind, told in (rank[name, "nan"] for rank in ends):
+        assert kind == "FloatingPointError" and "at iteration 1" in told
+        assert "rank 1: loss_" in told and "images: rank1_step1.png" in told
+        assert "rank 0" not in told and "rank0" not in told
+
+
+@pytest.mark.parametrize("accident", ["loading", "backbone", "losses"])
+@pytest.mark.parametrize("name", DETECTORS)
+def test_an_exception_on_one_rank_is_told_of_that_rank_and_its_image_by_all(ends, name, accident):
+    assert ends[GUILTY][name, accident] == ("ValueError", "an accident")
+    kind, told = ends[0][name, accident]
+    where = "loading its images" if accident == "loading" else "the forward pass of rank1_step1.png"
+    assert kind == "PeerError" and told == (
+        f"Rank 1 failed at iteration 1, in {where}: ValueError: an accident; rank 0 ends too"
+    )
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_gradient_that_is_nan_on_one_rank_ends_all_in_that_iteration(ends, name):
+    """It is the ranks' mean when it is looked at, so that no one can be blamed."""
+    for kind, told in (rank[name, "gradient"] for rank in ends):
+        assert kind == "FloatingPointError" and "norm of the gradient became nan" in told
+        assert "at iteration 1" in told and told.endswith("rank0_step1.png, rank1_step1.png")

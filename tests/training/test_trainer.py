@@ -1,0 +1,25 @@
+"""What the trainer makes of the model that the config describes."""
+
+import torch
+from detectron2.utils.events import EventStorage
+
+from libra_umop.benchmark.inputs import Workload, synthetic_batch
+from libra_umop.config.loading import load_config
+from libra_umop.training.trainer import LibraTrainer
+from shrink import shrink
+
+
+def test_channels_last_is_another_layout_of_the_same_model(repo):
+    path = repo / "configs" / "COCO-Detection" / "umop_retinanet_R_50_FPN_1x.yaml"
+    weights, losses = [], []
+    for channels_last in (False, True):
+        cfg = shrink(load_config(str(path), ["MODEL.CHANNELS_LAST", str(channels_last)]))
+        torch.manual_seed(0)
+        model = LibraTrainer.build_model(cfg).train()
+        convolution = model.head.cls_subnet[0].weight
+        assert convolution.is_contiguous(memory_format=torch.channels_last) == channels_last
+        weights.append({name: x.clone() for name, x in model.state_dict().items()})
+        with EventStorage():
+            losses.append(model(synthetic_batch(cfg, Workload((96, 128), 2))))
+    torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=0)
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=1e-6)
