@@ -16,7 +16,7 @@ WALLS = {
     "config": "errors functional levers modeling",
     "data": "config errors utils",
     "evaluation": "data modeling utils",
-    "imbalance": "data levers",
+    "imbalance": "data levers utils",
     "training": "config data errors evaluation imbalance modeling utils",
     "inference": "config data errors evaluation modeling training utils",
     "export": "errors inference",

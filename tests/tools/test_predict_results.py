@@ -164,7 +164,13 @@ def test_ctrl_c_keeps_what_was_done(repo, checkpoint, tmp_path):
     argv += ["--json", str(files["json"]), "--csv", str(files["csv"])]
     env = {**os.environ, "PYTHONUNBUFFERED": "1"}  # lines as they are made, not all at the end
     process = subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+        argv,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+        # A background job, which these tests may be, ignores SIGINT, and its children with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for _ in range(3):
         assert "detections" in process.stdout.readline()
