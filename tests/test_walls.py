@@ -13,7 +13,7 @@ WALLS = {
     "functional": "",
     "utils": "errors",
     "modeling": "functional utils",
-    "config": "errors functional levers modeling",
+    "config": "errors functional levers modeling utils",
     "data": "config errors utils",
     "evaluation": "data modeling utils",
     "imbalance": "data levers utils",
@@ -23,7 +23,8 @@ WALLS = {
     "convert": "config errors modeling training utils",
     "benchmark": "config modeling training",
     "study": "config data errors imbalance levers training utils",
-    "cli": "data errors utils",
+    "cli": "benchmark config convert data errors export imbalance inference modeling study training"
+    " utils",
 }
 MOST_FILES = 10
 

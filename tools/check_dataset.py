@@ -1,94 +1,9 @@
 #!/usr/bin/env python
-"""Say what a COCO dataset holds and everything that is wrong with it, before it is trained on.
+"""What a COCO dataset holds and what is wrong with it: ``libra-umop check`` in a checkout."""
 
-    python tools/check_dataset.py --dataset DIR
-
-Exit code: 0 clean (or only notes), 1 defects that training works around or that should be looked
-at, 2 unusable: training would refuse it, or there is no such dataset.
-"""
-
-import argparse
-import json
 import sys
 
-from libra_umop.cli.argument_types import positive
-from libra_umop.cli.exit_codes import exit_code_of
-from libra_umop.data.dataset_args import add_dataset_location_args
-from libra_umop.errors import DatasetError
-from libra_umop.utils.output_files import check_writable, writing
-
-
-def argument_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_dataset_location_args(parser)
-    parser.add_argument(
-        "--quick", action="store_true", help="read only the headers and ends of images"
-    )
-    parser.add_argument(
-        "--masks",
-        action="store_true",
-        help="masks will be trained on: an object without a usable one counts as dropped (without,"
-        " broken masks are only named)",
-    )
-    parser.add_argument(
-        "--config-file",
-        default="",
-        metavar="FILE",
-        help="take the size of images, which decides the pyramid levels, their limits and whether"
-        " masks are trained on from this config (default: shorter side 800, longer side at most"
-        " 1333, no masks)",
-    )
-    parser.add_argument("--json", metavar="FILE", help="also write all findings here; - for stdout")
-    parser.add_argument(
-        "--max-listed",
-        type=positive,
-        default=10,
-        metavar="N",
-        help="defects listed of each kind (%(default)s)",
-    )
-    return parser
-
-
-@exit_code_of
-def main(argv=None) -> int:
-    """Check the dataset that the command line names; returns the exit code."""
-    args = argument_parser().parse_args(argv)
-    to_stdout = args.json == "-"
-    check_writable(None if to_stdout else args.json)
-    # Not at the top: these take seconds, which --help and a wrong command need not wait for.
-    from libra_umop.config.loading import load_config
-    from libra_umop.data.arguments import named_splits
-    from libra_umop.data.check.checking import ImageLimits, check_dataset, progress_bar
-    from libra_umop.data.check.report import as_json, as_text
-    from libra_umop.data.check.statistics import ResizedTo
-
-    splits = named_splits(args)
-    if not splits:
-        raise DatasetError("no dataset is named; give --dataset DIR or --train-json FILE")
-    resized_to, limits, masks = ResizedTo(), ImageLimits(), args.masks
-    if args.config_file:
-        cfg = load_config(args.config_file)
-        resized_to, limits = ResizedTo.from_config(cfg), ImageLimits.from_config(cfg)
-        masks = masks or cfg.MODEL.MASK_ON
-    checked = check_dataset(
-        splits,
-        decode_images=not args.quick,
-        masks=masks,
-        limits=limits,
-        progress=progress_bar,
-    )
-    if to_stdout:
-        print(json.dumps(as_json(checked, resized_to), indent=2))
-        return checked.exit_code
-    if args.json:
-        with writing(args.json), open(args.json, "w") as f:
-            json.dump(as_json(checked, resized_to), f, indent=2)
-    print(as_text(checked, resized_to, args.max_listed))
-    return checked.exit_code
-
+from libra_umop.cli.commands.check import main
 
 if __name__ == "__main__":
     sys.exit(main())

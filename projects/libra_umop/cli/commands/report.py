@@ -1,0 +1,120 @@
+"""Show what is out of balance in one or more runs, as text, JSON and one HTML page.
+
+%(prog)s output/plain output/libra --output report.html
+%(prog)s --dataset path/to/bccd --config-file CONFIG --iterations 50
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ...utils.output_files import check_writable, writing
+from ..argument_types import positive, score
+from ..exit_codes import exit_code_of
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "runs", nargs="*", metavar="OUTPUT_DIR", help="runs; the others are compared with the first"
+    )
+    parser.add_argument("--names", nargs="+", metavar="NAME", help="what to call the runs")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the page; JSON and text are written beside it (report.html in the"
+        " OUTPUT_DIR of a single run, else here)",
+    )
+    parser.add_argument(
+        "--min-score",
+        type=score,
+        default=0.5,
+        metavar="P",
+        help="detections from here on count in the confusion matrix and on images" " (%(default)s)",
+    )
+    data = parser.add_argument_group(
+        "data", "where runs were evaluated, if they do not say; with --config-file, train on"
+    )
+    data.add_argument("--dataset", metavar="DIR", help="as in train_net.py")
+    collect = parser.add_argument_group("collect without a full run")
+    collect.add_argument("--config-file", metavar="FILE", help="config to measure on --dataset")
+    collect.add_argument(
+        "--iterations",
+        type=positive,
+        default=50,
+        metavar="N",
+        help="training steps, each of them measured (%(default)s)",
+    )
+    collect.add_argument(
+        "--opts",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="KEY VALUE",
+        help="config keys, last on the line, as in train_net.py: OUTPUT_DIR," " MODEL.WEIGHTS ...",
+    )
+    return parser
+
+
+def lend_dataset(runs, dataset: str) -> None:
+    """Tell the runs that do not know it themselves where their images and annotations are."""
+    from ...data.layouts.layout import find_splits
+
+    splits = find_splits(dataset)
+    test = splits.get("val") or splits.get("test")
+    for run in runs:
+        if run.ground_truth is None and test is not None:
+            run.ground_truth, run.image_root = Path(test.json_file), image_root(test)
+        if run.train_set is None:
+            run.train_set = Path(splits["train"].json_file)
+
+
+def image_root(split) -> Path:
+    """The one of a split's possible image folders that has its images."""
+    from ...data.coco.document import read_json
+    from ...data.coco.parsing import parse_coco
+
+    document = read_json(split.json_file)
+    return Path(parse_coco(document, split.json_file, split.image_roots).image_root)
+
+
+@exit_code_of
+def main(argv=None) -> int:
+    args = argument_parser().parse_args(argv)
+    folders = list(args.runs)
+    if not folders and not args.config_file:
+        argument_parser().print_help()
+        return 2
+    check_writable(args.output)
+    try:
+        from ...imbalance.report.report import Report
+    except ModuleNotFoundError as error:
+        print(f"{error}; install the extra: pip install -e '.[plots]'", file=sys.stderr)
+        return 2
+    from ...imbalance.report.run import load_runs
+
+    if args.config_file:
+        from ...training.measuring_run import collect, configured
+
+        folders.append(
+            collect(configured(args.config_file, args.dataset, args.opts), args.iterations)
+        )
+    try:
+        runs = load_runs(folders, args.names)
+        if args.dataset:
+            lend_dataset(runs, args.dataset)
+        report = Report(runs, min_score=args.min_score)
+    except (ValueError, ModuleNotFoundError) as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 2
+    output = args.output or Path(folders[0] if len(folders) == 1 else ".") / "report.html"
+    with writing(output):
+        files = report.write(output)
+    print(report.text())
+    print(
+        f"\nThe report is {files[0].resolve()};"
+        f" its numbers are in {files[1]}, its text in {files[2]}"
+    )
+    return 0

@@ -1,0 +1,28 @@
+"""Train or evaluate a detector of this project, or any of Detectron2's."""
+
+import shlex
+import sys
+
+from ...errors import EXIT_USER_ERROR
+from ..exit_codes import exit_code_of
+from ..train_arguments import argument_parser
+
+
+@exit_code_of
+def main(argv=None) -> int:
+    """The command line, in one process or as the start of several; returns its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    args = argument_parser().parse_args(argv)
+    # Not at the top: these take seconds, which --help and a wrong command need not wait for.
+    from ...config.devices import choose_device
+    from ...config.loading import load_config
+    from ...training.words import usage
+    from ..launching import launch
+    from ..training_run import main as run
+
+    cfg = load_config(args.config_file, args.opts)
+    if not args.config_file:
+        print(usage(shlex.join(argv) or "--dataset DIR"))
+        return EXIT_USER_ERROR
+    choose_device(cfg, args)
+    return launch(run, args, device=cfg.MODEL.DEVICE)

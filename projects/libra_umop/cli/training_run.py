@@ -1,0 +1,64 @@
+"""A run of training or evaluation in one process, from its arguments to its metrics."""
+
+from detectron2.evaluation import verify_results
+from detectron2.utils import comm
+
+from ..config.checks import check_config
+from ..config.devices import choose_device
+from ..config.loading import load_config
+from ..data.arguments import check_dataset_names, configure_dataset
+from ..modeling.backbones.timm.models import without_pretrained
+from ..training.checkpoint.checkpointer import LibraCheckpointer
+from ..training.setup import one_line_for_the_disk, quiet_console, setup_run
+from ..training.trainer import LibraTrainer
+from ..training.words import say, what_came_out, where_it_goes
+
+__all__ = ["evaluate", "main", "setup", "train"]
+
+
+def setup(args):
+    """The frozen config, and lines on what it does; then there are loggers and ``OUTPUT_DIR``."""
+    cfg = load_config(args.config_file, args.opts)
+    note = choose_device(cfg, args)
+    lines = configure_dataset(cfg, args)
+    check_dataset_names(cfg, eval_only=args.eval_only)
+    check_config(cfg, args.config_file)
+    cfg.freeze()
+    setup_run(cfg, args)
+    return cfg, [*lines, *where_it_goes(cfg, note)]
+
+
+@one_line_for_the_disk()
+def main(args):
+    """Train, or with ``--eval-only`` evaluate ``MODEL.WEIGHTS``; returns the metrics."""
+    return (evaluate if args.eval_only else train)(*setup(args), args)
+
+
+def train(cfg, lines, args):
+    """Train to the end, and evaluate with augmentation where ``TEST.AUG`` asks for it."""
+    with quiet_console():
+        trainer = LibraTrainer(
+            cfg, resume=args.resume, epochs=args.epochs, headlines=lines
+        )
+        trainer.resume_or_load(resume=args.resume, overwrite=args.overwrite)
+    results = trainer.train()
+    if cfg.TEST.AUG.ENABLED:
+        augmented = trainer.test_with_augmentation(cfg, trainer.evaluated_model)
+        results = {**(results or {}), **augmented}
+    say(what_came_out(cfg, trainer.best, args.epochs))
+    return results
+
+
+def evaluate(cfg, lines, args):
+    """Evaluate ``MODEL.WEIGHTS``, or with ``--resume`` the last checkpoint of ``OUTPUT_DIR``."""
+    say(lines)
+    model = LibraTrainer.build_model(without_pretrained(cfg))
+    checkpointer = LibraCheckpointer(model, cfg.OUTPUT_DIR)
+    path = checkpointer.last_whole_checkpoint() if args.resume else ""
+    checkpointer.load_all(path or cfg.MODEL.WEIGHTS, cfg.DATASETS.TEST)
+    results = LibraTrainer.test(cfg, model)
+    if cfg.TEST.AUG.ENABLED:
+        results.update(LibraTrainer.test_with_augmentation(cfg, model))
+    if comm.is_main_process():
+        verify_results(cfg, results)
+    return results
