@@ -5,7 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from libra_umop.cli.argument_types import positive, score
+from libra_umop.cli.argument_types import config_file, positive, score
 from libra_umop.cli.exit_codes import exit_code_of
 from libra_umop.utils.output_files import check_writable
 
@@ -13,7 +13,9 @@ from libra_umop.utils.output_files import check_writable
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", required=True, help="a checkpoint that train_net.py wrote")
-    parser.add_argument("--config-file", default="", help="default: what the checkpoint carries")
+    parser.add_argument(
+        "--config-file", type=config_file, default="", help="default: what the checkpoint carries"
+    )
     parser.add_argument("--dataset", required=True, help="its folder, as for train_net.py")
     parser.add_argument("--output", type=Path, required=True, help="PNG or JPEG to write")
     parser.add_argument("--num-images", type=positive, default=9, help="how many (%(default)s)")

@@ -4,6 +4,7 @@ import argparse
 import os
 
 from ..data.dataset_args import add_dataset_args
+from .argument_types import config_file
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -14,7 +15,13 @@ def argument_parser() -> argparse.ArgumentParser:
         description="Train a detector, or evaluate it.",
     )
     add = parser.add_argument
-    add("--config-file", default="", metavar="FILE", help="one of configs/, or your own")
+    add(
+        "--config-file",
+        type=config_file,
+        default="",
+        metavar="FILE",
+        help="one of configs/, or your own",
+    )
     add("--resume", action="store_true", help="go on with the run that is in OUTPUT_DIR")
     add("--overwrite", action="store_true", help="replace the run that is in OUTPUT_DIR")
     add("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS, train nothing")

@@ -8,8 +8,8 @@ the nearest one that exists.
 import contextlib
 import difflib
 import os
-from pathlib import Path, PurePosixPath
-from typing import Any, Collection, Dict, Iterator, List, Optional, Sequence, Tuple
+from pathlib import PurePosixPath
+from typing import Any, Collection, Dict, Iterator, List, Sequence, Tuple
 
 import yaml
 from detectron2.config import CfgNode, get_cfg
@@ -17,14 +17,12 @@ from detectron2.utils.file_io import PathManager
 from fvcore.common.config import BASE_KEY
 
 from ..errors import ConfigError
+from ..utils.shipped_configs import find_config, shipped_config, shipped_names
 from .checks import check_config
 from .keys import add_libra_umop_config
 from .ranges import is_number
 
 COMMAND_LINE = "command line"
-_PACKAGE = Path(__file__).resolve().parents[1]
-# Where configs/ is: in an installed wheel, else beside projects/ of the checkout.
-_SHIPPED = (_PACKAGE / "_configs", _PACKAGE.parents[1] / "configs")
 
 
 def get_config(name: str, opts: Sequence[str] = ()) -> CfgNode:
@@ -37,7 +35,7 @@ def get_config(name: str, opts: Sequence[str] = ()) -> CfgNode:
     Raises:
         ConfigError: there is none of that name, or as :func:`load_config`.
     """
-    path = _shipped(name)
+    path = shipped_config(name)
     if path is None:
         raise ConfigError(f"no config of this project is named {name!r}{_nearest_shipped(name)}")
     return load_config(str(path), opts)
@@ -68,26 +66,9 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
     return cfg
 
 
-def find_config(config_file: str) -> str:
-    """``config_file`` itself, or where there is no such file the shipped one of that name."""
-    if "://" in config_file or os.path.exists(config_file):
-        return config_file
-    return str(_shipped(config_file) or config_file)
-
-
-def _shipped(name: str) -> Optional[Path]:
-    """The file of a name below ``configs/``, which may be the name's beginning; None if none is."""
-    parts = PurePosixPath(name).parts
-    parts = parts[1:] if parts[:1] == ("configs",) else parts
-    if ".." in parts or name.startswith("/"):
-        return None
-    paths = (folder.joinpath(*parts) for folder in _SHIPPED)
-    return next((path for path in paths if path.is_file()), None)
-
-
 def _nearest_shipped(name: str) -> str:
     """``"; did you mean X?"`` with the nearest name below ``configs/``."""
-    names = [p.relative_to(root).as_posix() for root in _SHIPPED for p in root.rglob("*.yaml")]
+    names = shipped_names()
     leaf = PurePosixPath(name).name
     near = [n for n in names if n.endswith(f"/{leaf}")] or difflib.get_close_matches(name, names)
     return f"; did you mean {near[0]}?" if near else ""

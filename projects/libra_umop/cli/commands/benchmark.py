@@ -16,7 +16,7 @@ from pathlib import Path
 from ...benchmark import STEPS
 from ...data.dataset_args import add_dataset_args
 from ...utils.output_files import check_writable, writing
-from ..argument_types import image_size, positive
+from ..argument_types import config_file, image_size, positive
 from ..exit_codes import exit_code_of
 
 
@@ -24,8 +24,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", required=True)
-    parser.add_argument("--versus", metavar="CONFIG", help="the baseline of the ratios")
+    parser.add_argument("--config-file", type=config_file, required=True)
+    parser.add_argument(
+        "--versus", type=config_file, metavar="CONFIG", help="the baseline of the ratios"
+    )
     parser.add_argument("--compile", action="store_true", help="also under torch.compile")
     parser.add_argument(
         "--size", type=image_size, default=(320, 544), metavar="HxW", help="default 320x544"

@@ -12,7 +12,7 @@ import json
 from ...data.dataset_args import add_dataset_location_args
 from ...errors import DatasetError
 from ...utils.output_files import check_writable, writing
-from ..argument_types import positive
+from ..argument_types import config_file, positive
 from ..exit_codes import exit_code_of
 
 
@@ -33,6 +33,7 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--config-file",
+        type=config_file,
         default="",
         metavar="FILE",
         help="take the size of images, which decides the pyramid levels, their limits and whether"

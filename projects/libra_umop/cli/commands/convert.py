@@ -15,6 +15,7 @@ from typing import List, Optional
 
 from ...convert.fetch import DOWNLOADS
 from ...utils.output_files import check_writable
+from ..argument_types import config_file
 from ..exit_codes import exit_code_of
 
 
@@ -25,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "input", nargs="?", metavar="IN", help="the file to convert; nothing in it is run"
     )
-    parser.add_argument("--config-file", metavar="CONFIG", help="of configs/")
+    parser.add_argument("--config-file", type=config_file, metavar="CONFIG", help="of configs/")
     parser.add_argument(
         "--output", metavar="OUT", help="the file to write (--fetch: weights/NAME.pth)"
     )

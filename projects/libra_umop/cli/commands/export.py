@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ...export import DEFAULT_OPSET, FORMATS, OPSETS
 from ...utils.output_files import check_writable, writing
-from ..argument_types import image_size
+from ..argument_types import config_file, image_size
 from ..exit_codes import exit_code_of
 
 SUFFIXES = {"torchscript": ".ts", "onnx": ".onnx"}
@@ -24,7 +24,9 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--weights", required=True, help="checkpoint, a path or an address")
-    parser.add_argument("--config-file", default="", help="default: what the checkpoint carries")
+    parser.add_argument(
+        "--config-file", type=config_file, default="", help="default: what the checkpoint carries"
+    )
     parser.add_argument("--format", required=True, choices=FORMATS)
     parser.add_argument("--output", type=Path, help="default: the weights' name with .ts or .onnx")
     parser.add_argument(

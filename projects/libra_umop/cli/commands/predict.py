@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ...errors import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from ...utils.output_files import check_writable, check_writable_folder
-from ..argument_types import positive, score
+from ..argument_types import config_file, positive, score
 from ..exit_codes import exit_code_of
 
 
@@ -27,7 +27,9 @@ def build_parser() -> argparse.ArgumentParser:
         "inputs", nargs="+", help="images, folders (with those below), globs in quotes, videos"
     )
     parser.add_argument("--weights", required=True, help="checkpoint, a path or an address")
-    parser.add_argument("--config-file", default="", help="default: what the checkpoint carries")
+    parser.add_argument(
+        "--config-file", type=config_file, default="", help="default: what the checkpoint carries"
+    )
     parser.add_argument("--threshold", type=score, default=0.5, help="lowest score; default 0.5")
     parser.add_argument("--device", default="", help="cpu, cuda, cuda:1; default: a GPU if any")
     parser.add_argument("--batch-size", type=positive, default=1, help="images per pass; default 1")

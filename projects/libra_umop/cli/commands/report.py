@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from ...utils.output_files import check_writable, writing
-from ..argument_types import positive, score
+from ..argument_types import config_file, positive, score
 from ..exit_codes import exit_code_of
 
 
@@ -40,7 +40,9 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     data.add_argument("--dataset", metavar="DIR", help="as in train_net.py")
     collect = parser.add_argument_group("collect without a full run")
-    collect.add_argument("--config-file", metavar="FILE", help="config to measure on --dataset")
+    collect.add_argument(
+        "--config-file", type=config_file, metavar="FILE", help="config to measure on --dataset"
+    )
     collect.add_argument(
         "--iterations",
         type=positive,

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from ...errors import EXIT_PREEMPTED, EXIT_USER_ERROR
+from ..argument_types import config_file
 from ..exit_codes import exit_code_of
 
 TABLE = "the table of levers, projects/libra_umop/levers.py"
@@ -31,7 +32,9 @@ def argument_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="as in train_net.py; may be given several times",
     )
-    parser.add_argument("--config-file", metavar="BASE", help="the detector; its levers go off")
+    parser.add_argument(
+        "--config-file", type=config_file, metavar="BASE", help="the detector; its levers go off"
+    )
     parser.add_argument(
         "--levers",
         default="",
