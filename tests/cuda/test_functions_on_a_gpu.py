@@ -19,7 +19,7 @@ from libra_umop.functional.quality_losses import (
     quality_focal_loss_sum,
     varifocal_loss_sum,
 )
-from libra_umop.modeling.dense.losses import DeferredScalars
+from libra_umop.modeling.dense.scalars import DeferredScalars
 
 pytestmark = pytest.mark.gpu
 

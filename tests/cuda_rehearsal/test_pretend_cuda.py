@@ -8,8 +8,8 @@ from rehearsal import build, tiny_config, two_images
 from torch import nn
 
 from libra_umop.functional import dense_box_loss
-from libra_umop.modeling.dense import losses as dense_losses
-from libra_umop.modeling.dense.losses import DeferredScalars
+from libra_umop.modeling.dense import box_loss
+from libra_umop.modeling.dense.scalars import DeferredScalars
 
 
 def vector(*numbers):
@@ -23,9 +23,9 @@ def waits_of(function):
 
 
 def test_a_planted_tensor_of_the_cpu_is_found(monkeypatch):
-    planted = dense_losses.box_deltas
+    planted = box_loss.box_deltas
     monkeypatch.setattr(
-        dense_losses, "box_deltas", lambda *args, **kwargs: planted(*args, **kwargs) * torch.ones(4)
+        box_loss, "box_deltas", lambda *args, **kwargs: planted(*args, **kwargs) * torch.ones(4)
     )
     model, batch = build(tiny_config("COCO-Detection/libra_retinanet_R_50_FPN_1x")), two_images()
     with PretendCUDA(), EventStorage(), pytest.raises(RuntimeError, match="on the CPU"):

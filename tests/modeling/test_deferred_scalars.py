@@ -7,8 +7,8 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage
 
-from libra_umop.modeling.dense import losses as dense_losses
-from libra_umop.modeling.dense.losses import DeferredScalars
+from libra_umop.modeling.dense import scalars
+from libra_umop.modeling.dense.scalars import DeferredScalars
 
 
 class OnDevice(torch.Tensor):
@@ -35,7 +35,7 @@ def put(monkeypatch):
         host = torch.full(values.shape, -1.0)
         return host, Event(host, values.as_subclass(torch.Tensor))
 
-    monkeypatch.setattr(dense_losses, "_start_copy", start_copy)
+    monkeypatch.setattr(scalars, "_start_copy", start_copy)
     return lambda deferred, x: deferred.put(["x"], torch.tensor([x]).as_subclass(OnDevice))
 
 

@@ -21,7 +21,7 @@ from ..functional.balanced_pyramid import ATTENTION_PRECISIONS, REFINE_TYPES
 from ..functional.iou_balanced_sampling import BIN_RANGES
 from ..functional.progressive_focal_loss import FOCUS_TYPES
 from ..modeling.dense.classification_losses import LEVEL_REDUCTIONS
-from ..modeling.dense.losses import LOSS_NORMALIZERS
+from ..modeling.dense.normalizers import LOSS_NORMALIZERS
 from ..modeling.dense.retinanet import CLS_LOSS_TYPES
 from ..modeling.rcnn.roi_heads import NEGATIVE_SAMPLERS, POSITIVE_SAMPLERS
 

@@ -18,15 +18,11 @@ from torch import Tensor, nn
 
 from ...functional.atss_matching import atss_match, centerness_target
 from ...utils.ranks import sum_over_ranks
+from .box_loss import DenseBoxLoss, clip_to_image
+from .centerness import centerness_loss_sum
 from .classification_losses import LevelFocalLoss, log_levels, umop_arguments
-from .losses import (
-    DeferredScalars,
-    DenseBoxLoss,
-    LossSum,
-    centerness_loss_sum,
-    clip_to_image,
-    count_positives,
-)
+from .normalizers import LossSum, count_positives
+from .scalars import DeferredScalars
 
 __all__ = ["ATSS", "ATSSHead", "UMOPATSS"]
 

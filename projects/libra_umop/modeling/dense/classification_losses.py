@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ...functional.focal_loss import focal_loss_sum
 from ...functional.hard_negative_mining import hard_negative_bce_sum
 from ...functional.progressive_focal_loss import FOCUS_TYPES, focus_from_sums, focus_sums
-from .losses import DeferredScalars
+from .scalars import DeferredScalars
 
 __all__ = ["HardNegativeLoss", "LevelFocalLoss", "LevelLoss", "log_levels", "umop_arguments"]
 

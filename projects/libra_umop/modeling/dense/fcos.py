@@ -15,8 +15,11 @@ from torch import Tensor
 
 from ...functional.atss_matching import centerness_target
 from ...utils.ranks import sum_over_ranks
+from .box_loss import DenseBoxLoss
+from .centerness import centerness_loss_sum
 from .classification_losses import LevelFocalLoss, log_levels, umop_arguments
-from .losses import DeferredScalars, DenseBoxLoss, LossNormalizer, LossSum, centerness_loss_sum
+from .normalizers import LossNormalizer, LossSum
+from .scalars import DeferredScalars
 
 __all__ = ["FCOS", "UMOPFCOS"]
 

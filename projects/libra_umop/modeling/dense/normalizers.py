@@ -1,13 +1,96 @@
-"""Running means of loss normalisers, which Detectron2's dense detectors keep beside their buffers.
+"""What the losses of a dense detector are divided by.
 
-``DenseDetector._ema_update`` makes them plain numbers of a module, made at the first loss, so that
-no ``state_dict`` has them.
+In the detectors here a buffer, or the positives of the step; in Detectron2's a plain number of a
+module, which ``DenseDetector._ema_update`` makes at the first loss, so that no ``state_dict`` has
+it. Letters: L levels.
 """
 
 import contextlib
-from typing import Dict, Iterator
+from typing import Dict, Iterator, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "LossNormalizer",
+    "LossSum",
+    "count_positives",
+    "get_normalizers",
+    "preserved_normalizers",
+    "set_normalizers",
+]
+
+LOSS_NORMALIZERS = ("moving_average", "num_positives")
+
+
+class LossSum(NamedTuple):
+    """A loss that is not divided yet: over a set, both parts are summed before the division.
+
+    What the losses of a dense detector here are while its ``returns_sums`` is True. Then no other
+    rank takes part and no running average moves, so that images may be given one by one and in
+    any number to a rank. The focus of PFL and LRP, which would depend on the batch, stays at its
+    centre.
+    """
+
+    total: Tensor  # 0-dim
+    count: Tensor  # 0-dim: positives, or the sum of what weighs them
+
+
+def count_positives(totals: Tensor, num_ranks: int) -> Tensor:
+    """Positives of all levels, mean over ranks, but one per image at least (0-dim).
+
+    Images without any positive thus give the mean of their losses and not the sum.
+
+    Args:
+        totals: (L, 3), see :meth:`LevelFocalLoss.sums`, summed over ``num_ranks`` ranks.
+    """
+    return torch.maximum(totals[:, 1].sum(), totals[0, 2]) / num_ranks
+
+
+class LossNormalizer(nn.Module):
+    """Number of positives, by which RetinaNet and FCOS divide their losses, or its moving average.
+
+    Detectron2 keeps the average as a Python number of one rank that a resumed run starts anew; here
+    it is a buffer, in the checkpoint and the same on all ranks. A checkpoint without it loads
+    silently.
+    """
+
+    def __init__(
+        self, *, initial: float, momentum: float = 0.9, loss_normalizer: str = "moving_average"
+    ):
+        """
+        Args:
+            initial: what the average starts from.
+            momentum: weight of the average so far, in [0, 1).
+            loss_normalizer: "moving_average" (Detectron2) or "num_positives", those of this step
+                (:func:`count_positives`; the released UMOP); the average then stays as it is.
+
+        Raises:
+            ValueError: for another name.
+        """
+        super().__init__()
+        if loss_normalizer not in LOSS_NORMALIZERS:
+            raise ValueError(
+                f"LOSS_NORMALIZER must be one of {LOSS_NORMALIZERS}, got {loss_normalizer!r}"
+            )
+        self.momentum = momentum
+        self.loss_normalizer = loss_normalizer
+        self.register_buffer("average", torch.tensor(float(initial)))
+
+    def update(self, totals: Tensor, num_ranks: int) -> Tensor:
+        """What to divide by in this step (0-dim); arguments as for :func:`count_positives`."""
+        if self.loss_normalizer == "num_positives":
+            return count_positives(totals, num_ranks)
+        value = totals[:, 1].sum().clamp(min=1) / num_ranks
+        average = self.average * self.momentum + value * (1 - self.momentum)
+        self.average.copy_(average)
+        return average
+
+    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, *args):
+        """Same interface as :meth:`nn.Module._load_from_state_dict`; the buffer may be missing."""
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *args)
+        if prefix + "average" in missing:
+            missing.remove(prefix + "average")
 
 
 def get_normalizers(model: nn.Module) -> Dict[str, float]:

@@ -14,8 +14,10 @@ from detectron2.utils import comm
 from torch import Tensor
 
 from ...utils.ranks import sum_over_ranks
+from .box_loss import DenseBoxLoss, clip_to_image
 from .classification_losses import HardNegativeLoss, LevelFocalLoss, log_levels, umop_arguments
-from .losses import DeferredScalars, DenseBoxLoss, LossNormalizer, LossSum, clip_to_image
+from .normalizers import LossNormalizer, LossSum
+from .scalars import DeferredScalars
 
 __all__ = ["LibraRetinaNet", "UMOPRetinaNet"]
 
