@@ -8,7 +8,7 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Iterable
+from typing import Dict, Iterable, Tuple
 
 from libra_umop.levers import LEVERS, Lever
 
@@ -37,13 +37,20 @@ def _classes(lever: Lever) -> str:
 
 
 def _keys(lever: Lever) -> str:
-    pairs = (
-        f"{key} {value}"
-        for way in lever.ways.values()
-        for key, value in way.on.items()
-        if not callable(value)
-    )
-    return ", ".join(map(_code, _unique(pairs)))
+    """Keys that differ in the detector alone stand once, as MODEL.{RETINANET,ATSS,FCOS}.<key>."""
+    groups: Dict[Tuple[str, str], Dict[str, None]] = {}
+    for way in lever.ways.values():
+        for key, value in way.on.items():
+            if not callable(value):
+                _, group, rest = key.split(".", 2)
+                groups.setdefault((rest, value), {})[group] = None
+    pairs = (f"MODEL.{_any_of(names)}.{rest} {value}" for (rest, value), names in groups.items())
+    return ", ".join(map(_code, pairs))
+
+
+def _any_of(names: Iterable[str]) -> str:
+    words = ",".join(names)
+    return f"{{{words}}}" if "," in words else words
 
 
 def _code(text: str) -> str:

@@ -34,8 +34,8 @@ EXPECTED = {  # the single levers of each family
     "cascade": "iou_sampling instance_sampling rpn_ratio bfp balanced_l1 rpn_balanced_l1",
     "rpn": "rpn_ratio bfp rpn_balanced_l1",
     "retinanet": "ohem bfp balanced_l1 pfl lrp lrp_mean",
-    "atss": "bfp pfl lrp lrp_mean",
-    "fcos": "bfp pfl lrp lrp_mean",
+    "atss": "ohem bfp pfl lrp lrp_mean",
+    "fcos": "ohem bfp pfl lrp lrp_mean",
 }
 SINGLE = [(family, name) for family, names in EXPECTED.items() for name in names.split()]
 
@@ -85,11 +85,11 @@ def built(text):
         found["balanced_l1"] = all(p.box_reg_loss_type == "balanced_l1" for p in predictors)
     loss = getattr(model, "cls_loss", None)
     if loss is not None:
-        level_wise, reduction = loss.level_wise, loss.level_reduction
-        found["pfl"] = loss.progressive_focus
-        found["lrp"] = loss.progressive_focus and level_wise and reduction == "sum"
-        found["lrp_mean"] = level_wise and reduction == "mean"
         found["ohem"] = isinstance(loss, HardNegativeLoss)
+        level_wise = getattr(loss, "level_wise", False)
+        found["pfl"] = getattr(loss, "progressive_focus", False)
+        found["lrp"] = found["pfl"] and level_wise and loss.level_reduction == "sum"
+        found["lrp_mean"] = level_wise and loss.level_reduction == "mean"
         found["balanced_l1"] = model.box_loss.loss_type == "balanced_l1"
     return sorted(name for name, is_there in found.items() if is_there)
 
@@ -249,13 +249,28 @@ def test_saved_config_is_read_as_the_config_itself():
     assert switch(saved, "ohem") == switch(cfg, "ohem")
 
 
+@pytest.mark.parametrize("name", ["UMOPRetinaNet", "UMOPATSS", "UMOPFCOS"])
+def test_config_saved_by_0_1_0_has_the_levers_that_its_class_stands_for(name):
+    family = name.removeprefix("UMOP").lower()
+    cfg = plain(family)
+    cfg.MODEL.META_ARCHITECTURE = name
+    saved = yaml.safe_load(cfg.dump())
+    del saved["MODEL"]["ATSS"]["CLS_LOSS_TYPE"], saved["MODEL"]["FCOS"]["CLS_LOSS_TYPE"]
+    assert saved["MODEL"]["RETINANET"]["CLS_LOSS_TYPE"] == "focal"
+    assert active(saved) == active(cfg) == ["pfl", "lrp"]
+    assert levers_of_the_model(cfg) == ["lrp", "pfl"]
+    off = merged(cfg, switch(saved, "pfl", on=False))
+    assert levers_of_the_model(off) == []
+    assert merged(cfg, baseline(saved)).MODEL.META_ARCHITECTURE == FAMILIES[family].baseline
+
+
 @pytest.mark.parametrize(
     "family, name, words",
     [
         ("standard", "pfl", "Faster and Mask R-CNN has no such lever"),
         ("atss", "balanced_l1", "ATSS has no such lever"),
         ("retinanet", "lrp", "it changes nothing without pfl"),
-        ("fcos", "umop", "no such lever; should be one of bfp, pfl, lrp_mean, pfl_lrp"),
+        ("fcos", "umop", "no such lever; should be one of ohem, bfp, pfl, lrp_mean, pfl_lrp"),
     ],
 )
 def test_lever_that_cannot_be_switched_is_refused_with_those_that_can(family, name, words):

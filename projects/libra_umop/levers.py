@@ -36,6 +36,8 @@ _BACKBONE = "MODEL.BACKBONE.NAME"
 _PYRAMID = "MODEL.BFP.PYRAMID"
 _HEADS = "MODEL.ROI_HEADS.NAME"
 _RPN = "MODEL.PROPOSAL_GENERATOR.NAME"
+_UMOP_CLASSES = ("UMOPRetinaNet", "UMOPATSS", "UMOPFCOS")
+_DENSE = {"retinanet": "LibraRetinaNet", "atss": "ATSS", "fcos": "FCOS"}
 
 
 class _Values:
@@ -45,7 +47,14 @@ class _Values:
         self.cfg, self.changes = cfg, dict(changes or {})
 
     def __getitem__(self, key: str) -> Any:
-        """The value of ``key``; None where the config has no such key."""
+        """The value of ``key``, as the detector reads it; None where the config has no such key."""
+        value = self._written(key)
+        is_plain = key.endswith(".CLS_LOSS_TYPE") and value in ("focal", None)
+        if is_plain and self._written(_ARCHITECTURE) in _UMOP_CLASSES:
+            return "progressive_focal"
+        return value
+
+    def _written(self, key: str) -> Any:
         if key in self.changes:
             return self.changes[key]
         node: Any = self.cfg
@@ -72,6 +81,7 @@ class Family(NamedTuple):
         chooser: the key that names the component which most levers change.
         classes: the values of ``chooser`` that belong to the family.
         baseline: the one that all levers are compared with, at its levers off.
+        plain: what else several levers have in common and the baseline does not, key to value.
     """
 
     name: str
@@ -80,10 +90,16 @@ class Family(NamedTuple):
     chooser: str
     classes: Tuple[str, ...]
     baseline: str
+    plain: Mapping[str, str] = {}
 
 
 _TWO_STAGE = ("GeneralizedRCNN", "PanopticFPN")
-_RETINANETS = ("RetinaNet", "LibraRetinaNet", "UMOPRetinaNet")
+
+
+def _dense_family(name: str, title: str, *classes: str) -> Family:
+    plain = {f"MODEL.{name.upper()}.CLS_LOSS_TYPE": "focal"}
+    return Family(name, title, classes, _ARCHITECTURE, classes, _DENSE[name], plain)
+
 
 FAMILIES: Dict[str, Family] = {
     family.name: family
@@ -105,9 +121,9 @@ FAMILIES: Dict[str, Family] = {
             "LibraCascadeROIHeads",
         ),
         Family("rpn", "RPN", ("ProposalNetwork",), _RPN, ("RPN", "LibraRPN"), "LibraRPN"),
-        Family("retinanet", "RetinaNet", _RETINANETS, _ARCHITECTURE, _RETINANETS, "LibraRetinaNet"),
-        Family("atss", "ATSS", ("ATSS", "UMOPATSS"), _ARCHITECTURE, ("ATSS", "UMOPATSS"), "ATSS"),
-        Family("fcos", "FCOS", ("FCOS", "UMOPFCOS"), _ARCHITECTURE, ("FCOS", "UMOPFCOS"), "FCOS"),
+        _dense_family("retinanet", "RetinaNet", "RetinaNet", "LibraRetinaNet", "UMOPRetinaNet"),
+        _dense_family("atss", "ATSS", "ATSS", "UMOPATSS"),
+        _dense_family("fcos", "FCOS", "FCOS", "UMOPFCOS"),
     )
 }
 
@@ -183,16 +199,24 @@ def _sampler(key: str, value: str) -> Dict[str, Way]:
 
 
 def _umop(on: Mapping[str, Value], off: Mapping[str, Value]) -> Dict[str, Way]:
-    classes = {"retinanet": "UMOPRetinaNet", "atss": "UMOPATSS", "fcos": "UMOPFCOS"}
     ways = {}
-    for family, name in classes.items():
+    for (family, name), umop_name in zip(_DENSE.items(), _UMOP_CLASSES):
         gamma = f"MODEL.{family.upper()}.FOCAL_LOSS_GAMMA"
-        on_keys = {f"MODEL.UMOP.{k}": v for k, v in on.items()}
+        on_keys = {f"MODEL.{family.upper()}.CLS_LOSS_TYPE": "progressive_focal"}
+        on_keys.update({f"MODEL.UMOP.{k}": v for k, v in on.items()})
         if "PROGRESSIVE_FOCUS" in on:
             on_keys[gamma] = _room_to_move(gamma)
         off_keys = {f"MODEL.UMOP.{k}": v for k, v in off.items()}
-        ways[family] = Way(on_keys, off_keys, _ARCHITECTURE, (name,))
+        ways[family] = Way(on_keys, off_keys, _ARCHITECTURE, (name, umop_name))
     return ways
+
+
+def _dense_ohem() -> Dict[str, Way]:
+    keys = {family: f"MODEL.{family.upper()}.CLS_LOSS_TYPE" for family in _DENSE}
+    return {
+        family: Way({keys[family]: "ohem"}, {keys[family]: "focal"}, _ARCHITECTURE, (name,))
+        for family, name in _DENSE.items()
+    }
 
 
 def _room_to_move(key: str) -> Callable[[_Values], float]:
@@ -233,12 +257,7 @@ LEVERS: Dict[str, Lever] = {
             "OHEM; RetinaNet, table 1d",
             {
                 "standard": Way({}, {_HEADS: "LibraROIHeads"}, _HEADS, ("OHEMROIHeads",)),
-                "retinanet": Way(
-                    {"MODEL.RETINANET.CLS_LOSS_TYPE": "ohem"},
-                    {"MODEL.RETINANET.CLS_LOSS_TYPE": "focal"},
-                    _ARCHITECTURE,
-                    ("LibraRetinaNet",),
-                ),
+                **_dense_ohem(),
             },
             excludes=("iou_sampling", "instance_sampling", "pfl", "lrp", "lrp_mean"),
         ),
@@ -436,6 +455,7 @@ def baseline(cfg: Mapping) -> Pairs:
     if family is None:
         raise ValueError(_unknown(values))
     values.change({family.chooser: family.baseline})
+    values.change({k: v for k, v in family.plain.items() if values[k] not in (v, None)})
     _switch_off_others(values, keep=set())
     return list(values.changes.items())
 

@@ -210,8 +210,17 @@ def test_values_out_of_range_and_misspelt_names_are_refused(key, value, told):
         ),
         (
             "MODEL.META_ARCHITECTURE UMOPRetinaNet MODEL.RETINANET.CLS_LOSS_TYPE ohem",
-            "MODEL.RETINANET.CLS_LOSS_TYPE is 'ohem', which MODEL.META_ARCHITECTURE UMOPRetinaNet"
-            " does not read; LibraRetinaNet does (or leave it at 'focal')",
+            "MODEL.RETINANET.CLS_LOSS_TYPE is 'ohem', which UMOPRetinaNet does not have;"
+            " LibraRetinaNet does",
+        ),
+        (
+            "MODEL.META_ARCHITECTURE UMOPFCOS MODEL.FCOS.CLS_LOSS_TYPE ohem",
+            "MODEL.FCOS.CLS_LOSS_TYPE is 'ohem', which UMOPFCOS does not have; FCOS does",
+        ),
+        (
+            "MODEL.META_ARCHITECTURE ATSS MODEL.ATSS.CLS_LOSS_TYPE progressive_focal"
+            " MODEL.UMOP.DELTA 2.0",
+            "MODEL.UMOP.DELTA must be in",
         ),
         (
             "MODEL.META_ARCHITECTURE RetinaNet MODEL.RETINANET.CLS_LOSS_TYPE ohem",
@@ -245,6 +254,7 @@ def test_keys_that_do_not_go_together_are_refused(opts, told):
         "MODEL.META_ARCHITECTURE GeneralizedRCNN MODEL.RETINANET.BBOX_REG_LOSS_TYPE balanced_l1",
         "MODEL.META_ARCHITECTURE UMOPATSS MODEL.UMOP.PROGRESSIVE_FOCUS False MODEL.UMOP.W 9.0",
         "MODEL.META_ARCHITECTURE ATSS MODEL.RPN.NEG_POS_RATIO 5.0",
+        "MODEL.META_ARCHITECTURE ATSS MODEL.UMOP.DELTA 2.0",
         "MODEL.META_ARCHITECTURE LibraRetinaNet MODEL.RETINANET.CLS_LOSS_TYPE ohem",
         "MODEL.META_ARCHITECTURE UMOPRetinaNet MODEL.RETINANET.LOSS_NORMALIZER num_positives",
         "TEST.AUG.ENABLED False TEST.AUG.MAX_SIZES (1333,)",

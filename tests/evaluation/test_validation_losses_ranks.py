@@ -33,6 +33,7 @@ LIBRA_RPN = ["MODEL.PROPOSAL_GENERATOR.NAME", "LibraRPN", "MODEL.RPN.NEG_POS_RAT
 # Case -> (architecture, keys): all of ours, Detectron2's that they stand beside, and their levers.
 CASES = {name: (name, []) for name in ("RetinaNet", *DETECTORS)}
 CASES["one-stage OHEM"] = ("LibraRetinaNet", ["MODEL.RETINANET.CLS_LOSS_TYPE", "ohem"])
+CASES["OHEM of ATSS"] = ("ATSS", ["MODEL.ATSS.CLS_LOSS_TYPE", "ohem"])
 CASES["level mean"] = ("UMOPRetinaNet", ["MODEL.UMOP.LEVEL_REDUCTION", "mean"])
 for heads in ("StandardROIHeads", "CascadeROIHeads", "LibraROIHeads", "LibraCascadeROIHeads"):
     CASES[heads] = ("GeneralizedRCNN", [*TWO_STAGE, "MODEL.ROI_HEADS.NAME", heads])

@@ -5,7 +5,8 @@ import torch
 
 from libra_umop.functional.focal_loss import focal_loss_sum
 from libra_umop.functional.progressive_focal_loss import progressive_focus
-from libra_umop.modeling.dense.classification_losses import LevelFocalLoss
+from libra_umop.modeling.dense.classification_losses import LabelledPredictions, LevelFocalLoss
+from libra_umop.modeling.dense.normalizers import RankTotals
 
 K = 3
 
@@ -18,9 +19,24 @@ def make_levels():
     return logits, labels
 
 
+def seen(logits, labels):
+    """What the loss sees; it asks for no boxes."""
+    zeros = torch.zeros(*labels.shape, 4)
+    boxes = {"anchors": zeros[0], "deltas": zeros, "gt_boxes": zeros, "transform": None}
+    return LabelledPredictions(logits=logits, labels=labels, **boxes)
+
+
+def totals_of(loss, *batches):
+    """Over ranks that have a batch each."""
+    views = [seen(*batch) for batch in batches]
+    sums, positives = sum(map(loss.sums, views)), sum(view.num_positives() for view in views)
+    num_images = torch.tensor(float(sum(len(labels) for _, labels in batches)))
+    return RankTotals(sums, positives, num_images, len(batches))
+
+
 def compute(loss, logits, labels, normalizer=7.0):
-    totals = loss.sums(logits, labels)
-    return loss(logits, labels, totals, torch.tensor(normalizer), 1), totals
+    totals = totals_of(loss, (logits, labels))
+    return loss(seen(logits, labels), totals, torch.tensor(normalizer)), totals
 
 
 def per_level(logits, labels):
@@ -34,8 +50,8 @@ def test_off_it_is_the_focal_loss_over_the_normaliser():
     everything = torch.cat(logits, dim=1).flatten(0, 1)
     expected = focal_loss_sum(everything, labels.flatten(), gamma=1.5, alpha=0.3) / 7
     torch.testing.assert_close(result.loss, expected)
-    torch.testing.assert_close(result.level_losses.sum(), expected)
-    assert totals[:, 1].sum() == ((labels >= 0) & (labels < K)).sum()
+    torch.testing.assert_close(result.scalars["loss_cls"].sum(), expected)
+    assert totals.num_positives.sum() == ((labels >= 0) & (labels < K)).sum()
 
 
 def test_progressive_focus_alone_has_one_gamma_for_all_levels():
@@ -43,7 +59,7 @@ def test_progressive_focus_alone_has_one_gamma_for_all_levels():
     result, _ = compute(LevelFocalLoss(progressive_focus=True), logits, labels)
     everything = torch.cat(logits, dim=1).flatten(0, 1)
     gamma, alpha = progressive_focus(everything, labels.flatten())
-    torch.testing.assert_close(result.gammas, gamma.expand(3))
+    torch.testing.assert_close(result.scalars["gamma"], gamma.expand(3))
     expected = focal_loss_sum(everything, labels.flatten(), gamma=gamma, alpha=alpha) / 7
     torch.testing.assert_close(result.loss, expected)
 
@@ -58,12 +74,14 @@ def test_level_wise_each_level_has_its_own_gamma_alpha_and_normaliser(focus):
     expected = []
     for i, (x, y) in enumerate(per_level(logits, labels)):
         gamma, alpha = progressive_focus(x, y, focus=focus)
-        torch.testing.assert_close((result.gammas[i], result.alphas[i]), (gamma, alpha))
+        found = result.scalars["gamma"][i], result.scalars["alpha"][i]
+        torch.testing.assert_close(found, (gamma, alpha))
         positives = max(((y >= 0) & (y < K)).sum().item(), 2)  # of 2 images
         expected.append(focal_loss_sum(x, y, gamma=gamma, alpha=alpha) / positives)
     torch.testing.assert_close(result.loss, sum(expected) / 3)
-    torch.testing.assert_close(result.level_losses, torch.stack(expected))
-    assert totals[2, 1] == 0 and result.gammas[2] == 2.0 and result.clipped[2] == 0
+    torch.testing.assert_close(result.scalars["loss_cls"], torch.stack(expected))
+    assert totals.num_positives[2] == 0
+    assert result.scalars["gamma"][2] == 2.0 and result.scalars["clipped"][2] == 0
 
 
 def test_level_reduction_sum_divides_by_the_positives_of_all_levels():
@@ -86,7 +104,7 @@ def test_a_level_without_positives_counts_one_for_each_image():
     result, _ = compute(loss, logits, labels)
     ln2 = torch.tensor(2.0).log()
     expected = torch.stack([4 * 10 * K * ln2 / 24, 4 * 5 * K * ln2 / 4])
-    torch.testing.assert_close(result.level_losses, expected)
+    torch.testing.assert_close(result.scalars["loss_cls"], expected)
     torch.testing.assert_close(result.loss, expected.mean())
 
 
@@ -97,7 +115,7 @@ def test_clipped_says_where_gamma_was_clamped():
     logits[1].fill_(-1.9)  # p = 0.13, -ln p = 2.04
     labels[:, :40] = 1
     loss = LevelFocalLoss(progressive_focus=True, level_wise=True)
-    assert compute(loss, logits, labels)[0].clipped.tolist() == [1, 0, 0]
+    assert compute(loss, logits, labels)[0].scalars["clipped"].tolist() == [1, 0, 0]
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -106,8 +124,9 @@ def test_mean_over_two_ranks_is_the_loss_of_the_joined_batch(reduction):
     loss = LevelFocalLoss(progressive_focus=True, level_wise=True, level_reduction=reduction)
     joined, totals = compute(loss, logits, labels)
     parts = [([x[i : i + 1] for x in logits], labels[i : i + 1]) for i in range(2)]
-    torch.testing.assert_close(sum(loss.sums(*part) for part in parts), totals)
-    halves = [loss(*part, totals, torch.tensor(7.0 / 2), 2).loss for part in parts]
+    of_two = totals_of(loss, *parts)
+    torch.testing.assert_close(of_two[:3], totals[:3])
+    halves = [loss(seen(*part), of_two, torch.tensor(7.0 / 2)).loss for part in parts]
     torch.testing.assert_close(sum(halves) / 2, joined.loss)
 
 

@@ -20,7 +20,7 @@ from detectron2.modeling.roi_heads import CascadeROIHeads
 
 from ..errors import ConfigError
 from ..levers import as_text, family_of, stand_in, switch
-from ..modeling.dense.classification_losses import LevelFocalLoss, umop_arguments
+from ..modeling.dense.detector import DenseLosses
 from ..modeling.rcnn.roi_heads import BalancedSampling, negatives_range
 from .assertions import contradictions
 from .keys import add_libra_umop_config
@@ -67,7 +67,7 @@ _BOX_LOSSES = (
 # A key, the key that names a component, and components of that kind that do not read the first:
 # there it has to have its default, or something would be off that looks on.
 _UNREAD = (
-    ("MODEL.RETINANET.CLS_LOSS_TYPE", "MODEL.META_ARCHITECTURE", ("RetinaNet", "UMOPRetinaNet")),
+    ("MODEL.RETINANET.CLS_LOSS_TYPE", "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
     ("MODEL.RETINANET.LOSS_NORMALIZER", "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
     ("MODEL.RETINANET.BBOX_REG_LOSS_WEIGHT", "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
     ("MODEL.RPN.NEG_POS_RATIO", "MODEL.PROPOSAL_GENERATOR.NAME", ("RPN",)),
@@ -105,7 +105,7 @@ def check_config(cfg: CfgNode, source: str = "") -> None:
         _check_box_loss(cfg, where, box_loss)
     _check_unread(cfg, where)
     _check_bins(cfg, where)
-    _check_focus(cfg, where)
+    _check_cls_loss(cfg, where)
     _check_scales(cfg, where)
     for contradiction in contradictions(cfg):
         raise ConfigError(f"{where}{contradiction}")
@@ -237,19 +237,15 @@ def _check_bins(cfg: CfgNode, where: str) -> None:
         )
 
 
-def _check_focus(cfg: CfgNode, where: str) -> None:
-    """The range of UMOP's numbers depends on the detector's focal loss."""
-    name = cfg.MODEL.META_ARCHITECTURE
-    group = {"UMOPRetinaNet": "RETINANET", "UMOPATSS": "ATSS", "UMOPFCOS": "FCOS"}.get(name)
-    if group is None:
+def _check_cls_loss(cfg: CfgNode, where: str) -> None:
+    """The range of UMOP's numbers depends on the detector's focal loss, which has the last word."""
+    detector = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    if not _is_a(detector, (DenseLosses,)):
         return
-    keys = cfg.MODEL[group]
     try:
-        LevelFocalLoss(
-            gamma=keys.FOCAL_LOSS_GAMMA, alpha=keys.FOCAL_LOSS_ALPHA, **umop_arguments(cfg)
-        )
+        detector.build_cls_loss(cfg)
     except ValueError as e:
-        raise ConfigError(f"{where}{e} (MODEL.{group}.FOCAL_LOSS_GAMMA)") from e
+        raise ConfigError(f"{where}{e} (MODEL.{detector.keys})") from e
 
 
 def _check_scales(cfg: CfgNode, where: str) -> None:

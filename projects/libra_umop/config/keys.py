@@ -103,11 +103,7 @@ def _add_dense_detectors(cfg: CN) -> None:
     # SMOOTH_L1_LOSS_BETA (beta of both L1 losses), FOCAL_LOSS_GAMMA, FOCAL_LOSS_ALPHA.
     # Factor of the box loss; >= 0.
     cfg.MODEL.RETINANET.BBOX_REG_LOSS_WEIGHT = 1.0
-    # LibraRetinaNet: "focal" (UMOPRetinaNet's only one), or "ohem" (all positives, hardest
-    # negatives; RetinaNet, table 1d).
-    cfg.MODEL.RETINANET.CLS_LOSS_TYPE = "focal"
-    # Negatives for each positive under "ohem"; > 0.
-    cfg.MODEL.RETINANET.OHEM_NEG_POS_RATIO = 3.0
+    _add_cls_loss(cfg.MODEL.RETINANET)
     # Clip boxes to the image and drop empty ones before non-maximum suppression (the reference
     # implementations) and not after it (Detectron2).
     cfg.MODEL.RETINANET.CLIP_BEFORE_NMS = True
@@ -118,8 +114,18 @@ def _add_dense_detectors(cfg: CN) -> None:
     _add_fcos(cfg)
 
 
+def _add_cls_loss(node: CN) -> None:
+    """The classification loss of LibraRetinaNet, ATSS or FCOS; Detectron2's RetinaNet has none."""
+    # "focal", "progressive_focal" (what of MODEL.UMOP is on), "ohem" (all positives, hardest
+    # negatives; RetinaNet, table 1d), or a name given to register_cls_loss. UMOPRetinaNet, UMOPATSS
+    # and UMOPFCOS have "progressive_focal" only, which "focal" means there, too.
+    node.CLS_LOSS_TYPE = "focal"
+    # Negatives for each positive under "ohem"; > 0.
+    node.OHEM_NEG_POS_RATIO = 3.0
+
+
 def _add_umop(cfg: CN) -> None:
-    """UMOPRetinaNet, UMOPATSS, UMOPFCOS (UMOP, section 3)."""
+    """CLS_LOSS_TYPE "progressive_focal": UMOPRetinaNet, UMOPATSS, UMOPFCOS (UMOP, section 3)."""
     cfg.MODEL.UMOP = CN()
     # PFL: gamma follows the positives' mean probability, alpha = w / gamma.
     cfg.MODEL.UMOP.PROGRESSIVE_FOCUS = True
@@ -154,6 +160,7 @@ def _add_atss(cfg: CN) -> None:
     cfg.MODEL.ATSS.BBOX_REG_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
     cfg.MODEL.ATSS.FOCAL_LOSS_GAMMA = 2.0
     cfg.MODEL.ATSS.FOCAL_LOSS_ALPHA = 0.25
+    _add_cls_loss(cfg.MODEL.ATSS)
     # Factors of the GIoU loss and of the centerness loss; >= 0.
     cfg.MODEL.ATSS.BBOX_REG_LOSS_WEIGHT = 2.0
     cfg.MODEL.ATSS.CENTERNESS_LOSS_WEIGHT = 1.0
@@ -178,6 +185,7 @@ def _add_fcos(cfg: CN) -> None:
     cfg.MODEL.FCOS.CENTER_SAMPLING_RADIUS = 1.5
     cfg.MODEL.FCOS.FOCAL_LOSS_GAMMA = 2.0
     cfg.MODEL.FCOS.FOCAL_LOSS_ALPHA = 0.25
+    _add_cls_loss(cfg.MODEL.FCOS)
     # Factor of the GIoU loss; >= 0.
     cfg.MODEL.FCOS.BBOX_REG_LOSS_WEIGHT = 1.0
     # As MODEL.RETINANET.LOSS_NORMALIZER.

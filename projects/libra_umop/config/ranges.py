@@ -20,9 +20,8 @@ from ..functional.balanced_l1_loss import FORMULAS
 from ..functional.balanced_pyramid import ATTENTION_PRECISIONS, REFINE_TYPES
 from ..functional.iou_balanced_sampling import BIN_RANGES
 from ..functional.progressive_focal_loss import FOCUS_TYPES
-from ..modeling.dense.classification_losses import LEVEL_REDUCTIONS
+from ..modeling.dense.classification_losses import CLS_LOSSES, LEVEL_REDUCTIONS
 from ..modeling.dense.normalizers import LOSS_NORMALIZERS
-from ..modeling.dense.retinanet import CLS_LOSS_TYPES
 from ..modeling.rcnn.roi_heads import NEGATIVE_SAMPLERS, POSITIVE_SAMPLERS
 
 Check = Tuple[Callable[[Any], bool], str]
@@ -151,7 +150,7 @@ RANGES: Dict[str, Check] = {
     "MODEL.RETINANET.FOCAL_LOSS_ALPHA": FOCAL_ALPHA,
     "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA": NOT_NEGATIVE,
     "MODEL.RETINANET.BBOX_REG_LOSS_WEIGHT": NOT_NEGATIVE,
-    "MODEL.RETINANET.OHEM_NEG_POS_RATIO": POSITIVE,
+    **{f"MODEL.{group}.OHEM_NEG_POS_RATIO": POSITIVE for group in ("RETINANET", "ATSS", "FCOS")},
     "MODEL.UMOP.DELTA": NOT_NEGATIVE,
     "MODEL.UMOP.W": POSITIVE,
     **{
@@ -213,7 +212,7 @@ CHOICES: Dict[str, Iterable[str]] = {
     "MODEL.ROI_HEADS.NEGATIVE_SAMPLER": NEGATIVE_SAMPLERS,
     "MODEL.ROI_HEADS.POSITIVE_SAMPLER": POSITIVE_SAMPLERS,
     "MODEL.ROI_HEADS.IOU_BALANCED.BIN_RANGE": BIN_RANGES,
-    "MODEL.RETINANET.CLS_LOSS_TYPE": CLS_LOSS_TYPES,
+    **{f"MODEL.{group}.CLS_LOSS_TYPE": CLS_LOSSES for group in ("RETINANET", "ATSS", "FCOS")},
     "MODEL.RETINANET.LOSS_NORMALIZER": LOSS_NORMALIZERS,
     "MODEL.FCOS.LOSS_NORMALIZER": LOSS_NORMALIZERS,
     "MODEL.UMOP.FOCUS": FOCUS_TYPES,

@@ -10,7 +10,7 @@ from typing import Sequence, Tuple
 import torch
 from torch import Tensor
 
-__all__ = ["IOU_LOSSES", "box_deltas", "ciou_loss", "diou_loss", "giou_loss"]
+__all__ = ["IOU_LOSSES", "box_deltas", "box_iou", "ciou_loss", "diou_loss", "giou_loss"]
 
 
 def giou_loss(pred_boxes: Tensor, gt_boxes: Tensor, *, eps: float = 1e-7) -> Tensor:
@@ -72,6 +72,11 @@ def ciou_loss(pred_boxes: Tensor, gt_boxes: Tensor, *, eps: float = 1e-7) -> Ten
 
 
 IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
+
+
+def box_iou(pred_boxes: Tensor, gt_boxes: Tensor, *, eps: float = 1e-7) -> Tensor:
+    """IoU of box i with box i, (...); arguments as for :func:`giou_loss`."""
+    return _overlap(pred_boxes, gt_boxes, eps)[0]
 
 
 def _diou_loss(pred_boxes: Tensor, gt_boxes: Tensor, eps: float) -> Tuple[Tensor, Tensor]:

@@ -13,15 +13,14 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.modeling.meta_arch.fcos import FCOSHead
 from detectron2.structures import Boxes, ImageList, Instances
-from detectron2.utils import comm
 from torch import Tensor, nn
 
 from ...functional.atss_matching import atss_match, centerness_target
-from ...utils.ranks import sum_over_ranks
 from .box_loss import DenseBoxLoss, clip_to_image
 from .centerness import centerness_loss_sum
-from .classification_losses import LevelFocalLoss, log_levels, umop_arguments
-from .normalizers import LossSum, count_positives
+from .classification_losses import ClassificationLoss
+from .detector import BoxPart, DenseLosses
+from .normalizers import RankTotals, count_positives
 from .scalars import DeferredScalars
 
 __all__ = ["ATSS", "ATSSHead", "UMOPATSS"]
@@ -60,14 +59,14 @@ def _scaled(x: Tensor, scale: Tensor) -> Tensor:
 
 
 @META_ARCH_REGISTRY.register()
-class ATSS(DenseDetector):
+class ATSS(DenseLosses, DenseDetector):
     """RetinaNet whose positives are chosen by the statistics of each box's nearest anchors.
 
     Classification by focal loss, boxes by GIoU weighted with the centerness target, centerness by
     cross entropy; every normaliser is a mean over ranks.
     """
 
-    returns_sums = False  # see LossSum
+    keys = "ATSS"
 
     @configurable
     def __init__(
@@ -79,7 +78,7 @@ class ATSS(DenseDetector):
         anchor_generator: nn.Module,
         box2box_transform,
         num_classes: int,
-        cls_loss: LevelFocalLoss,
+        cls_loss: ClassificationLoss,
         match_topk: int = 9,
         box_reg_loss_weight: float = 2.0,
         centerness_loss_weight: float = 1.0,
@@ -164,13 +163,6 @@ class ATSS(DenseDetector):
             "input_format": cfg.INPUT.FORMAT,
         }
 
-    @classmethod
-    def build_cls_loss(cls, cfg) -> LevelFocalLoss:
-        """Plain focal loss."""
-        return LevelFocalLoss(
-            gamma=cfg.MODEL.ATSS.FOCAL_LOSS_GAMMA, alpha=cfg.MODEL.ATSS.FOCAL_LOSS_ALPHA
-        )
-
     def forward_training(self, images, features, predictions, gt_instances):
         """Same interface as :meth:`RetinaNet.forward_training`."""
         pred_logits, pred_anchor_deltas, pred_centerness = self._transpose_dense_predictions(
@@ -219,42 +211,23 @@ class ATSS(DenseDetector):
         Returns:
             "loss_cls", "loss_box_reg" and "loss_centerness".
         """
-        gt_labels, gt_boxes = torch.stack(gt_labels), torch.stack(gt_boxes)  # (N, R), (N, R, 4)
-        all_anchors = Boxes.cat(anchors).tensor
-        is_pos = (gt_labels >= 0) & (gt_labels != self.num_classes)
-        targets = torch.where(is_pos, centerness_target(all_anchors, gt_boxes), 0.0)  # (N, R)
-        loss_box_reg = self.box_reg_loss_weight * self.box_loss(
-            all_anchors,
-            self.box2box_transform,
-            torch.cat(pred_anchor_deltas, dim=1),
-            gt_boxes,
-            targets,
+        predictions = self.label_predictions(
+            anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes
         )
+        targets = centerness_target(predictions.anchors, predictions.gt_boxes)
+        targets = torch.where(predictions.is_pos, targets, 0.0)  # (N, R)
+        loss_box_reg = self.box_loss_sum(predictions, targets)
         loss_centerness = self.centerness_loss_weight * centerness_loss_sum(
-            pred_centerness, targets, is_pos
+            pred_centerness, targets, predictions.is_pos
         )
-        if self.returns_sums:
-            loss_cls = self.cls_loss.plain_sum(pred_logits, gt_labels)
-            return {
-                "loss_cls": LossSum(loss_cls, is_pos.sum()),
-                "loss_box_reg": LossSum(loss_box_reg, targets.sum()),
-                "loss_centerness": LossSum(loss_centerness, is_pos.sum()),
-            }
-
-        sums = self.cls_loss.sums(pred_logits, gt_labels)  # (L, 3)
-        totals = sum_over_ranks(torch.cat((sums.flatten(), targets.sum()[None])))
-        totals, target_sum = totals[:-1].view_as(sums), totals[-1]
-        num_ranks = comm.get_world_size()
-        num_pos = count_positives(totals, num_ranks)
-        target_sum = torch.where(target_sum > 0, target_sum, 1.0) / num_ranks
-
-        cls = self.cls_loss(pred_logits, gt_labels, totals, num_pos, num_ranks)
-        log_levels(self._scalars, self.head_in_features, cls, sums[:, 1], len(gt_labels))
-        return {
-            "loss_cls": cls.loss,
-            "loss_box_reg": loss_box_reg / target_sum,
-            "loss_centerness": loss_centerness / num_pos,
+        parts = {
+            "loss_box_reg": BoxPart(loss_box_reg, targets.sum()),
+            "loss_centerness": BoxPart(loss_centerness),
         }
+        return self.finish_losses(predictions, "loss_cls", parts)
+
+    def _normalizer(self, totals: RankTotals) -> Tensor:
+        return count_positives(totals)
 
     def forward_inference(
         self, images: ImageList, features: List[Tensor], predictions: List[List[Tensor]]
@@ -310,11 +283,4 @@ class ATSS(DenseDetector):
 class UMOPATSS(ATSS):
     """ATSS with the progressive focal loss and level-wise resampling of ``MODEL.UMOP``."""
 
-    @classmethod
-    def build_cls_loss(cls, cfg) -> LevelFocalLoss:
-        """UMOP's loss."""
-        return LevelFocalLoss(
-            gamma=cfg.MODEL.ATSS.FOCAL_LOSS_GAMMA,
-            alpha=cfg.MODEL.ATSS.FOCAL_LOSS_ALPHA,
-            **umop_arguments(cfg),
-        )
+    own_cls_loss = "progressive_focal"

@@ -1,36 +1,134 @@
 """Classification losses over pyramid levels: focal, UMOP's two remedies, hard negative mining.
 
-Letters: N images, R_l anchors of level l of L, K classes. Labels: -1 ignore, [0, K) foreground,
-K background.
+Letters: N images, R_l anchors of level l of L, R of all levels, K classes. Labels: -1 ignore,
+[0, K) foreground, K background.
 """
 
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Tuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from ...functional.dense_box_loss import box_iou
 from ...functional.focal_loss import focal_loss_sum
 from ...functional.hard_negative_mining import hard_negative_bce_sum
 from ...functional.progressive_focal_loss import FOCUS_TYPES, focus_from_sums, focus_sums
-from .scalars import DeferredScalars
+from .box_loss import decode_boxes
+from .normalizers import RankTotals
 
-__all__ = ["HardNegativeLoss", "LevelFocalLoss", "LevelLoss", "log_levels", "umop_arguments"]
+__all__ = [
+    "CLS_LOSSES",
+    "ClassificationLoss",
+    "HardNegativeLoss",
+    "LabelledPredictions",
+    "LevelFocalLoss",
+    "LevelLoss",
+    "register_cls_loss",
+]
 
 LEVEL_REDUCTIONS = ("mean", "sum")
+CLS_LOSSES: Dict[str, Callable[..., "ClassificationLoss"]] = {}  # value of CLS_LOSS_TYPE -> builder
+
+
+class LabelledPredictions:
+    """What a classification loss sees of a batch."""
+
+    def __init__(
+        self,
+        *,
+        logits: List[Tensor],
+        labels: Tensor,
+        anchors: Tensor,
+        deltas: Tensor,
+        gt_boxes: Tensor,
+        transform: Any,
+    ):
+        """
+        Args:
+            logits: L of (N, R_l, K).
+            labels: (N, R) int64.
+            anchors: (R, 4) XYXY pixels.
+            deltas: (N, R, 4), predicted.
+            gt_boxes: (N, R, 4) XYXY pixels, matched; of any value where there is no positive.
+            transform: the Box2BoxTransform that decodes ``deltas``.
+        """
+        self.logits, self.labels = logits, labels
+        self.anchors, self.deltas, self.gt_boxes = anchors, deltas, gt_boxes
+        self.transform = transform
+        self.is_pos = (labels >= 0) & (labels != logits[0].shape[2])  # (N, R)
+
+    def levels(self) -> List[Tuple[Tensor, Tensor]]:
+        """Pairs of (N R_l, K) logits and (N R_l,) labels, level by level."""
+        return list(zip([x.flatten(0, 1) for x in self.logits], self.split(self.labels)))
+
+    def split(self, values: Tensor) -> List[Tensor]:
+        """L of (N R_l,): what belongs to the levels' anchors, of (N, R) of all levels."""
+        return [x.flatten() for x in values.split([x.shape[1] for x in self.logits], dim=1)]
+
+    def num_positives(self) -> Tensor:
+        """(L,) fp32."""
+        return torch.stack([x.sum() for x in self.split(self.is_pos)]).float()
+
+    @torch.no_grad()
+    def quality(self) -> Tensor:
+        """(N, R) fp32 in [0, 1]: IoU of a positive's predicted with its matched box, else 0.
+
+        A target, without a gradient, and computed for the losses that ask.
+        """
+        deltas = torch.where(self.is_pos[..., None], self.deltas.float(), 0.0)
+        boxes = decode_boxes(self.transform, deltas, self.anchors.expand_as(deltas))
+        return torch.where(self.is_pos, box_iou(boxes, self.gt_boxes), 0.0)
 
 
 class LevelLoss(NamedTuple):
-    """A normalised classification loss and, per level (L,), what is worth logging of it."""
+    """A normalised classification loss, and what is worth logging of each level."""
 
-    loss: Tensor
-    level_losses: Optional[Tensor] = None  # None: it is of all levels together
-    gammas: Optional[Tensor] = None  # this and what follows: of the progressive focus only
-    alphas: Optional[Tensor] = None
-    clipped: Optional[Tensor] = None  # 1 where gamma was clamped
+    loss: Tensor  # 0-dim
+    scalars: Mapping[str, Tensor] = {}  # name -> (L,), written as "<group>/<level>/<name>"
+    group: str = "level"
 
 
-class LevelFocalLoss:
+class ClassificationLoss:
+    """What a detector asks of its classification loss.
+
+    A step calls :meth:`sums`, adds the result over ranks together with all else that they share,
+    and then calls the loss. Neither waits for the device.
+    """
+
+    def sums(self, predictions: LabelledPredictions) -> Tensor:
+        """(L, S) fp32: the S statistics of each level that have to be added over ranks first."""
+        return predictions.labels.new_zeros((len(predictions.logits), 0), dtype=torch.float32)
+
+    def __call__(
+        self, predictions: LabelledPredictions, totals: RankTotals, normalizer: Tensor
+    ) -> LevelLoss:
+        """
+        Args:
+            predictions: of this rank; gradients flow through the logits.
+            totals: :meth:`sums` and the positives over all ranks.
+            normalizer: 0-dim, mean over ranks of all levels' positives, or what stands for it.
+        """
+        raise NotImplementedError
+
+    def plain_sum(self, predictions: LabelledPredictions) -> Tensor:
+        """The loss as it is summed over images one by one, not divided (0-dim).
+
+        A measure that stays the same while the model learns: nothing in it depends on the batch.
+        """
+        raise NotImplementedError
+
+
+def register_cls_loss(name: str):
+    """Make ``build(cfg, keys)``, keys such as ``cfg.MODEL.ATSS``, the CLS_LOSS_TYPE ``name``."""
+
+    def register(build):
+        CLS_LOSSES[name] = build
+        return build
+
+    return register
+
+
+class LevelFocalLoss(ClassificationLoss):
     """Focal loss of a pyramid, with progressive focus (PFL) and level-wise resampling (LRP).
 
     UMOP (https://arxiv.org/abs/2109.07217): PFL lets gamma follow how well the positives are
@@ -95,75 +193,59 @@ class LevelFocalLoss:
         self.delta = delta
         self._focus = {"gamma": gamma, "delta": delta, "w": w, "focus": focus}
 
-    def sums(self, pred_logits: List[Tensor], gt_labels: Tensor) -> Tensor:
-        """What has to be added over ranks before the loss is known.
-
-        Args:
-            pred_logits: L of (N, R_l, K). gt_labels: (N, sum of R_l).
-
-        Returns:
-            (L, 3) fp32: each level's focus sum (see :func:`focus_sums`) and number of positives,
-            and N.
-        """
+    def sums(self, predictions: LabelledPredictions) -> Tensor:
+        """(L, 1) fp32: each level's focus sum, see :func:`focus_sums`; (L, 0) without PFL."""
+        if not self.progressive_focus:
+            return super().sums(predictions)
         focus = self._focus["focus"]
-        sums = torch.stack(
-            [
-                torch.stack(focus_sums(logits, labels, focus=focus))
-                for logits, labels in flat_levels(pred_logits, gt_labels)
-            ]
-        )
-        return F.pad(sums, (0, 1), value=float(len(gt_labels)))
+        sums = [focus_sums(x, y, focus=focus)[0] for x, y in predictions.levels()]
+        return torch.stack(sums)[:, None]
 
     def __call__(
-        self,
-        pred_logits: List[Tensor],
-        gt_labels: Tensor,
-        totals: Tensor,
-        normalizer: Tensor,
-        num_ranks: int,
+        self, predictions: LabelledPredictions, totals: RankTotals, normalizer: Tensor
     ) -> LevelLoss:
-        """
-        Args:
-            pred_logits, gt_labels: as for :meth:`sums`.
-            totals: (L, 3), :meth:`sums` over all ranks.
-            normalizer: 0-dim, mean over ranks of all levels' positives, or what stands for it.
-            num_ranks: how many ranks ``totals`` is the sum of; gradients are averaged over them.
-        """
-        gammas, alphas = [self.gamma] * len(pred_logits), [self.alpha] * len(pred_logits)
+        """Same interface as :meth:`ClassificationLoss.__call__`."""
+        num_levels = len(predictions.logits)
+        gammas, alphas = [self.gamma] * num_levels, [self.alpha] * num_levels
         if self.progressive_focus:
             gammas, alphas = self._progressive(totals)  # (L,)
-        levels = zip(flat_levels(pred_logits, gt_labels), gammas, alphas)
+        levels = zip(predictions.levels(), gammas, alphas)
         level_losses = torch.stack(
             [focal_loss_sum(x, y, gamma=gamma, alpha=alpha) for (x, y), gamma, alpha in levels]
         )
         if self.level_wise and self.level_reduction == "mean":
-            positives = torch.maximum(totals[:, 1], totals[:, 2])  # one per image at least
-            level_losses = level_losses / (positives / num_ranks)
+            # One per image at least.
+            positives = torch.maximum(totals.num_positives, totals.num_images)
+            level_losses = level_losses / (positives / totals.num_ranks)
             loss = level_losses.mean()
         else:
             loss = level_losses.sum() / normalizer
             level_losses = level_losses / normalizer
+        scalars = {"loss_cls": level_losses.detach()}
         if not self.progressive_focus:
-            return LevelLoss(loss, level_losses.detach())
+            return LevelLoss(loss, scalars)
         clipped = (gammas - self.gamma).abs() >= self.delta * (1 - 1e-6)
-        return LevelLoss(loss, level_losses.detach(), gammas, alphas, clipped.float())
+        focus = {"gamma": gammas, "alpha": alphas, "clipped": clipped}
+        return LevelLoss(loss, {**focus, **scalars}, group="umop")
 
-    def plain_sum(self, pred_logits: List[Tensor], gt_labels: Tensor) -> Tensor:
+    def plain_sum(self, predictions: LabelledPredictions) -> Tensor:
         """The loss with neither PFL nor LRP, summed over all anchors (0-dim).
 
         A measure that stays the same while the model learns, and with every lever.
         """
-        logits, labels = torch.cat(pred_logits, dim=1).flatten(0, 1), gt_labels.flatten()
+        logits = torch.cat(predictions.logits, dim=1).flatten(0, 1)
+        labels = predictions.labels.flatten()
         return focal_loss_sum(logits, labels, gamma=self.gamma, alpha=self.alpha)
 
-    def _progressive(self, totals: Tensor) -> Tuple[Tensor, Tensor]:
+    def _progressive(self, totals: RankTotals) -> Tuple[Tensor, Tensor]:
         """Gamma and alpha of each level, both (L,)."""
+        focus, positives = totals.sums[:, 0], totals.num_positives
         if not self.level_wise:
-            totals = totals.sum(dim=0, keepdim=True).expand_as(totals)
-        return focus_from_sums(totals[:, 0], totals[:, 1], **self._focus)
+            focus, positives = focus.sum().expand_as(focus), positives.sum().expand_as(positives)
+        return focus_from_sums(focus, positives, **self._focus)
 
 
-class HardNegativeLoss(LevelFocalLoss):
+class HardNegativeLoss(ClassificationLoss):
     """One-stage OHEM in the place of the focal loss: all positives, the hardest negatives.
 
     The negatives are ranked over all levels and images of a rank together; fewer positives than
@@ -171,70 +253,46 @@ class HardNegativeLoss(LevelFocalLoss):
     """
 
     def __init__(self, *, neg_pos_ratio: float = 3.0):
-        super().__init__(gamma=0.0, alpha=-1.0)
         if not neg_pos_ratio > 0:
-            raise ValueError(f"MODEL.RETINANET.OHEM_NEG_POS_RATIO must be > 0, got {neg_pos_ratio}")
+            raise ValueError(f"OHEM_NEG_POS_RATIO must be > 0, got {neg_pos_ratio}")
         self.neg_pos_ratio = neg_pos_ratio
 
-    def __call__(self, pred_logits, gt_labels, totals, normalizer, num_ranks) -> LevelLoss:
-        """Same interface as :meth:`LevelFocalLoss.__call__`."""
-        return LevelLoss(self.plain_sum(pred_logits, gt_labels) / normalizer)
+    def __call__(self, predictions, totals, normalizer) -> LevelLoss:
+        """Same interface as :meth:`ClassificationLoss.__call__`."""
+        return LevelLoss(self.plain_sum(predictions) / normalizer)
 
-    def plain_sum(self, pred_logits: List[Tensor], gt_labels: Tensor) -> Tensor:
-        """Same interface as :meth:`LevelFocalLoss.plain_sum`; ranked over the images given."""
-        logits, labels = torch.cat(pred_logits, dim=1).flatten(0, 1), gt_labels.flatten()
+    def plain_sum(self, predictions: LabelledPredictions) -> Tensor:
+        """Same interface as the parent's; ranked over the images given."""
+        logits = torch.cat(predictions.logits, dim=1).flatten(0, 1)
+        labels, num_images = predictions.labels.flatten(), len(predictions.labels)
         return hard_negative_bce_sum(
-            logits, labels, neg_pos_ratio=self.neg_pos_ratio, min_positives=len(gt_labels)
+            logits, labels, neg_pos_ratio=self.neg_pos_ratio, min_positives=num_images
         )
 
 
-def flat_levels(pred_logits: List[Tensor], gt_labels: Tensor):
-    """Pairs of (N R_l, K) logits and (N R_l,) labels, level by level."""
-    labels = gt_labels.split([x.shape[1] for x in pred_logits], dim=1)
-    return [(x.flatten(0, 1), y.flatten()) for x, y in zip(pred_logits, labels)]
+@register_cls_loss("focal")
+def build_focal_loss(cfg, keys) -> LevelFocalLoss:
+    """RetinaNet's focal loss."""
+    return LevelFocalLoss(gamma=keys.FOCAL_LOSS_GAMMA, alpha=keys.FOCAL_LOSS_ALPHA)
 
 
-def log_levels(
-    scalars: DeferredScalars,
-    level_names: List[str],
-    result: LevelLoss,
-    num_positives: Tensor,
-    num_images: int,
-) -> None:
-    """Write "num_pos_anchors", per image, and a few scalars of each level.
-
-    They are "umop/<level>/..." of the progressive focal loss, "level/<level>/..." of others, which
-    have no gamma that could move.
-
-    Args:
-        scalars: where to.
-        level_names: L names such as "p3".
-        result: what the loss returned.
-        num_positives: (L,) positives of this rank's images.
-        num_images: how many they are.
-    """
-    columns: Dict[str, Optional[Tensor]] = {
-        "num_positives": num_positives,
-        "gamma": result.gammas,
-        "alpha": result.alphas,
-        "clipped": result.clipped,
-        "loss_cls": result.level_losses,
-    }
-    known = {name: column for name, column in columns.items() if column is not None}
-    group = "level" if result.gammas is None else "umop"
-    names = [f"{group}/{level}/{column}" for column in known for level in level_names]
-    per_image = num_positives.sum()[None] / num_images
-    values = torch.cat([per_image, *(column.float() for column in known.values())])
-    scalars.put(["num_pos_anchors", *names], values)
+@register_cls_loss("progressive_focal")
+def build_progressive_focal_loss(cfg, keys) -> LevelFocalLoss:
+    """UMOP's: the focal loss with what of ``MODEL.UMOP`` is on."""
+    umop = cfg.MODEL.UMOP
+    return LevelFocalLoss(
+        gamma=keys.FOCAL_LOSS_GAMMA,
+        alpha=keys.FOCAL_LOSS_ALPHA,
+        progressive_focus=umop.PROGRESSIVE_FOCUS,
+        level_wise=umop.LEVEL_WISE,
+        focus=umop.FOCUS,
+        delta=umop.DELTA,
+        w=umop.W,
+        level_reduction=umop.LEVEL_REDUCTION,
+    )
 
 
-def umop_arguments(cfg) -> Dict[str, object]:
-    """The arguments of :class:`LevelFocalLoss` that ``MODEL.UMOP`` holds."""
-    return {
-        "progressive_focus": cfg.MODEL.UMOP.PROGRESSIVE_FOCUS,
-        "level_wise": cfg.MODEL.UMOP.LEVEL_WISE,
-        "focus": cfg.MODEL.UMOP.FOCUS,
-        "delta": cfg.MODEL.UMOP.DELTA,
-        "w": cfg.MODEL.UMOP.W,
-        "level_reduction": cfg.MODEL.UMOP.LEVEL_REDUCTION,
-    }
+@register_cls_loss("ohem")
+def build_hard_negative_loss(cfg, keys) -> HardNegativeLoss:
+    """One-stage OHEM."""
+    return HardNegativeLoss(neg_pos_ratio=keys.OHEM_NEG_POS_RATIO)

@@ -10,34 +10,33 @@ from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from detectron2.modeling.meta_arch import fcos
 from detectron2.structures import Boxes
-from detectron2.utils import comm
 from torch import Tensor
 
 from ...functional.atss_matching import centerness_target
-from ...utils.ranks import sum_over_ranks
 from .box_loss import DenseBoxLoss
 from .centerness import centerness_loss_sum
-from .classification_losses import LevelFocalLoss, log_levels, umop_arguments
-from .normalizers import LossNormalizer, LossSum
+from .classification_losses import ClassificationLoss, LevelFocalLoss
+from .detector import BoxPart, DenseLosses
+from .normalizers import LossNormalizer
 from .scalars import DeferredScalars
 
 __all__ = ["FCOS", "UMOPFCOS"]
 
 
 @META_ARCH_REGISTRY.register()
-class FCOS(fcos.FCOS):
+class FCOS(DenseLosses, fcos.FCOS):
     """Detectron2's FCOS with keys, a weight for the box loss, and a normaliser over all ranks.
 
     In one process its losses, gradients and detections are the parent's.
     """
 
-    returns_sums = False  # see LossSum
+    keys = "FCOS"
 
     @configurable
     def __init__(
         self,
         *,
-        cls_loss: Optional[LevelFocalLoss] = None,
+        cls_loss: Optional[ClassificationLoss] = None,
         box_reg_loss_weight: float = 1.0,
         loss_normalizer: str = "moving_average",
         input_format: str = "BGR",
@@ -94,13 +93,6 @@ class FCOS(fcos.FCOS):
             "input_format": cfg.INPUT.FORMAT,
         }
 
-    @classmethod
-    def build_cls_loss(cls, cfg) -> LevelFocalLoss:
-        """Plain focal loss."""
-        return LevelFocalLoss(
-            gamma=cfg.MODEL.FCOS.FOCAL_LOSS_GAMMA, alpha=cfg.MODEL.FCOS.FOCAL_LOSS_ALPHA
-        )
-
     def losses(
         self,
         anchors: List[Boxes],
@@ -111,43 +103,20 @@ class FCOS(fcos.FCOS):
         pred_centerness: List[Tensor],
     ) -> Dict[str, Tensor]:
         """Same interface as the parent's."""
-        gt_labels, gt_boxes = torch.stack(gt_labels), torch.stack(gt_boxes)  # (N, R), (N, R, 4)
-        all_anchors = Boxes.cat(anchors).tensor
-        is_pos = (gt_labels >= 0) & (gt_labels != self.num_classes)
-        deltas = torch.cat(pred_anchor_deltas, dim=1)
-        loss_loc = self.box_reg_loss_weight * self.box_loss(
-            all_anchors, self.box2box_transform, deltas, gt_boxes, is_pos.float()
+        predictions = self.label_predictions(
+            anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes
         )
-        targets = torch.where(is_pos, centerness_target(all_anchors, gt_boxes), 0.0)
+        is_pos = predictions.is_pos
+        loss_loc = self.box_loss_sum(predictions, is_pos.float())
+        targets = centerness_target(predictions.anchors, predictions.gt_boxes)
+        targets = torch.where(is_pos, targets, 0.0)  # (N, R)
         loss_ctr = centerness_loss_sum(pred_centerness, targets, is_pos)
-        if self.returns_sums:
-            loss_cls = self.cls_loss.plain_sum(pred_logits, gt_labels)
-            losses = {"loss_fcos_cls": loss_cls, "loss_fcos_loc": loss_loc}
-            losses["loss_fcos_ctr"] = loss_ctr
-            return {name: LossSum(loss, is_pos.sum()) for name, loss in losses.items()}
-
-        num_ranks = comm.get_world_size()
-        sums = self.cls_loss.sums(pred_logits, gt_labels)  # (L, 3)
-        totals = sum_over_ranks(sums)
-        normalizer = self.loss_normalizer.update(totals, num_ranks)
-        cls = self.cls_loss(pred_logits, gt_labels, totals, normalizer, num_ranks)
-        log_levels(self._scalars, self.head_in_features, cls, sums[:, 1], len(gt_labels))
-        return {
-            "loss_fcos_cls": cls.loss,
-            "loss_fcos_loc": loss_loc / normalizer,
-            "loss_fcos_ctr": loss_ctr / normalizer,
-        }
+        parts = {"loss_fcos_loc": BoxPart(loss_loc), "loss_fcos_ctr": BoxPart(loss_ctr)}
+        return self.finish_losses(predictions, "loss_fcos_cls", parts)
 
 
 @META_ARCH_REGISTRY.register()
 class UMOPFCOS(FCOS):
     """FCOS with the progressive focal loss and level-wise resampling of ``MODEL.UMOP``."""
 
-    @classmethod
-    def build_cls_loss(cls, cfg) -> LevelFocalLoss:
-        """UMOP's loss."""
-        return LevelFocalLoss(
-            gamma=cfg.MODEL.FCOS.FOCAL_LOSS_GAMMA,
-            alpha=cfg.MODEL.FCOS.FOCAL_LOSS_ALPHA,
-            **umop_arguments(cfg),
-        )
+    own_cls_loss = "progressive_focal"

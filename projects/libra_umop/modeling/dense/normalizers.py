@@ -2,7 +2,7 @@
 
 In the detectors here a buffer, or the positives of the step; in Detectron2's a plain number of a
 module, which ``DenseDetector._ema_update`` makes at the first loss, so that no ``state_dict`` has
-it. Letters: L levels.
+it. Letters: L levels, S statistics.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 __all__ = [
     "LossNormalizer",
     "LossSum",
+    "RankTotals",
     "count_positives",
     "get_normalizers",
     "preserved_normalizers",
@@ -36,15 +37,21 @@ class LossSum(NamedTuple):
     count: Tensor  # 0-dim: positives, or the sum of what weighs them
 
 
-def count_positives(totals: Tensor, num_ranks: int) -> Tensor:
+class RankTotals(NamedTuple):
+    """What the losses of a step add over ranks, on all of them the same."""
+
+    sums: Tensor  # (L, S), see ClassificationLoss.sums
+    num_positives: Tensor  # (L,) fp32
+    num_images: Tensor  # 0-dim fp32
+    num_ranks: int  # gradients are averaged over them
+
+
+def count_positives(totals: RankTotals) -> Tensor:
     """Positives of all levels, mean over ranks, but one per image at least (0-dim).
 
     Images without any positive thus give the mean of their losses and not the sum.
-
-    Args:
-        totals: (L, 3), see :meth:`LevelFocalLoss.sums`, summed over ``num_ranks`` ranks.
     """
-    return torch.maximum(totals[:, 1].sum(), totals[0, 2]) / num_ranks
+    return torch.maximum(totals.num_positives.sum(), totals.num_images) / totals.num_ranks
 
 
 class LossNormalizer(nn.Module):
@@ -77,11 +84,11 @@ class LossNormalizer(nn.Module):
         self.loss_normalizer = loss_normalizer
         self.register_buffer("average", torch.tensor(float(initial)))
 
-    def update(self, totals: Tensor, num_ranks: int) -> Tensor:
-        """What to divide by in this step (0-dim); arguments as for :func:`count_positives`."""
+    def update(self, totals: RankTotals) -> Tensor:
+        """What to divide by in this step (0-dim)."""
         if self.loss_normalizer == "num_positives":
-            return count_positives(totals, num_ranks)
-        value = totals[:, 1].sum().clamp(min=1) / num_ranks
+            return count_positives(totals)
+        value = totals.num_positives.sum().clamp(min=1) / totals.num_ranks
         average = self.average * self.momentum + value * (1 - self.momentum)
         self.average.copy_(average)
         return average

@@ -5,40 +5,36 @@ Letters: N images, R anchors of all L levels, K classes.
 
 from typing import Dict, List, Optional
 
-import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch import RetinaNet
 from detectron2.structures import Boxes
-from detectron2.utils import comm
 from torch import Tensor
 
-from ...utils.ranks import sum_over_ranks
 from .box_loss import DenseBoxLoss, clip_to_image
-from .classification_losses import HardNegativeLoss, LevelFocalLoss, log_levels, umop_arguments
-from .normalizers import LossNormalizer, LossSum
+from .classification_losses import ClassificationLoss, LevelFocalLoss
+from .detector import BoxPart, DenseLosses
+from .normalizers import LossNormalizer
 from .scalars import DeferredScalars
 
 __all__ = ["LibraRetinaNet", "UMOPRetinaNet"]
 
-CLS_LOSS_TYPES = ("focal", "ohem")
-
 
 @META_ARCH_REGISTRY.register()
-class LibraRetinaNet(RetinaNet):
+class LibraRetinaNet(DenseLosses, RetinaNet):
     """RetinaNet with balanced L1 and a weight for the box loss; Libra RetinaNet over a BFP.
 
     Libra R-CNN (https://arxiv.org/abs/1904.02701), table 2. With smooth L1 of weight 1 its losses
     and gradients are Detectron2's; the normaliser counts the positives of all ranks and is saved.
     """
 
-    returns_sums = False  # see LossSum
+    keys = "RETINANET"
 
     @configurable
     def __init__(
         self,
         *,
-        cls_loss: Optional[LevelFocalLoss] = None,
+        cls_loss: Optional[ClassificationLoss] = None,
         box_loss: Optional[DenseBoxLoss] = None,
         box_reg_loss_weight: float = 1.0,
         clip_before_nms: bool = True,
@@ -87,20 +83,6 @@ class LibraRetinaNet(RetinaNet):
         ret["loss_normalizer"] = cfg.MODEL.RETINANET.LOSS_NORMALIZER
         return ret
 
-    @classmethod
-    def build_cls_loss(cls, cfg) -> LevelFocalLoss:
-        """The loss that ``MODEL.RETINANET.CLS_LOSS_TYPE`` names."""
-        loss_type = cfg.MODEL.RETINANET.CLS_LOSS_TYPE
-        if loss_type not in CLS_LOSS_TYPES:
-            raise ValueError(
-                f"MODEL.RETINANET.CLS_LOSS_TYPE must be one of {CLS_LOSS_TYPES}, got {loss_type!r}"
-            )
-        if loss_type == "ohem":
-            return HardNegativeLoss(neg_pos_ratio=cfg.MODEL.RETINANET.OHEM_NEG_POS_RATIO)
-        return LevelFocalLoss(
-            gamma=cfg.MODEL.RETINANET.FOCAL_LOSS_GAMMA, alpha=cfg.MODEL.RETINANET.FOCAL_LOSS_ALPHA
-        )
-
     def losses(
         self,
         anchors: List[Boxes],
@@ -110,27 +92,11 @@ class LibraRetinaNet(RetinaNet):
         gt_boxes: List[Tensor],
     ) -> Dict[str, Tensor]:
         """Same interface as :meth:`RetinaNet.losses`."""
-        gt_labels = torch.stack(gt_labels)  # (N, R)
-        is_pos = (gt_labels >= 0) & (gt_labels != self.num_classes)
-        loss_box_reg = self.box_reg_loss_weight * self.box_loss(
-            Boxes.cat(anchors).tensor,
-            self.box2box_transform,
-            torch.cat(pred_anchor_deltas, dim=1),
-            torch.stack(gt_boxes),
-            is_pos.float(),
+        predictions = self.label_predictions(
+            anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes
         )
-        if self.returns_sums:
-            loss_cls = self.cls_loss.plain_sum(pred_logits, gt_labels)
-            losses = {"loss_cls": loss_cls, "loss_box_reg": loss_box_reg}
-            return {name: LossSum(loss, is_pos.sum()) for name, loss in losses.items()}
-
-        num_ranks = comm.get_world_size()
-        sums = self.cls_loss.sums(pred_logits, gt_labels)  # (L, 3)
-        totals = sum_over_ranks(sums)
-        normalizer = self.loss_normalizer.update(totals, num_ranks)
-        cls = self.cls_loss(pred_logits, gt_labels, totals, normalizer, num_ranks)
-        log_levels(self._scalars, self.head_in_features, cls, sums[:, 1], len(gt_labels))
-        return {"loss_cls": cls.loss, "loss_box_reg": loss_box_reg / normalizer}
+        loss_box_reg = self.box_loss_sum(predictions, predictions.is_pos.float())
+        return self.finish_losses(predictions, "loss_cls", {"loss_box_reg": BoxPart(loss_box_reg)})
 
     def _decode_multi_level_predictions(self, *args, **kwargs):
         """Same interface as the parent's."""
@@ -142,17 +108,4 @@ class LibraRetinaNet(RetinaNet):
 class UMOPRetinaNet(LibraRetinaNet):
     """RetinaNet with the progressive focal loss and level-wise resampling of ``MODEL.UMOP``."""
 
-    @classmethod
-    def build_cls_loss(cls, cfg) -> LevelFocalLoss:
-        """UMOP's loss; ``MODEL.RETINANET.CLS_LOSS_TYPE`` cannot be another."""
-        loss_type = cfg.MODEL.RETINANET.CLS_LOSS_TYPE
-        if loss_type != "focal":
-            raise ValueError(
-                f"MODEL.RETINANET.CLS_LOSS_TYPE is {loss_type!r}, which {cls.__name__} does not"
-                " have; LibraRetinaNet does"
-            )
-        return LevelFocalLoss(
-            gamma=cfg.MODEL.RETINANET.FOCAL_LOSS_GAMMA,
-            alpha=cfg.MODEL.RETINANET.FOCAL_LOSS_ALPHA,
-            **umop_arguments(cfg),
-        )
+    own_cls_loss = "progressive_focal"

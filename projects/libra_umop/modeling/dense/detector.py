@@ -1,0 +1,152 @@
+"""What the losses of all dense detectors here go through: sums, one collective, losses, logging.
+
+Letters: N images, R anchors of all L levels, K classes.
+"""
+
+from typing import Dict, List, NamedTuple, Optional, Tuple, Union
+
+import torch
+from detectron2.structures import Boxes
+from detectron2.utils import comm
+from torch import Tensor
+
+from ...utils.ranks import sum_over_ranks
+from .box_loss import DenseBoxLoss
+from .classification_losses import (
+    CLS_LOSSES,
+    ClassificationLoss,
+    LabelledPredictions,
+    LevelLoss,
+)
+from .normalizers import LossNormalizer, LossSum, RankTotals
+from .scalars import DeferredScalars
+
+__all__ = ["BoxPart", "DenseLosses"]
+
+
+class BoxPart(NamedTuple):
+    """A loss of the boxes before it is divided by ``weight``, or by the normaliser if that is None.
+
+    The weight is summed over ranks, and one where it is 0 on all of them.
+    """
+
+    total: Tensor  # 0-dim
+    weight: Optional[Tensor] = None  # 0-dim
+
+
+class DenseLosses:
+    """Mixin of a :class:`DenseDetector`: its classification loss, and all losses put together.
+
+    The detector sets what is annotated here, and has a ``box2box_transform``.
+    """
+
+    returns_sums = False  # see LossSum
+    keys: str  # the group of config keys below MODEL
+    own_cls_loss = "focal"  # what CLS_LOSS_TYPE "focal" means to this class
+
+    cls_loss: ClassificationLoss
+    box_loss: DenseBoxLoss
+    box_reg_loss_weight: float
+    loss_normalizer: LossNormalizer
+    head_in_features: List[str]
+    _scalars: DeferredScalars
+
+    @classmethod
+    def build_cls_loss(cls, cfg) -> ClassificationLoss:
+        """The loss that ``CLS_LOSS_TYPE`` of the detector's keys names.
+
+        Raises:
+            ValueError: for an unknown name, one that this class does not have, or a number out of
+                range.
+        """
+        key, keys = f"MODEL.{cls.keys}.CLS_LOSS_TYPE", cfg.MODEL[cls.keys]
+        loss_type = keys.CLS_LOSS_TYPE
+        if loss_type not in CLS_LOSSES:
+            raise ValueError(f"{key} must be one of {tuple(CLS_LOSSES)}, got {loss_type!r}")
+        if cls.own_cls_loss != "focal" and loss_type not in ("focal", cls.own_cls_loss):
+            raise ValueError(
+                f"{key} is {loss_type!r}, which {cls.__name__} does not have;"
+                f" {cls.__base__.__name__} does"
+            )
+        return CLS_LOSSES[cls.own_cls_loss if loss_type == "focal" else loss_type](cfg, keys)
+
+    def label_predictions(
+        self,
+        anchors: List[Boxes],
+        pred_logits: List[Tensor],
+        gt_labels: List[Tensor],
+        pred_anchor_deltas: List[Tensor],
+        gt_boxes: List[Tensor],
+    ) -> LabelledPredictions:
+        """The arguments of :meth:`RetinaNet.losses`, images and levels put together."""
+        return LabelledPredictions(
+            logits=pred_logits,
+            labels=torch.stack(gt_labels),
+            anchors=Boxes.cat(anchors).tensor,
+            deltas=torch.cat(pred_anchor_deltas, dim=1),
+            gt_boxes=torch.stack(gt_boxes),
+            transform=self.box2box_transform,  # type: ignore[attr-defined]
+        )
+
+    def box_loss_sum(self, predictions: LabelledPredictions, weights: Tensor) -> Tensor:
+        """The box loss with its factor, summed over anchors weighted by (N, R) ``weights``."""
+        return self.box_reg_loss_weight * self.box_loss(
+            predictions.anchors,
+            predictions.transform,
+            predictions.deltas,
+            predictions.gt_boxes,
+            weights,
+        )
+
+    def finish_losses(
+        self, predictions: LabelledPredictions, cls_name: str, parts: Dict[str, BoxPart]
+    ) -> Union[Dict[str, Tensor], Dict[str, LossSum]]:
+        """All losses, normalised and logged, or :class:`LossSum` while ``returns_sums`` is True.
+
+        Args:
+            predictions: of this rank.
+            cls_name: the name of the classification loss among the losses.
+            parts: name -> what else is trained.
+        """
+        if self.returns_sums:
+            num_pos = predictions.is_pos.sum()
+            sums = {cls_name: LossSum(self.cls_loss.plain_sum(predictions), num_pos)}
+            for name, part in parts.items():
+                sums[name] = LossSum(part.total, num_pos if part.weight is None else part.weight)
+            return sums
+        weights = {name: x.weight for name, x in parts.items() if x.weight is not None}
+        num_positives = predictions.num_positives()
+        totals, sums_of_weights = self._total(predictions, num_positives, list(weights.values()))
+        normalizer = self._normalizer(totals)
+        divisors = dict.fromkeys(parts, normalizer)
+        for name, weight in zip(weights, sums_of_weights):
+            divisors[name] = torch.where(weight > 0, weight, 1.0) / totals.num_ranks
+        cls = self.cls_loss(predictions, totals, normalizer)
+        self._log(cls, num_positives, len(predictions.labels))
+        boxes = {name: part.total / divisors[name] for name, part in parts.items()}
+        return {cls_name: cls.loss, **boxes}
+
+    def _total(
+        self, predictions: LabelledPredictions, num_positives: Tensor, weights: List[Tensor]
+    ) -> Tuple[RankTotals, List[Tensor]]:
+        """What this step needs of all ranks, in one collective."""
+        sums = self.cls_loss.sums(predictions)
+        num_images = num_positives.new_full((), float(len(predictions.labels)))
+        scalars = torch.stack([num_images, *weights])
+        parts = [sums.flatten(), num_positives, scalars]
+        total = sum_over_ranks(torch.cat(parts)).split([x.numel() for x in parts])
+        num_images, *weights = total[2].unbind()
+        num_ranks = comm.get_world_size()
+        return RankTotals(total[0].view_as(sums), total[1], num_images, num_ranks), weights
+
+    def _normalizer(self, totals: RankTotals) -> Tensor:
+        """What the losses are divided by (0-dim)."""
+        return self.loss_normalizer.update(totals)
+
+    def _log(self, cls: LevelLoss, num_positives: Tensor, num_images: int) -> None:
+        """Write "num_pos_anchors", per image, and "<group>/<level>/..." of each level."""
+        columns = {"num_positives": num_positives, **cls.scalars}
+        names = [f"{cls.group}/{level}/{x}" for x in columns for level in self.head_in_features]
+        per_image = num_positives.sum()[None] / num_images
+        values = torch.cat([per_image, *(column.float() for column in columns.values())])
+        self._scalars.put(["num_pos_anchors", *names], values)
