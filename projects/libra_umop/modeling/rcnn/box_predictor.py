@@ -4,7 +4,7 @@ Fast R-CNN's output layers with the balanced L1 loss, and their loss region by r
 Letters: N images, R regions of all of them, K classes. Labels: [0, K) foreground, K background.
 """
 
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -28,11 +28,11 @@ class BalancedL1OutputLayers(FastRCNNOutputLayers):
     """
 
     @configurable
-    def __init__(self, input_shape: ShapeSpec, *, balanced_l1: Dict, **kwargs):
+    def __init__(self, input_shape: ShapeSpec, *, balanced_l1: Optional[Dict] = None, **kwargs):
         """
         Args:
             input_shape: shape of the region features.
-            balanced_l1: alpha, gamma and formula of :func:`balanced_l1_loss`.
+            balanced_l1: alpha, gamma and formula of :func:`balanced_l1_loss`, by default its own.
             kwargs: of :class:`FastRCNNOutputLayers`.
 
         Raises:
@@ -44,7 +44,7 @@ class BalancedL1OutputLayers(FastRCNNOutputLayers):
                 f"MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA is {self.smooth_l1_beta}, but balanced L1 "
                 "needs a transition point > 0; Libra R-CNN has 1.0"
             )
-        self.balanced_l1 = dict(balanced_l1, beta=self.smooth_l1_beta)
+        self.balanced_l1 = dict(balanced_l1 or {}, beta=self.smooth_l1_beta)
 
     @classmethod
     def from_config(cls, cfg, input_shape):

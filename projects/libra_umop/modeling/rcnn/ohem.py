@@ -28,7 +28,12 @@ class OHEMROIHeads(StandardROIHeads):
 
     @configurable
     def __init__(
-        self, *, num_hard: int, sparse_roi_align: bool, nms_thresh: float = 1.0, **kwargs
+        self,
+        *,
+        num_hard: int = 128,
+        sparse_roi_align: bool = True,
+        nms_thresh: float = 1.0,
+        **kwargs,
     ):
         """
         Args:

@@ -1,6 +1,6 @@
 """ROI heads of Libra R-CNN: balanced samplers and the balanced L1 loss."""
 
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
 from detectron2.config import configurable
@@ -21,6 +21,8 @@ __all__ = ["LibraROIHeads", "LibraCascadeROIHeads"]
 
 POSITIVE_SAMPLERS = ("random", "instance_balanced")
 NEGATIVE_SAMPLERS = ("random", "iou_balanced")
+# Of Libra R-CNN, section 3.1.
+IOU_BALANCED = {"num_bins": 3, "floor_iou": 0.0, "floor_fraction": 0.0, "bin_range": "threshold"}
 
 
 def _random_sample(candidates: torch.Tensor, num_samples: int) -> torch.Tensor:
@@ -39,10 +41,10 @@ class BalancedSampling:
     def __init__(
         self,
         *,
-        negative_sampler: str,
-        positive_sampler: str,
-        iou_balanced: Dict,
-        sparse_roi_align: bool,
+        negative_sampler: str = "iou_balanced",
+        positive_sampler: str = "instance_balanced",
+        iou_balanced: Optional[Dict] = None,
+        sparse_roi_align: bool = True,
         **kwargs,
     ):
         """
@@ -50,7 +52,7 @@ class BalancedSampling:
             negative_sampler: "random" or "iou_balanced".
             positive_sampler: "random" or "instance_balanced".
             iou_balanced: num_bins, floor_iou, floor_fraction and bin_range of
-                :func:`sample_iou_balanced_negatives`.
+                :func:`sample_iou_balanced_negatives`; those left out are the paper's.
             sparse_roi_align: whether to train on a CPU with :class:`SparseROIAlign`.
             kwargs: of the parent.
 
@@ -64,6 +66,7 @@ class BalancedSampling:
         self.positive_sampler = positive_sampler
         if sparse_roi_align:
             use_sparse_roi_align(self)
+        iou_balanced = {**IOU_BALANCED, **(iou_balanced or {})}
         matcher = self.proposal_matcher
         start, end = negatives_range(matcher.thresholds[1:-1], matcher.labels)
         self.iou_balanced = dict(iou_balanced, max_iou=end)

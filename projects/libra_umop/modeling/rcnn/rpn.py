@@ -1,6 +1,6 @@
 """The region proposal network with the two changes that Libra R-CNN's code offers for it."""
 
-from typing import Dict, List
+from typing import Dict, List, Optional
 
 import torch
 import torch.nn.functional as F
@@ -28,12 +28,14 @@ class LibraRPN(RPN):
     """
 
     @configurable
-    def __init__(self, *, neg_pos_ratio: float, balanced_l1: Dict, **kwargs):
+    def __init__(
+        self, *, neg_pos_ratio: float = -1.0, balanced_l1: Optional[Dict] = None, **kwargs
+    ):
         """
         Args:
             neg_pos_ratio: largest number of negatives for each positive; no limit if <= 0.
-            balanced_l1: alpha, gamma and formula of :func:`balanced_l1_loss`; ``smooth_l1_beta`` is
-                its transition point.
+            balanced_l1: alpha, gamma and formula of :func:`balanced_l1_loss`, by default its own;
+                ``smooth_l1_beta`` is its transition point.
             kwargs: of :class:`RPN`.
 
         Raises:
@@ -46,7 +48,7 @@ class LibraRPN(RPN):
                 "transition point > 0"
             )
         self.neg_pos_ratio = neg_pos_ratio
-        self.balanced_l1 = dict(balanced_l1, beta=self.smooth_l1_beta)
+        self.balanced_l1 = dict(balanced_l1 or {}, beta=self.smooth_l1_beta)
 
     @classmethod
     def from_config(cls, cfg, input_shape):
