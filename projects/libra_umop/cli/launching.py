@@ -101,6 +101,9 @@ def _leave_group(main: Callable, args: Any) -> int:
     """Run ``main``; the group is destroyed only if all ranks get here."""
     code = _exit_code(main, args)
     dist.destroy_process_group()
+    # Detectron2 keeps its groups; their threads have to end before the interpreter does.
+    comm._LOCAL_PROCESS_GROUP = None
+    comm._get_global_gloo_group.cache_clear()
     return code
 
 

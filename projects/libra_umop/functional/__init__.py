@@ -9,7 +9,7 @@ from .balanced_pyramid import (
     gather_levels,
     scatter_levels,
 )
-from .dense_box_loss import box_deltas, ciou_loss, diou_loss, giou_loss
+from .dense_box_loss import box_deltas, box_iou, ciou_loss, diou_loss, giou_loss
 from .focal_loss import focal_loss_sum
 from .hard_negative_mining import hard_negative_bce_sum, hardest
 from .iou_balanced_sampling import sample_instance_balanced_positives, sample_iou_balanced_negatives
@@ -24,6 +24,7 @@ __all__ = [
     "atss_match",
     "balanced_l1_loss",
     "box_deltas",
+    "box_iou",
     "centerness_target",
     "ciou_loss",
     "diou_loss",
