@@ -29,16 +29,14 @@ def regions_of_training(model, batch):
     images = model.preprocess_image(batch)
     gt_instances = [x["instances"].to(model.device) for x in batch]
     with EventStorage():
-        proposals, _ = model.proposal_generator(
-            images, model.backbone(images.tensor), gt_instances
-        )
+        proposals, _ = model.proposal_generator(images, model.backbone(images.tensor), gt_instances)
     return proposals, gt_instances
 
 
 def describe(title, regions, gt_instances) -> None:
     """Print a row: number of an image, quantiles of relative sizes, shares above each IoU."""
     sizes, ious = [], []
-    for regions_i, gt_i in zip(regions, gt_instances):
+    for regions_i, gt_i in zip(regions, gt_instances, strict=True):
         height, width = gt_i.image_size
         boxes = regions_i.proposal_boxes.to("cpu")
         sizes.append((boxes.area() / (height * width)).sqrt())

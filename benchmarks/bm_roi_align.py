@@ -55,9 +55,9 @@ def main() -> None:
     print(f"torch {torch.__version__}, {args.threads} threads")
     print(f"{len(rois)} regions of features {shape}, medians")
     for name, values in seconds.items():
-        forward, backward = (statistics.median(column) for column in zip(*values))
+        forward, backward = (statistics.median(column) for column in zip(*values, strict=True))
         print(f"{name:12s} forward {forward * 1e3:7.1f} ms, backward {backward * 1e3:7.1f} ms")
-    pairs = zip(results["sparse"], results["torchvision"])
+    pairs = zip(results["sparse"], results["torchvision"], strict=True)
     errors = [((a - b).abs().max() / b.abs().max()).item() for a, b in pairs]
     print("largest difference over largest value: {:.1e}, gradient {:.1e}".format(*errors))
 

@@ -10,7 +10,7 @@ process grows by at its peak (Linux, CPU) or what CUDA allocates at its peak.
 import argparse
 import statistics
 import time
-from typing import Callable, Dict, List
+from collections.abc import Callable
 
 import torch
 from detectron2.modeling.matcher import Matcher
@@ -46,10 +46,10 @@ def status_kib(key: str) -> int:
         return int(next(line for line in f if line.startswith(key)).split()[1])
 
 
-def measure(functions: Dict[str, Callable[[], None]], iters: int, device: str) -> None:
+def measure(functions: dict[str, Callable[[], None]], iters: int, device: str) -> None:
     """Print time and memory of each, and the ratio to the first."""
-    seconds: Dict[str, List[float]] = {name: [] for name in functions}
-    memory: Dict[str, float] = {}
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    memory: dict[str, float] = {}
     for name, function in functions.items():
         function()  # warm up: compilation, caches
         function()
@@ -82,7 +82,7 @@ def make_levels(num_images: int, num_anchors: int, num_classes: int, device: str
     return logits.requires_grad_(), labels
 
 
-def focal_losses(args) -> Dict[str, Callable[[], None]]:
+def focal_losses(args) -> dict[str, Callable[[], None]]:
     logits, labels = make_levels(2, args.anchors_focal, args.classes, args.device)
     quality = torch.rand(len(labels), device=args.device)
 
@@ -109,7 +109,7 @@ def focal_losses(args) -> Dict[str, Callable[[], None]]:
     }
 
 
-def matchings(args) -> Dict[str, Callable[[], None]]:
+def matchings(args) -> dict[str, Callable[[], None]]:
     height = int((args.anchors / 2) ** 0.5)  # P3 holds three quarters of all anchors
     anchors, num_anchors_per_level = [], []
     for stride in STRIDES:

@@ -3,7 +3,6 @@
 import argparse
 import statistics
 from pathlib import Path
-from typing import List
 
 import torch
 
@@ -16,7 +15,7 @@ FIGURES = ((statistics.median, "wall"), (min, "wall"), (statistics.median, "cpu"
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
-def main(doc: str, base: List[Contender], more: List[Contender], flag: str, meaning: str) -> None:
+def main(doc: str, base: list[Contender], more: list[Contender], flag: str, meaning: str) -> None:
     """Time ``base`` and, where ``flag`` is given, ``more``; the first is what ratios are to."""
     parser = argparse.ArgumentParser(description=doc.split("\n")[0])
     parser.add_argument("--size", type=image_size, default=(320, 544), help="height x width")

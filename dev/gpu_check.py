@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from typing import Any
 
 REPO = Path(__file__).resolve().parents[1]
 PATHS = [str(REPO / "projects"), str(REPO / "benchmarks"), str(REPO)]
@@ -90,9 +90,7 @@ def run_all(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def run_within(
-    command: List[str], env: Optional[Dict[str, str]], seconds: float
-) -> Union[int, str]:
+def run_within(command: list[str], env: dict[str, str] | None, seconds: float) -> int | str:
     """The exit code of a command, or "cut off" where it and its children were ended in the end."""
     process = subprocess.Popen(command, cwd=REPO, env=env, start_new_session=True)
     try:
@@ -104,7 +102,7 @@ def run_within(
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def forwarded(args: argparse.Namespace) -> List[str]:
+def forwarded(args: argparse.Namespace) -> list[str]:
     """The arguments of a section's process."""
     ret = ["--device", args.device, "--output", str(args.output), "--jobs", str(args.jobs)]
     ret += ["--weights", args.weights] if args.weights else []
@@ -126,7 +124,7 @@ def run_section(args: argparse.Namespace) -> None:
     file = result_file(args)
     file.parent.mkdir(parents=True, exist_ok=True)
 
-    def write(figures: Dict[str, Any]) -> None:
+    def write(figures: dict[str, Any]) -> None:
         report = json.loads(file.read_text()) if file.exists() else {}
         report["environment"] = gpu_sections.environment_of(args.device)
         report[args.section] = figures

@@ -6,8 +6,10 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any
 
 import torch
 
@@ -19,7 +21,7 @@ from libra_umop.benchmark.table import environment
 REPO = Path(__file__).resolve().parents[1]
 CONFIGS = REPO / "configs"
 START = time.monotonic()
-Write = Callable[[Dict[str, Any]], None]
+Write = Callable[[dict[str, Any]], None]
 
 TINY = (
     *("MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.RES2_OUT_CHANNELS", "32"),
@@ -35,7 +37,7 @@ CHANNELS_LAST = ("MODEL.CHANNELS_LAST", "True")
 ZOO = ("MODEL.PIXEL_MEAN", "[103.53,116.28,123.675]", "MODEL.PIXEL_STD", "[1.0,1.0,1.0]")
 
 
-def environment_of(device: str) -> Dict[str, Any]:
+def environment_of(device: str) -> dict[str, Any]:
     """Machine, versions and commit, so that a figure can be placed."""
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPO, capture_output=True, text=True)
     ret = {**environment(), "commit": done.stdout.strip() or "unknown", "device_type": device}
@@ -96,14 +98,22 @@ HALF_ATTENTION = contender(
 )
 DENSE = [
     contender(name)
-    for name in "retinanet umop_retinanet libra_retinanet atss umop_atss fcos umop_fcos".split()
+    for name in [
+        "retinanet",
+        "umop_retinanet",
+        "libra_retinanet",
+        "atss",
+        "umop_atss",
+        "fcos",
+        "umop_fcos",
+    ]
 ]
 
 
 def steps(args: argparse.Namespace, write: Write) -> None:
     """Training steps in turns: time, memory, and ratios to the first of each group."""
     size = (800, 1333) if args.device == "cuda" else (64, 96)
-    figures: List[Dict[str, Any]] = []
+    figures: list[dict[str, Any]] = []
     for title, precision, batch_size, contenders in step_groups(args.device):
         if seconds_left() < 15:
             return
@@ -118,7 +128,7 @@ def steps(args: argparse.Namespace, write: Write) -> None:
         write({"groups": figures})
 
 
-def step_groups(device: str) -> List[tuple]:
+def step_groups(device: str) -> list[tuple]:
     """Title, precision, images and contenders of each comparison, the most telling first."""
     both = [TWO_STAGE[0], TWO_STAGE[1], DENSE[0], DENSE[1]]
     if device == "cpu":
@@ -142,7 +152,7 @@ def more(x: Contender, opts: Sequence[str], suffix: str = "") -> Contender:
     return x._replace(label=label, opts=(*x.opts, *opts), compiled=suffix == "compiled")
 
 
-def compare(contenders, workload: Workload, *, iterations: int) -> Dict[str, Any]:
+def compare(contenders, workload: Workload, *, iterations: int) -> dict[str, Any]:
     """Medians in ms, images per second, MiB and ratios to the first, by label."""
     benches = {x.label: Bench(x, workload) for x in contenders}
     times = time_steps(benches, steps=["train_step"], iterations=iterations, warmup=3)
@@ -174,7 +184,7 @@ def losses(args: argparse.Namespace, write: Write) -> None:
         device=args.device,
     )
     elements = 2 * bm_args.anchors_focal * bm_args.classes
-    figures: Dict[str, Any] = {"copy_gb_per_s": copy_speed(args.device, elements), "rows": {}}
+    figures: dict[str, Any] = {"copy_gb_per_s": copy_speed(args.device, elements), "rows": {}}
     for functions in (bm.focal_losses(bm_args), bm.matchings(bm_args)):
         for name, function in functions.items():
             figures["rows"][name] = {"ms": milliseconds(function, args.device)}
@@ -218,7 +228,7 @@ def inference(args: argparse.Namespace, write: Write) -> None:
 
     on_gpu = args.device == "cuda"
     size, batches, iterations = ((800, 1333), (8, 1), 12) if on_gpu else ((64, 96), (1,), 1)
-    figures: Dict[str, Any] = {"size": size, "rows": {}}
+    figures: dict[str, Any] = {"size": size, "rows": {}}
     for x in (TWO_STAGE[1], DENSE[1], TWO_STAGE[0], DENSE[0], DENSE[4]):
         if seconds_left() < 8:
             return
@@ -232,7 +242,7 @@ def inference(args: argparse.Namespace, write: Write) -> None:
                 row[f"eager, batch {batch_size}"] = ms / batch_size
         image = batch[0]["image"].float().to(args.device)
         graph = torch.jit.trace(DetectorGraph(bench.model), image, check_trace=False)
-        ms = milliseconds(lambda: graph(image), args.device, iterations)
+        ms = milliseconds(partial(graph, image), args.device, iterations)
         figures["rows"][f"{x.label}, fp32"]["TorchScript"] = ms
         write(figures)
 
@@ -253,7 +263,7 @@ def profile(args: argparse.Namespace, write: Write) -> None:
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu
     clock = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     workload = Workload((800, 1333) if on_gpu else (64, 96), 2)
-    figures: Dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     pairs = ((TWO_STAGE[1], "fp32"), (TWO_STAGE[0], "fp32"), (DENSE[1], "bf16"), (DENSE[0], "bf16"))
     for x, precision in pairs[:: 1 if on_gpu else 2]:
         if seconds_left() < 6:

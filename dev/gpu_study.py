@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any
 
 REPO = Path(__file__).resolve().parents[1]
 QUICK = REPO / "configs" / "quick"
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace, write: Callable, seconds_left: Callable[[], fl
 
 def study_command(
     args: argparse.Namespace, name: str, folder: Path, jobs: int, minutes: float
-) -> List[str]:
+) -> list[str]:
     """The command line of one detector's study on all data sets."""
     tiny = args.device == "cpu"
     command = [sys.executable, "tools/study.py", "--output", str(folder)]
@@ -71,7 +72,7 @@ def study_command(
     return [*command, *(TINY if tiny else PROTOCOL), *weights, "MODEL.DEVICE", args.device]
 
 
-def answers(folder: Path, output: Path) -> Dict[str, Any]:
+def answers(folder: Path, output: Path) -> dict[str, Any]:
     """What the studies say, in words and numbers; the records of their runs in an archive."""
     texts, results = [], {}
     for name in STUDIES:

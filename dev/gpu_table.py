@@ -1,9 +1,9 @@
 """The figures of gpu_check.py as Markdown, for BENCHMARKS."""
 
-from typing import Any, Dict, List
+from typing import Any
 
 
-def markdown(report: Dict[str, Any]) -> str:
+def markdown(report: dict[str, Any]) -> str:
     """All sections that the report has, in the order in which they run."""
     env = report["environment"]
     blocks = [f"{env['device']}, torch {env['torch']}, commit {env['commit'][:7]}"]
@@ -13,18 +13,18 @@ def markdown(report: Dict[str, Any]) -> str:
     return "\n\n".join(blocks)
 
 
-def table(header: List[str], rows: List[List[str]]) -> str:
+def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
 
 
-def tests(figures: Dict[str, Any]) -> str:
+def tests(figures: dict[str, Any]) -> str:
     bad = figures["failures"] + figures["errors"]
     passed = figures["tests"] - bad - figures["skipped"]
     counts = f"{passed} passed, {bad} failed, {figures['skipped']} skipped"
     return "\n".join([f"Tests: {counts}, {figures['seconds']:.0f} s", *figures["failed"]])
 
 
-def steps(figures: Dict[str, Any]) -> str:
+def steps(figures: dict[str, Any]) -> str:
     rows = []
     for group in figures["groups"]:
         height, width = group["size"]
@@ -37,7 +37,7 @@ def steps(figures: Dict[str, Any]) -> str:
     return table(["training step", "", "ms", "ratio", "images/s", "MiB"], rows)
 
 
-def losses(figures: Dict[str, Any]) -> str:
+def losses(figures: dict[str, Any]) -> str:
     copy = figures["copy_gb_per_s"]
     rows = []
     for name, row in figures["rows"].items():
@@ -46,7 +46,7 @@ def losses(figures: Dict[str, Any]) -> str:
     return table(["alone", "ms", f"of a copy's {copy:.0f} GB/s"], rows)
 
 
-def inference(figures: Dict[str, Any]) -> str:
+def inference(figures: dict[str, Any]) -> str:
     names = sorted({name for row in figures["rows"].values() for name in row})
     rows = [
         [label, *(f"{row[name]:.1f}" if name in row else "" for name in names)]
@@ -55,7 +55,7 @@ def inference(figures: Dict[str, Any]) -> str:
     return table(["inference, ms an image", *names], rows)
 
 
-def profile(figures: Dict[str, Any]) -> str:
+def profile(figures: dict[str, Any]) -> str:
     blocks = []
     for label, found in figures.items():
         rows = [[f"`{key}`", f"{ms:.2f}", str(count)] for key, ms, count in found["top"]]
@@ -65,7 +65,7 @@ def profile(figures: Dict[str, Any]) -> str:
     return "\n\n".join(blocks)
 
 
-def study(figures: Dict[str, Any]) -> str:
+def study(figures: dict[str, Any]) -> str:
     return figures["text"]
 
 

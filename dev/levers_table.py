@@ -1,14 +1,14 @@
 #!/usr/bin/env python
 """Keep README's table of levers true to libra_umop/levers.py.
 
-    dev/levers_table.py            write it
-    dev/levers_table.py --check    only say whether it is up to date
+dev/levers_table.py            write it
+dev/levers_table.py --check    only say whether it is up to date
 """
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Dict, Iterable, Tuple
 
 from libra_umop.levers import LEVERS, Lever
 
@@ -38,7 +38,7 @@ def _classes(lever: Lever) -> str:
 
 def _keys(lever: Lever) -> str:
     """Keys that differ in the detector alone stand once, as MODEL.{RETINANET,ATSS,FCOS}.<key>."""
-    groups: Dict[Tuple[str, str], Dict[str, None]] = {}
+    groups: dict[tuple[str, str], dict[str, None]] = {}
     for way in lever.ways.values():
         for key, value in way.on.items():
             if not callable(value):

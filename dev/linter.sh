@@ -1,11 +1,11 @@
 #!/bin/bash
 # Style, types, scripts and schemas, with the versions that constraints.txt pins.
-# `dev/linter.sh` sorts the imports; `dev/linter.sh --check` changes nothing and only reports.
+# `dev/linter.sh` formats and mends what it can; `dev/linter.sh --check` changes nothing and only reports.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PATH:$PWD/.venv/bin" # where the Makefile puts the tools
 
-for tool in isort flake8 mypy shellcheck hadolint check-jsonschema kubernetes-validate; do
+for tool in ruff mypy shellcheck hadolint check-jsonschema kubernetes-validate; do
   if ! command -v "$tool" > /dev/null; then
     echo "linter.sh: $tool is not on the PATH; 'make lint' installs it" >&2
     exit 1
@@ -13,11 +13,12 @@ for tool in isort flake8 mypy shellcheck hadolint check-jsonschema kubernetes-va
 done
 
 if [ "${1:-}" = "--check" ]; then
-  isort --check-only --quiet .
+  ruff format --check --quiet .
 else
-  isort --quiet .
+  ruff check --fix-only --quiet .
+  ruff format --quiet .
 fi
-flake8 .
+ruff check --quiet .
 mypy
 git ls-files '*.sh' '*.sbatch' | xargs -r shellcheck
 git ls-files '*Dockerfile' | xargs -r hadolint

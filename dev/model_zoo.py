@@ -13,9 +13,10 @@ import argparse
 import csv
 import sys
 import warnings
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, NamedTuple, Sequence
+from typing import NamedTuple
 from unittest import mock
 
 import torch
@@ -61,7 +62,7 @@ class DenseForward(nn.Module):
         self.model = model
         self.num_proposals, self.num_detections = num_proposals, num_detections
 
-    def forward(self, image: Tensor) -> List[Tensor]:
+    def forward(self, image: Tensor) -> list[Tensor]:
         model = self.model
         features = model.backbone(image)
         if hasattr(model, "head"):
@@ -71,13 +72,13 @@ class DenseForward(nn.Module):
         logits, deltas = rpn.rpn_head([features[name] for name in rpn.in_features])
         return [*logits, *deltas, *self._regions(next(iter(features.values())))]
 
-    def _regions(self, feature: Tensor) -> List[Tensor]:
+    def _regions(self, feature: Tensor) -> list[Tensor]:
         heads, channels = self.model.roi_heads, feature.shape[1]
-        outputs: List[Tensor] = []
+        outputs: list[Tensor] = []
         is_cascade = isinstance(heads, CascadeROIHeads)
         box_heads = heads.box_head if is_cascade else [heads.box_head]
         predictors = heads.box_predictor if is_cascade else [heads.box_predictor]
-        for box_head, predictor in zip(box_heads, predictors):
+        for box_head, predictor in zip(box_heads, predictors, strict=True):
             pooled = feature.new_zeros(self.num_proposals, channels, *heads.box_pooler.output_size)
             outputs += predictor(box_head(pooled))
         if heads.mask_on:
@@ -87,7 +88,7 @@ class DenseForward(nn.Module):
         return outputs
 
 
-def config_names() -> List[str]:
+def config_names() -> list[str]:
     """Every config that is not a base, sorted."""
     configs = REPO / "configs"
     names = (str(path.relative_to(configs)) for path in configs.rglob("*.yaml"))
@@ -157,7 +158,7 @@ def count_operations(model: DenseForward, image_size: Sequence[int] = IMAGE_SIZE
     return counter.total
 
 
-def read_rows() -> Dict[str, Row]:
+def read_rows() -> dict[str, Row]:
     with open(CSV, newline="") as f:
         return {line["config"]: Row(**line) for line in csv.DictReader(f)}
 
@@ -169,14 +170,14 @@ def write_rows(rows: Iterable[Row]) -> None:
         writer.writerows(sorted(rows))
 
 
-def measure(name: str) -> Dict[str, str]:
+def measure(name: str) -> dict[str, str]:
     """The columns ``params_m`` and ``gflops`` of a config."""
     model = build(name, "meta")
     gflops = count_operations(model) / 1e9
     return {"params_m": f"{num_params(model) / 1e6:.1f}", "gflops": f"{gflops:.0f}"}
 
 
-def table(rows: Dict[str, Row], folder: str) -> str:
+def table(rows: dict[str, Row], folder: str) -> str:
     """The Markdown table of one folder of configs/."""
     lines = [
         "| config | published AP | params, M | GFLOPs | command |",
@@ -195,7 +196,7 @@ def table(rows: Dict[str, Row], folder: str) -> str:
     return "\n".join(lines)
 
 
-def render(page: str, rows: Dict[str, Row]) -> str:
+def render(page: str, rows: dict[str, Row]) -> str:
     """``page`` with the part between each pair of markers written anew."""
     for folder in sorted({name.split("/")[0] for name in config_names()}):
         begin = BEGIN.format(folder)

@@ -21,6 +21,6 @@ image = np.ascontiguousarray(image[::-1] if meta["input_format"] == "BGR" else i
 
 boxes, scores, classes = session.run(["boxes", "scores", "classes"], {"image": image})
 boxes *= np.array([photo.width / size[0], photo.height / size[1]] * 2, dtype=np.float32)
-for (x1, y1, x2, y2), score, label in zip(boxes, scores, classes):
+for (x1, y1, x2, y2), score, label in zip(boxes, scores, classes, strict=True):
     name = meta["class_names"][label] if meta["class_names"] else label
     print(f"{name} {score:.3f} {x1:.1f} {y1:.1f} {x2:.1f} {y2:.1f}")

@@ -33,7 +33,7 @@ class TinyPyramid(Backbone):
         features = [F.relu(self.stem(x))]
         for conv in self.down:
             features.append(F.relu(conv(features[-1])))
-        return dict(zip(LEVELS, features))
+        return dict(zip(LEVELS, features, strict=True))
 
     def output_shape(self):
         return {f"p{i}": ShapeSpec(channels=CHANNELS, stride=2**i) for i in range(3, 8)}

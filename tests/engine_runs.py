@@ -144,7 +144,7 @@ def run(args, *, misbehave: str = "", launcher=(), timeout: float = 240):
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
-            raise AssertionError(f"did not end in {timeout} s:\n{_read(log)[-3000:]}")
+            raise AssertionError(f"did not end in {timeout} s:\n{_read(log)[-3000:]}") from None
         process.out = _read(log)
     return process
 

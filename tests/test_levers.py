@@ -61,7 +61,7 @@ def start(family, name):
     return cfg
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def built(text):
     """The levers in the built model itself, read off its modules and not its config."""
     cfg = load_config("")
@@ -261,7 +261,7 @@ def test_config_saved_by_0_1_0_has_the_levers_that_its_class_stands_for(name):
     assert levers_of_the_model(cfg) == ["lrp", "pfl"]
     off = merged(cfg, switch(saved, "pfl", on=False))
     assert levers_of_the_model(off) == []
-    assert merged(cfg, baseline(saved)).MODEL.META_ARCHITECTURE == FAMILIES[family].baseline
+    assert FAMILIES[family].baseline == merged(cfg, baseline(saved)).MODEL.META_ARCHITECTURE
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_released_libra_clips_at_35_and_warms_up_for_500_steps_from_a_third(name
         2.0,
     )
     assert cfg.SOLVER.WARMUP_ITERS == 500 and cfg.SOLVER.WARMUP_METHOD == "linear"
-    assert cfg.SOLVER.WARMUP_FACTOR == pytest.approx(1 / 3, abs=1e-6)
+    assert pytest.approx(1 / 3, abs=1e-6) == cfg.SOLVER.WARMUP_FACTOR
 
 
 def test_released_libra_has_the_samplers_formula_p7_and_normalisers_of_its_code():
@@ -154,14 +154,14 @@ def test_released_libra_has_the_samplers_formula_p7_and_normalisers_of_its_code(
 def test_name_says_schedule_scales_deformable_stages_and_multi_scale_test(name):
     cfg, stem = load(name), Path(name).stem
     schedule = re.search(r"_(1|1\.5|2)x(_|$)", stem)[1]
-    assert cfg.SOLVER.MAX_ITER == 90000 * float(schedule)
+    assert 90000 * float(schedule) == cfg.SOLVER.MAX_ITER
     scales = re.search(r"_ms(\d+)-(\d+)(_|$)", stem)
     assert list(cfg.INPUT.MIN_SIZE_TRAIN) == ([int(scales[1]), int(scales[2])] if scales else [800])
-    assert cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == ("range" if scales else "choice")
+    assert ("range" if scales else "choice") == cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
     if scales:
         assert scales.groups()[:2] == {"1.5": ("640", "800"), "2": ("480", "960")}[schedule]
     assert any(cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE) == ("_DCN_" in stem)
-    assert cfg.TEST.AUG.ENABLED == stem.endswith("_tta")
+    assert stem.endswith("_tta") == cfg.TEST.AUG.ENABLED
 
 
 def test_authors_umop_files_are_converted_to_atss_and_need_no_further_keys():

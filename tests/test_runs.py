@@ -147,7 +147,7 @@ def test_measuring_without_an_output_dir_takes_a_folder_of_its_own(
     monkeypatch.chdir(tmp_path)
     for folder in ("measured", "measured_2"):
         cfg = configured(str(config), str(data), ["MODEL.WEIGHTS", ""])
-        assert cfg.OUTPUT_DIR == f"./output/{folder}"
+        assert f"./output/{folder}" == cfg.OUTPUT_DIR
         collect(cfg, 1)
         assert len(Path(cfg.OUTPUT_DIR, "imbalance", "steps.jsonl").read_text().splitlines()) == 1
     with pytest.raises(ConfigError, match="which holds a run; give another one"):

@@ -52,7 +52,7 @@ def test_training_leaves_weights_metrics_and_coco_results(trained):
 def test_checkpoint_names_its_config_and_classes(trained):
     cfg, class_names = read_run(str(trained[0] / "model_final.pth"))
     assert list(class_names) == list(CLASSES)
-    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == len(CLASSES)
+    assert len(CLASSES) == cfg.MODEL.ROI_HEADS.NUM_CLASSES
     assert cfg.MODEL.BACKBONE.NAME == "build_bfp_backbone"
 
 
@@ -100,7 +100,7 @@ def test_contact_sheet_of_other_classes_is_refused(repo, trained, dataset, tmp_p
     for file in (tmp_path / "other" / "annotations").glob("*.json"):
         content = json.loads(file.read_text())
         names = [category["name"] for category in content["categories"]]
-        for category, name in zip(content["categories"], names[::-1]):
+        for category, name in zip(content["categories"], names[::-1], strict=True):
             category["name"] = name
         file.write_text(json.dumps(content))
     weights = trained[0] / "model_final.pth"

@@ -71,8 +71,14 @@ def test_weights_that_are_not_there_are_one_line(capsys, tmp_path, data):
 def test_a_value_that_a_component_refuses_is_one_line(capsys, tmp_path, data):
     config = write_config(tmp_path / "c.yaml", RETINANET)
     args = ["--config-file", config, "--dataset", data, "OUTPUT_DIR", tmp_path / "out"]
-    line = refused(capsys, *args, "MODEL.META_ARCHITECTURE", "ATSS", "MODEL.ANCHOR_GENERATOR.SIZES",
-                   "[[8, 9], [16, 17], [32, 33], [64, 65], [128, 129]]")
+    line = refused(
+        capsys,
+        *args,
+        "MODEL.META_ARCHITECTURE",
+        "ATSS",
+        "MODEL.ANCHOR_GENERATOR.SIZES",
+        "[[8, 9], [16, 17], [32, 33], [64, 65], [128, 129]]",
+    )
     assert line.startswith("ConfigError: ATSS has one anchor per location")
 
 

@@ -103,9 +103,7 @@ def test_resuming_another_model_or_optimizer_is_refused(
         ("80 classes", "(another number of classes): head.cls_score.weight is"),
     ],
 )
-def test_evaluating_what_is_no_detector_is_refused(
-    content, said, trained, data, capsys, tmp_path
-):
+def test_evaluating_what_is_no_detector_is_refused(content, said, trained, data, capsys, tmp_path):
     config, out = trained
     weights = tmp_path / "w.pth"
     state = torch.load(out / "model_final.pth", weights_only=True)["model"]

@@ -10,7 +10,16 @@ import pytest
 
 from libra_umop.data.shapes import write_shapes
 
-SOURCES = "LICENSE MANIFEST.in README.md pyproject.toml setup.cfg setup.py configs projects".split()
+SOURCES = [
+    "LICENSE",
+    "MANIFEST.in",
+    "README.md",
+    "pyproject.toml",
+    "setup.cfg",
+    "setup.py",
+    "configs",
+    "projects",
+]
 CONFIG = "quick/umop_atss_R_18_FPN_shapes.yaml"
 SHORT = "SOLVER.MAX_ITER 2 SOLVER.IMS_PER_BATCH 2 SOLVER.REFERENCE_WORLD_SIZE 0 MODEL.DEVICE cpu"
 SHORT += " DATALOADER.NUM_WORKERS 0 INPUT.MIN_SIZE_TRAIN (64,) INPUT.MIN_SIZE_TEST 64"

@@ -9,7 +9,8 @@ Configs are read as nested mappings, a ``CfgNode`` or the dicts of a ``config.ya
 project's keys in them.
 """
 
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 __all__ = [
     "FAMILIES",
@@ -28,8 +29,8 @@ __all__ = [
 
 IMBALANCES = ("sample", "feature", "objective", "level")
 
-Pairs = List[Tuple[str, Any]]
-Value = Union[str, bool, float, Callable[["_Values"], Any]]
+Pairs = list[tuple[str, Any]]
+Value = str | bool | float | Callable[["_Values"], Any]
 
 _ARCHITECTURE = "MODEL.META_ARCHITECTURE"
 _BACKBONE = "MODEL.BACKBONE.NAME"
@@ -43,7 +44,7 @@ _DENSE = {"retinanet": "LibraRetinaNet", "atss": "ATSS", "fcos": "FCOS"}
 class _Values:
     """A config by dotted keys, with changes on top."""
 
-    def __init__(self, cfg: Mapping, changes: Optional[Dict[str, Any]] = None):
+    def __init__(self, cfg: Mapping, changes: dict[str, Any] | None = None):
         self.cfg, self.changes = cfg, dict(changes or {})
 
     def __getitem__(self, key: str) -> Any:
@@ -86,9 +87,9 @@ class Family(NamedTuple):
 
     name: str
     title: str
-    architectures: Tuple[str, ...]
+    architectures: tuple[str, ...]
     chooser: str
-    classes: Tuple[str, ...]
+    classes: tuple[str, ...]
     baseline: str
     plain: Mapping[str, str] = {}
 
@@ -101,7 +102,7 @@ def _dense_family(name: str, title: str, *classes: str) -> Family:
     return Family(name, title, classes, _ARCHITECTURE, classes, _DENSE[name], plain)
 
 
-FAMILIES: Dict[str, Family] = {
+FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         Family(
@@ -142,7 +143,7 @@ class Way(NamedTuple):
     on: Mapping[str, Value]
     off: Mapping[str, Value]
     chooser: str = ""
-    classes: Tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 class Lever(NamedTuple):
@@ -164,9 +165,9 @@ class Lever(NamedTuple):
     title: str
     source: str
     ways: Mapping[str, Way] = {}
-    parts: Tuple[str, ...] = ()
-    excludes: Tuple[str, ...] = ()
-    needs: Tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
     def is_on(self, cfg: Mapping) -> bool:
         """Whether ``cfg`` trains with it; for several levers, with all that its family has."""
@@ -192,15 +193,15 @@ def _balanced_l1(group: str, beta_key: str, beta: float, off: Mapping, chooser: 
     return Way(on, {loss: "smooth_l1", **off}, chooser, classes)
 
 
-def _sampler(key: str, value: str) -> Dict[str, Way]:
+def _sampler(key: str, value: str) -> dict[str, Way]:
     on, off = {f"MODEL.ROI_HEADS.{key}": value}, {f"MODEL.ROI_HEADS.{key}": "random"}
     heads = {"standard": "LibraROIHeads", "cascade": "LibraCascadeROIHeads"}
     return {family: Way(on, off, _HEADS, (name,)) for family, name in heads.items()}
 
 
-def _umop(on: Mapping[str, Value], off: Mapping[str, Value]) -> Dict[str, Way]:
+def _umop(on: Mapping[str, Value], off: Mapping[str, Value]) -> dict[str, Way]:
     ways = {}
-    for (family, name), umop_name in zip(_DENSE.items(), _UMOP_CLASSES):
+    for (family, name), umop_name in zip(_DENSE.items(), _UMOP_CLASSES, strict=True):
         gamma = f"MODEL.{family.upper()}.FOCAL_LOSS_GAMMA"
         on_keys = {f"MODEL.{family.upper()}.CLS_LOSS_TYPE": "progressive_focal"}
         on_keys.update({f"MODEL.UMOP.{k}": v for k, v in on.items()})
@@ -211,7 +212,7 @@ def _umop(on: Mapping[str, Value], off: Mapping[str, Value]) -> Dict[str, Way]:
     return ways
 
 
-def _dense_ohem() -> Dict[str, Way]:
+def _dense_ohem() -> dict[str, Way]:
     keys = {family: f"MODEL.{family.upper()}.CLS_LOSS_TYPE" for family in _DENSE}
     return {
         family: Way({keys[family]: "ohem"}, {keys[family]: "focal"}, _ARCHITECTURE, (name,))
@@ -231,7 +232,7 @@ def _room_to_move(key: str) -> Callable[[_Values], float]:
 
 _BFP = Way({_BACKBONE: "build_bfp_backbone", _PYRAMID: _the_pyramid}, {_BACKBONE: _the_pyramid})
 
-LEVERS: Dict[str, Lever] = {
+LEVERS: dict[str, Lever] = {
     lever.name: lever
     for lever in (
         Lever(
@@ -386,26 +387,26 @@ LEVERS: Dict[str, Lever] = {
 }
 
 
-def family_of(cfg: Mapping) -> Optional[Family]:
+def family_of(cfg: Mapping) -> Family | None:
     """The family that ``cfg`` belongs to; None for a class that the table does not know."""
     return _family(_Values(cfg))
 
 
-def levers_for(cfg: Mapping) -> List[Lever]:
+def levers_for(cfg: Mapping) -> list[Lever]:
     """The rows that ``cfg`` can be switched to, in the table's order.
 
     A row of several levers is among them where its family has two of its parts or more and no
     other row stands for the same; one that needs another lever, where that is on.
     """
     values = _Values(cfg)
-    rows: Dict[Tuple[str, ...], Lever] = {}
+    rows: dict[tuple[str, ...], Lever] = {}
     for lever in LEVERS.values():
         if not _why_not(lever, values):
             rows.setdefault(tuple(_parts(lever, _family(values))), lever)
     return list(rows.values())
 
 
-def active(cfg: Mapping) -> List[str]:
+def active(cfg: Mapping) -> list[str]:
     """The names of the single levers that ``cfg`` trains with."""
     return _active(_Values(cfg))
 
@@ -479,7 +480,7 @@ def as_text(pairs: Pairs) -> str:
     return " ".join(f"{key} {value}" for key, value in pairs)
 
 
-def _family(values: _Values) -> Optional[Family]:
+def _family(values: _Values) -> Family | None:
     if values[_PYRAMID] is None:  # a config without this project's keys
         return None
     for family in FAMILIES.values():
@@ -489,11 +490,11 @@ def _family(values: _Values) -> Optional[Family]:
     return None
 
 
-def _way(lever: Lever, family: Optional[Family]) -> Optional[Way]:
+def _way(lever: Lever, family: Family | None) -> Way | None:
     return lever.ways.get(family.name) if family else None
 
 
-def _parts(lever: Lever, family: Optional[Family]) -> List[str]:
+def _parts(lever: Lever, family: Family | None) -> list[str]:
     """The single levers of a row that a family has."""
     names = lever.parts or (lever.name,)
     return [name for name in names if _way(LEVERS[name], family)]
@@ -507,7 +508,7 @@ def _is_on(lever: Lever, values: _Values) -> bool:
     return as_set and all(_is_on(LEVERS[name], values) for name in lever.needs)
 
 
-def _active(values: _Values) -> List[str]:
+def _active(values: _Values) -> list[str]:
     return [name for name, lever in LEVERS.items() if lever.ways and _is_on(lever, values)]
 
 

@@ -168,8 +168,7 @@ def test_values_out_of_range_and_misspelt_names_are_refused(key, value, told):
             "LibraCascadeROIHeads does",
         ),
         (
-            "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE balanced_l1"
-            " MODEL.ROI_HEADS.NAME OHEMROIHeads",
+            "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE balanced_l1 MODEL.ROI_HEADS.NAME OHEMROIHeads",
             "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA is 0.0, should be > 0",
         ),
         (
@@ -280,10 +279,10 @@ def test_every_number_and_name_of_the_project_has_a_range():
     "text", ["20241126", "1e3", "007", "3.50", "True", "(1, 2)", "[a]", "2024-11-26", "0x1f"]
 )
 def test_a_text_made_of_digits_stays_a_text(text, tmp_path):
-    assert load_config("", ["OUTPUT_DIR", text]).OUTPUT_DIR == text
+    assert text == load_config("", ["OUTPUT_DIR", text]).OUTPUT_DIR
     (tmp_path / "a.yaml").write_text(f"OUTPUT_DIR: '{text}'\nWANDB: {{NAME: '{text}'}}\n")
     cfg = load_config(str(tmp_path / "a.yaml"))
-    assert (cfg.OUTPUT_DIR, cfg.WANDB.NAME) == (text, text)
+    assert (text, text) == (cfg.OUTPUT_DIR, cfg.WANDB.NAME)
 
 
 def test_a_number_of_yaml_serves_as_a_text_but_no_other_value_does(tmp_path):
@@ -312,7 +311,7 @@ def test_steps_of_the_file_beyond_max_iter_of_the_command_line_are_left_out(tmp_
     path.write_text("SOLVER: {MAX_ITER: 100, STEPS: [60, 80]}\n")
     for max_iter, steps in ((100, (60, 80)), (80, (60,)), (61, (60,)), (60, ()), (2, ())):
         cfg = load_config(str(path), ["SOLVER.MAX_ITER", str(max_iter)])
-        assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS) == (max_iter, steps)
+        assert (max_iter, steps) == (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS)
     assert "SOLVER.STEPS is (60, 80)" in refused(
         path, ["SOLVER.MAX_ITER", "70", "SOLVER.STEPS", "(60, 80)"]
     )

@@ -12,10 +12,10 @@ from libra_umop.convert.run import convert_from
 from libra_umop.utils.safe_load import safe_torch_load
 
 SMALL = ["MODEL.WEIGHTS", ""]
-SMALL += "MODEL.DEVICE cpu MODEL.FPN.OUT_CHANNELS 32 MODEL.ROI_BOX_HEAD.FC_DIM 64".split()
-SMALL += "MODEL.RESNETS.STEM_OUT_CHANNELS 8 MODEL.RESNETS.WIDTH_PER_GROUP 8".split()
-SMALL += "MODEL.RESNETS.RES2_OUT_CHANNELS 32 MODEL.ROI_HEADS.NUM_CLASSES 5".split()
-SMALL += "MODEL.RETINANET.NUM_CLASSES 5 MODEL.ATSS.NUM_CLASSES 5".split()
+SMALL += ["MODEL.DEVICE", "cpu", "MODEL.FPN.OUT_CHANNELS", "32", "MODEL.ROI_BOX_HEAD.FC_DIM", "64"]
+SMALL += ["MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.WIDTH_PER_GROUP", "8"]
+SMALL += ["MODEL.RESNETS.RES2_OUT_CHANNELS", "32", "MODEL.ROI_HEADS.NUM_CLASSES", "5"]
+SMALL += ["MODEL.RETINANET.NUM_CLASSES", "5", "MODEL.ATSS.NUM_CLASSES", "5"]
 NO_RELU = ["MODEL.FPN.P7_RELU", "False"]
 PEERS = {  # name of a config: name of the fixture, overrides
     "libra_faster_rcnn_R_50_FPN_1x": ("libra_faster_rcnn", []),
@@ -57,9 +57,7 @@ def convert_peer(peer, repo, tmp_path_factory):
             assert set(missing.missing_keys) <= {"loss_normalizer.average"}
             expected = dict(np.load(peer / f"{fixture}_outputs.npz"))
             expected = {k: torch.from_numpy(v) for k, v in expected.items()}
-            done[name] = Converted(
-                name, model, expected, source, output, config_file, SMALL + opts
-            )
+            done[name] = Converted(name, model, expected, source, output, config_file, SMALL + opts)
         return done[name]
 
     return convert

@@ -136,4 +136,4 @@ def test_all_tensors_of_the_file_are_in_timms_order_and_unchanged(classifier):
         theirs = safe_torch_load(path)
     ours = classifier.state_dict()
     assert len(theirs) == len(ours) == 296
-    assert all(torch.equal(a, b) for a, b in zip(theirs.values(), ours.values()))
+    assert all(torch.equal(a, b) for a, b in zip(theirs.values(), ours.values(), strict=True))

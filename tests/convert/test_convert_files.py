@@ -12,7 +12,7 @@ from libra_umop.convert.run import convert_from, convert_to_mmdet
 from libra_umop.errors import ConfigError
 from libra_umop.utils.safe_load import safe_torch_load
 
-LEGACY = "MODEL.ANCHOR_GENERATOR.OFFSET 0.5 MODEL.ROI_BOX_HEAD.POOLER_TYPE ROIAlign".split()
+LEGACY = ["MODEL.ANCHOR_GENERATOR.OFFSET", "0.5", "MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlign"]
 FASTER, ATSS = "libra_faster_rcnn_R_50_FPN_1x", "atss_R_50_FPN_1x"
 
 

@@ -70,7 +70,7 @@ def test_anchors_of_the_keys_asked_for_are_those_of_1x(name, repo, monkeypatch):
         shapes = [ShapeSpec(stride=stride) for stride in strides]
         generator = build_anchor_generator(config_of(name, *opts), shapes)
         levels = generator([torch.zeros(1, 1, 3, 4) for _ in strides])
-        for stride, level in zip(strides, levels):
+        for stride, level in zip(strides, levels, strict=True):
             ours = level.tensor.view(3, 4, -1, 4)[2, 1]  # row 2, column 1
             theirs = [anchor_of_1x(stride, s, r, 1, 2) for s in scales for r in ratios]
             edges = torch.stack([as_edges(box) for box in theirs])

@@ -83,7 +83,7 @@ def test_atss_head_outputs_are_the_peers(convert_peer, name):
     # on every processor: the peer's own is 9e-5. Ours stays out of the sum.
     converted = converted._replace(model=copy.deepcopy(converted.model).double())
     outputs = converted.model.head(list(features_of(converted).values()))
-    for ours, key in zip(outputs, ("cls", "reg", "ctr")):
+    for ours, key in zip(outputs, ("cls", "reg", "ctr"), strict=True):
         for i in range(5):
             assert_same(ours[i][0], converted.expected[f"{key}_{i}"].double())
 
@@ -100,7 +100,7 @@ def unmatched_detections(converted):
     equal &= distances <= 0.05
     free = torch.ones(len(ours), dtype=torch.bool)
     unmatched = 0
-    for row, distance in zip(equal, distances):
+    for row, distance in zip(equal, distances, strict=True):
         candidates = (row & free).nonzero().flatten()
         if len(candidates):
             free[candidates[distance[candidates].argmin()]] = False

@@ -155,7 +155,7 @@ def test_balanced_pyramid(device, refine_type, monkeypatch):
         with no_waiting(device) if _ else contextlib.nullcontext():
             actual = bfp(placed)
             sum(x.sum() for x in actual).backward()
-    for a, b in zip(expected, actual):
+    for a, b in zip(expected, actual, strict=True):
         torch.testing.assert_close(b.cpu().double(), a, rtol=1e-4, atol=1e-4)
     assert all(x.grad.isfinite().all() for x in placed)
 

@@ -104,7 +104,9 @@ def test_a_run_with_everything_trains_resumes_and_predicts(name, device, shapes,
     resumed = LibraTrainer(cfg)
     resumed.resume_or_load(resume=True)
     assert resumed.start_iter == 4
-    for a, b in zip(trainer.model.state_dict().values(), resumed.model.state_dict().values()):
+    for a, b in zip(
+        trainer.model.state_dict().values(), resumed.model.state_dict().values(), strict=True
+    ):
         assert torch.equal(a, b)
     resumed.train()
 

@@ -48,9 +48,9 @@ def _pass_on(node, gradients, ready):
     results = results if isinstance(results, (tuple, list)) else (results,)
     targets = node.next_functions
     if is_python:  # it gives one for each argument, but has targets for the tensors alone
-        results = [x for x, needed in zip(results, node.needs_input_grad) if needed]
+        results = [x for x, needed in zip(results, node.needs_input_grad, strict=True) if needed]
         targets = [target for target in targets if target[0] is not None]
-    for (target, i), gradient in zip(targets, results):
+    for (target, i), gradient in zip(targets, results, strict=True):
         if target is None or gradient is None:
             continue
         expected = target._input_metadata[i]

@@ -114,7 +114,7 @@ def test_losses_and_gradients_are_those_of_the_cpu_and_of_autograds_engine(name)
             sum(losses.values()).backward()
         gradients = [p.grad for p in model.parameters() if p.requires_grad]
         results.append([getattr(x, "elem", x) for x in (*losses.values(), *gradients)])
-    for a, b in zip(*results):
+    for a, b in zip(*results, strict=True):
         torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
 
 

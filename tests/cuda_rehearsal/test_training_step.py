@@ -73,7 +73,7 @@ def test_steps_and_averaged_weights_are_those_of_the_cpu(name):
         )
         ends.append((weights_of(model), weights_of(average.module)))
     start = weights_of(build(cfg, on_cuda=False))
-    for on_cpu, on_cuda in zip(*ends):
+    for on_cpu, on_cuda in zip(*ends, strict=True):
         assert any(not torch.equal(start[key], on_cuda[key]) for key in start)
         for key, value in on_cpu.items():
             torch.testing.assert_close(on_cuda[key], value, rtol=1e-4, atol=1e-5, msg=key)
@@ -134,7 +134,7 @@ def test_the_collector_measures_what_it_does_on_the_cpu(name, tmp_path):
         assert len(steps) == NUM_STEPS
         assert {"feature", "level", "objective"} <= set(steps[0])
         measured.append([step[key] for step in steps for key in ("feature", "level", "objective")])
-    for a, b in zip(tree_leaves(measured[0]), tree_leaves(measured[1])):
+    for a, b in zip(tree_leaves(measured[0]), tree_leaves(measured[1]), strict=True):
         assert b == (pytest.approx(a, rel=1e-3, abs=1e-5) if isinstance(a, float) else a)
 
 

@@ -13,7 +13,7 @@ from libra_umop.imbalance.measures.data import measure_data
 
 def coco_ranges():
     params = Params(iouType="bbox")
-    return dict(zip(params.areaRngLbl, params.areaRng))
+    return dict(zip(params.areaRngLbl, params.areaRng, strict=True))
 
 
 def test_areas_between_the_limits_are_counted_as_pycocotools_takes_them():
@@ -41,7 +41,7 @@ def test_check_dataset_and_the_report_count_one_file_alike():
     areas = [32**2, 96**2, 90**2, 20**2, 31]
     annotations = [
         {"id": i, "image_id": 1, "category_id": 1, "iscrowd": 0, "bbox": [0, 0, s, s], "area": a}
-        for i, (s, a) in enumerate(zip(sizes, areas), start=1)
+        for i, (s, a) in enumerate(zip(sizes, areas, strict=True), start=1)
     ]
     image = {"id": 1, "file_name": "1.png", "width": 200, "height": 200}
     content = {

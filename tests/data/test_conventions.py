@@ -61,7 +61,7 @@ def test_real_boxes_are_cocos_and_are_recognised_in_every_other_convention(share
     boxes, sizes = boxes_and_sizes(json.loads(path.read_text()))
     assert other_convention(boxes, sizes) is None
     for convention, written in WRITTEN.items():
-        theirs = [written(*box, *size) for box, size in zip(boxes, sizes)]
+        theirs = [written(*box, *size) for box, size in zip(boxes, sizes, strict=True)]
         assert other_convention(theirs, sizes).startswith(convention)
 
 
@@ -80,7 +80,7 @@ def test_drawn_boxes_are_recognised_too(tmp_path):
     boxes, sizes = boxes_and_sizes(json.loads((tmp_path / "annotations/train.json").read_text()))
     assert other_convention(boxes, sizes) is None
     for convention in ("[x1, y1, x2, y2]", "[x, y, width, height] in fractions"):
-        theirs = [WRITTEN[convention](*box, *size) for box, size in zip(boxes, sizes)]
+        theirs = [WRITTEN[convention](*box, *size) for box, size in zip(boxes, sizes, strict=True)]
         assert other_convention(theirs, sizes).startswith(convention)
 
 

@@ -195,14 +195,14 @@ def test_own_limit_of_pixels_holds_and_not_pillows(
     read(path, max_pixels=600)
     with pytest.raises(DatasetError, match="30 x 20 are more than INPUT.MAX_IMAGE_PIXELS 599"):
         read(path, max_pixels=599)
-    assert Image.MAX_IMAGE_PIXELS == pillows_limit
+    assert pillows_limit == Image.MAX_IMAGE_PIXELS
 
 
 def test_pillows_limit_is_back_after_many_threads_have_read(tmp_path, pixels):
     limit, path = Image.MAX_IMAGE_PIXELS, str(tmp_path / "a.png")
     Image.fromarray(pixels).save(path)
     assert all(header.size == (30, 20) for header in for_each_file(read_header, [path] * 400))
-    assert Image.MAX_IMAGE_PIXELS == limit
+    assert limit == Image.MAX_IMAGE_PIXELS
 
 
 def test_an_image_of_200_megapixels_is_read_and_a_smaller_limit_is_a_key(tmp_path):

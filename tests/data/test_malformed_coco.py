@@ -123,7 +123,7 @@ REFUSED = {
     "annotation id a text": (annotation(id="a10"), ["annotation number 0: \"id\" is 'a10'"]),
     "annotation id twice": (twice("annotations"), ["image id 1, annotation id 10", "used twice"]),
     "image_id missing": (annotation(image_id=MISSING), ["annotation id 10", 'no "image_id"']),
-    "image_id a text": (annotation(image_id="1.png"), ["annotation id 10", "\"image_id\" is '1.p"]),
+    "image_id a text": (annotation(image_id="1.png"), ["annotation id 10", '"image_id" is \'1.p']),
     "image_id undeclared": (annotation(image_id=9), ["annotation id 10", "9 is not declared"]),
     "category_id missing": (
         annotation(category_id=MISSING),
@@ -176,7 +176,7 @@ REFUSED = {
 # name: the document, kind and words of the defect, and what annotation 10 is read as
 READ = {
     "image id a text": (image(id="1"), "number_text", "\"id\" is '1'", {"image_id": 1}),
-    "size as texts": (image(width="96", height="64.0"), "number_text", "\"height\"", {}),
+    "size as texts": (image(width="96", height="64.0"), "number_text", '"height"', {}),
     "category id a text": (category(id="3"), "number_text", "\"id\" is '3'", {"category_id": 3}),
     "annotation id a text": (annotation(id=" 10 "), "number_text", "' 10 '", {"id": 10}),
     "image_id a text": (annotation(image_id="1"), "number_text", "image_id", {"image_id": 1}),
@@ -330,9 +330,7 @@ def test_what_belongs_to_a_refused_image_or_class_is_not_reported_again():
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_unicode_encodings_are_read(tmp_path, encoding):
     content = category(name="猫")
-    path = write_json(
-        tmp_path / "a.json", json.dumps(content, ensure_ascii=False).encode(encoding)
-    )
+    path = write_json(tmp_path / "a.json", json.dumps(content, ensure_ascii=False).encode(encoding))
     assert read_json(path) == content
 
 
@@ -379,6 +377,7 @@ def test_masks_are_checked_when_asked_for():
             {"size": [64, 96], "counts": [6000, 144]},
             [*good, [1, 2, 3, NAN, 5, 6]],
         ],
+        strict=True,
     ):
         a["segmentation"] = mask
     assert not parse_coco(content, "train.json", ["."]).defects

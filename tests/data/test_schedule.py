@@ -50,9 +50,7 @@ def test_reference_0_scales_nothing():
 
 def test_what_the_command_line_gives_is_meant_literally():
     cfg = a_cfg(MAX_ITER=20, STEPS=(10,))
-    (line,) = scale_solver(
-        cfg, 1, reference=a_cfg(), given={"SOLVER.MAX_ITER", "SOLVER.STEPS"}
-    )
+    (line,) = scale_solver(cfg, 1, reference=a_cfg(), given={"SOLVER.MAX_ITER", "SOLVER.STEPS"})
     assert cfg.SOLVER.MAX_ITER == 20 and cfg.SOLVER.STEPS == (10,)
     assert cfg.SOLVER.IMS_PER_BATCH == 2 and cfg.SOLVER.BASE_LR == 0.0025
     assert "as given: SOLVER.MAX_ITER, SOLVER.STEPS" in line
@@ -91,7 +89,7 @@ def test_epochs_set_iterations_and_what_follows_from_them():
     set_epochs(cfg, 3, 100)  # 100 images in batches of 16: 6.25 an epoch
     assert cfg.SOLVER.MAX_ITER == 19
     assert cfg.SOLVER.STEPS == (13, 17)  # 2/3 and 8/9 of the run
-    assert cfg.SOLVER.WARMUP_ITERS == int(19 * LARGEST_WARMUP)
+    assert int(19 * LARGEST_WARMUP) == cfg.SOLVER.WARMUP_ITERS
     assert cfg.SOLVER.CHECKPOINT_PERIOD == cfg.TEST.EVAL_PERIOD == 6
     assert cfg.SOLVER.CHECKPOINT_KEEP == 2
     assert "checkpoint every 6 (the last 2 kept)" in describe_solver(cfg, 1)
@@ -101,7 +99,7 @@ def test_epochs_set_iterations_and_what_follows_from_them():
 def test_epochs_keep_as_many_checkpoints_as_were_asked_for(keep, given):
     cfg = a_cfg(CHECKPOINT_KEEP=keep)
     set_epochs(cfg, 3, 100, given)
-    assert cfg.SOLVER.CHECKPOINT_KEEP == keep
+    assert keep == cfg.SOLVER.CHECKPOINT_KEEP
 
 
 def test_epochs_leave_given_keys_alone():

@@ -17,8 +17,14 @@ def evaluated(detections, annotations):
         "images": [{"id": 1, "width": 100, "height": 100}],
         "categories": [{"id": 1}, {"id": 2}],
         "annotations": [
-            {"id": i + 1, "image_id": 1, "category_id": c, "bbox": b, "area": b[2] * b[3],
-             "iscrowd": crowd}
+            {
+                "id": i + 1,
+                "image_id": 1,
+                "category_id": c,
+                "bbox": b,
+                "area": b[2] * b[3],
+                "iscrowd": crowd,
+            }
             for i, (c, b, crowd) in enumerate(annotations)
         ],
     }

@@ -1,6 +1,5 @@
 """Test-time augmentation in evaluating and in predicting: the same views, the same detections."""
 
-
 import cv2
 import numpy as np
 import pytest
@@ -31,7 +30,7 @@ class Recorder(DatasetEvaluator):
         pass
 
     def process(self, inputs, outputs):
-        for given, output in zip(inputs, outputs):
+        for given, output in zip(inputs, outputs, strict=True):
             self.detections[given["file_name"]] = output["instances"]
 
     def evaluate(self):

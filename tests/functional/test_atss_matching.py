@@ -38,7 +38,7 @@ def match_by_loop(anchors, num_anchors_per_level, gt_boxes, topk=9):
             start += num
         values = ious[m][candidates]
         threshold = values.mean() + (values.std(ddof=1) if len(values) > 1 else 0)
-        for r, iou in zip(candidates, values):
+        for r, iou in zip(candidates, values, strict=True):
             inside = (centers[r] - box[:2] > 0.01).all() and (box[2:] - centers[r] > 0.01).all()
             if iou >= threshold and inside and iou > best[r]:
                 matched[r], best[r] = m, iou

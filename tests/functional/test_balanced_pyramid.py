@@ -176,7 +176,7 @@ def relative_error(module, x, dtype):
             out = module_i(x_i)
         out.backward(torch.ones_like(out))
         results.append((out.detach().double(), x_i.grad.double()))
-    return [(b - a).norm().item() / a.norm().item() for a, b in zip(*results)]
+    return [(b - a).norm().item() / a.norm().item() for a, b in zip(*results, strict=True)]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -193,7 +193,7 @@ def test_attention_under_autocast_errs_as_little_as_the_convolutions_beside_it(
     conv = torch.nn.Conv2d(64, 64, 3, padding=1)  # of the pyramid
     x = (scale * torch.randn(1, 64, 12, 16)).to(dtype)
     errors, beside = relative_error(refine, x, dtype), relative_error(conv, x, dtype)
-    assert all(a < 1.2 * b for a, b in zip(errors, beside)), (errors, beside)
+    assert all(a < 1.2 * b for a, b in zip(errors, beside, strict=True)), (errors, beside)
     with pytest.raises(ValueError, match="precision"):
         NonLocalRefinement(4, precision="bfloat16")
 

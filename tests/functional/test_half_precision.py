@@ -120,6 +120,6 @@ def test_bfp_is_within_two_roundings_of_float64(refine, precision, scale, dtype)
     with torch.autocast("cpu", dtype=dtype):
         actual = bfp(features)
     sum(x.float().square().mean() for x in actual).backward()
-    for a, b, feature in zip(expected, actual, features):
+    for a, b, feature in zip(expected, actual, features, strict=True):
         assert b.dtype == dtype and b.isfinite().all() and feature.grad.isfinite().all()
         assert (b.double() - a).norm() < torch.finfo(dtype).eps * a.norm()  # 2 u

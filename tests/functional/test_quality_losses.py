@@ -232,7 +232,7 @@ def test_arguments_of_sums_stay_unchanged(loss_sum):
     inputs = make_inputs()
     before = [x.detach().clone() for x in inputs]
     loss_sum(*inputs).backward()
-    assert all(torch.equal(x.detach(), y) for x, y in zip(inputs, before))
+    assert all(torch.equal(x.detach(), y) for x, y in zip(inputs, before, strict=True))
 
 
 @of_both

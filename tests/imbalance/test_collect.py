@@ -138,7 +138,9 @@ def test_measuring_changes_neither_losses_gradients_statistics_nor_random_state(
     assert torch.equal(state, state2)
     assert losses.keys() == losses2.keys()
     for a, b in zip(
-        [*losses.values(), *gradients, *buffers], [*losses2.values(), *gradients2, *buffers2]
+        [*losses.values(), *gradients, *buffers],
+        [*losses2.values(), *gradients2, *buffers2],
+        strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
@@ -167,7 +169,7 @@ def test_negatives_are_all_candidates_below_the_threshold(repo, tmp_path):
     original = type(model.roi_heads).label_and_sample_proposals
 
     def listen(self, proposals, targets):
-        heard.extend(zip(proposals, targets))
+        heard.extend(zip(proposals, targets, strict=True))
         return original(self, proposals, targets)
 
     with pytest.MonkeyPatch.context() as patch:

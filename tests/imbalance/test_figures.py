@@ -2,6 +2,7 @@
 
 import math
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -25,7 +26,7 @@ def test_an_average_is_smoother_than_the_values_and_within_them():
     average = smooth(values)
 
     def roughness(v):
-        return sum((a - b) ** 2 for a, b in zip(v, v[1:]))
+        return sum((a - b) ** 2 for a, b in pairwise(v))
 
     assert roughness(average) < 0.2 * roughness(values)
     assert min(values) <= min(average) and max(average) <= max(values)

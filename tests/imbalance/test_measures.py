@@ -84,8 +84,9 @@ def test_balanced_l1_gradient_reaches_gamma_at_the_transition():
         (SMOOTH_L1, lambda x: 0.5 * x**2),
         (
             BALANCED_L1,
-            lambda x: 0.5 / np.expm1(3) * (np.expm1(3) * x + 1) * np.log(np.expm1(3) * x + 1)
-            - 0.5 * x,
+            lambda x: (
+                0.5 / np.expm1(3) * (np.expm1(3) * x + 1) * np.log(np.expm1(3) * x + 1) - 0.5 * x
+            ),
         ),
     ],
 )
@@ -131,8 +132,8 @@ def test_transition_of_losses_without_one_is_the_papers():
 
 def level_step(iteration, positives, mean_p):
     section = {"anchors": [1000, 100], "positives": positives}
-    section["p_sum"] = [n * p for n, p in zip(positives, mean_p)]
-    section["neg_log_p_sum"] = [-n * np.log(p) for n, p in zip(positives, mean_p)]
+    section["p_sum"] = [n * p for n, p in zip(positives, mean_p, strict=True)]
+    section["neg_log_p_sum"] = [-n * np.log(p) for n, p in zip(positives, mean_p, strict=True)]
     section.update(gradient_positives=[0.5, 0.1], gradient_negatives=[0.3, 0.1])
     return {"iteration": iteration, "level": {"dense": section}}
 

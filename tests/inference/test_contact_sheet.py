@@ -53,7 +53,7 @@ def test_the_legend_has_the_classes_of_the_sheet_and_no_colour_twice(record, num
     sheet = contact_sheet([{**record, "annotations": boxes}], find_nothing, names)
     assert sheet.shape[1] < 700  # a pair is narrow, so the classes need many lines
     colours, counts = np.unique(sheet.reshape(-1, 3), axis=0, return_counts=True)
-    squares = {tuple(c.tolist()) for c, n in zip(colours, counts) if n >= 17 * 17}
+    squares = {tuple(c.tolist()) for c, n in zip(colours, counts, strict=True) if n >= 17 * 17}
     assert len({c for c in squares if max(c) - min(c) > 30}) == len(boxes)
 
 

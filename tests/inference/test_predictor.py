@@ -66,7 +66,7 @@ def test_gives_the_numbers_of_default_predictor(weights, input_format):
 
 def test_a_batch_gives_what_each_image_gives_alone(predictor):
     images = [photo(seed=i) for i in range(3)]
-    for image, output in zip(images, predictor.predict_batch(images)):
+    for image, output in zip(images, predictor.predict_batch(images), strict=True):
         alone = predictor(image)["instances"]
         assert len(alone) == len(output["instances"])
         torch.testing.assert_close(output["instances"].scores, alone.scores)

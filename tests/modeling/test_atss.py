@@ -26,7 +26,7 @@ def forward_parts(model, batch):
 def test_labels_are_the_classes_of_the_matched_boxes():
     batch = make_batch()
     anchors, _, labels, boxes = forward_parts(tiny_model("ATSS"), batch)
-    for x, labels_i, boxes_i in zip(batch, labels, boxes):
+    for x, labels_i, boxes_i in zip(batch, labels, boxes, strict=True):
         gt = x["instances"]
         is_pos = labels_i < 4
         assert is_pos.sum() >= len(gt)

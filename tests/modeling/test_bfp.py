@@ -41,7 +41,7 @@ class UnevenPyramid(Backbone):
         super().__init__()
         self._out_features = ["p5", "p4"]
         self._out_feature_strides = {"p4": 16, "p5": 32}
-        self._out_feature_channels = dict(zip(self._out_features, channels))
+        self._out_feature_channels = dict(zip(self._out_features, channels, strict=True))
 
     def forward(self, x):
         n, _, h, w = x.shape

@@ -192,7 +192,7 @@ def test_losses_pass_cudas_own_check_for_waiting(name, opts):
 @pytest.mark.parametrize("name", [x for x in DETECTORS if "ATSS" not in x])
 def test_labelling_is_the_parents_and_waits_no_more_often(name):
     parent = d2_fcos.FCOS if "FCOS" in name else RetinaNet
-    assert getattr(META_ARCH_REGISTRY.get(name), "label_anchors") is parent.label_anchors
+    assert META_ARCH_REGISTRY.get(name).label_anchors is parent.label_anchors
 
 
 def test_parent_losses_do_wait():
@@ -211,7 +211,7 @@ def test_detections_lie_inside_the_image_and_are_the_same_one_by_one(name):
     with torch.no_grad():
         together = [x["instances"] for x in model(batch)]
         alone = [model([x])[0]["instances"] for x in batch]
-    for a, b in zip(together, alone):
+    for a, b in zip(together, alone, strict=True):
         assert 0 < len(a) <= 100
         torch.testing.assert_close(a.pred_boxes.tensor, b.pred_boxes.tensor, rtol=0, atol=1e-3)
         boxes = a.pred_boxes.tensor
@@ -269,7 +269,7 @@ def test_umop_with_its_levers_off_is_the_baseline_bit_for_bit(family, opts):
     assert same_losses == losses
     assert same_weights.keys() == weights.keys()
     assert all(torch.equal(same_weights[key], weights[key]) for key in weights)
-    for a, b in zip(same_detections, detections):
+    for a, b in zip(same_detections, detections, strict=True):
         assert len(a) > 0
         assert torch.equal(a.pred_boxes.tensor, b.pred_boxes.tensor)
         assert torch.equal(a.scores, b.scores) and torch.equal(a.pred_classes, b.pred_classes)

@@ -107,7 +107,7 @@ def test_positives_are_drawn_evenly_over_the_boxes():
     target = Instances((100, 100), gt_boxes=Boxes(torch.tensor(boxes)))
     target.gt_classes = torch.tensor([0, 1])
     proposals = Instances.cat(
-        [proposals_with_ious([0.9] * n, box) for n, box in zip((200, 6), boxes)]
+        [proposals_with_ious([0.9] * n, box) for n, box in zip((200, 6), boxes, strict=True)]
     )
     (sampled,), _ = sample(head, [proposals], [target])
     assert sampled.gt_classes.bincount(minlength=4).tolist() == [4, 4, 0, 0]

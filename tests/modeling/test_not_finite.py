@@ -52,7 +52,7 @@ def test_a_value_at_a_background_anchor_changes_no_loss_and_no_gradient(name, bo
     losses, grads = losses_and_grads(build(name, box_loss), bad)
     for key in expected:
         torch.testing.assert_close(losses[key], expected[key])
-    for grad, expected_grad in zip(grads, expected_grads):
+    for grad, expected_grad in zip(grads, expected_grads, strict=True):
         torch.testing.assert_close(grad, expected_grad, rtol=1e-6, atol=1e-9)
 
 

@@ -41,7 +41,7 @@ def test_trains_on_the_hardest_regions_of_each_image():
     head.box_pooler.forward = lambda f, b: pool(seen.setdefault("levels", f), b)
     losses_of(model, batch)
 
-    for all_i, hard_i, image in zip(seen["all"], seen["hard"], range(2)):
+    for all_i, hard_i, image in zip(seen["all"], seen["hard"], range(2), strict=True):
         assert len(all_i) > len(hard_i) == 7
         levels = [x[image : image + 1] for x in seen["levels"]]
         with torch.no_grad():

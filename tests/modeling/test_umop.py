@@ -41,7 +41,7 @@ def compute(loss, logits, labels, normalizer=7.0):
 
 def per_level(logits, labels):
     parts = labels.split([x.shape[1] for x in logits], dim=1)
-    return [(x.flatten(0, 1), y.flatten()) for x, y in zip(logits, parts)]
+    return [(x.flatten(0, 1), y.flatten()) for x, y in zip(logits, parts, strict=True)]
 
 
 def test_off_it_is_the_focal_loss_over_the_normaliser():

@@ -104,8 +104,8 @@ def test_order_and_augmentation_are_the_seeds_whatever_was_drawn_before(tmp_path
     other = cfg.clone()
     merge_opts(other, [word for pair in switch(other, "pfl") for word in pair])
     second = batches(other, 8)
-    for batch_a, batch_b in zip(first, second):
-        for a, b in zip(batch_a, batch_b):
+    for batch_a, batch_b in zip(first, second, strict=True):
+        for a, b in zip(batch_a, batch_b, strict=True):
             assert a["file_name"] == b["file_name"]
             assert torch.equal(a["image"], b["image"])
     cfg.SEED = 5
@@ -124,6 +124,6 @@ def test_what_a_step_draws_does_not_depend_on_what_the_one_before_drew():
             draws[greedy, iteration] = (torch.rand(3), np.random.rand(3))
             torch.rand(greedy)
     for iteration in range(3):
-        for a, b in zip(draws[0, iteration], draws[1000, iteration]):
+        for a, b in zip(draws[0, iteration], draws[1000, iteration], strict=True):
             assert (a == b).all()
     assert not torch.equal(draws[0, 0][0], draws[0, 1][0])

@@ -135,7 +135,7 @@ def test_runs_are_ordered_seed_by_seed_and_each_has_its_own_folder(arguments):
         ("pfl", 2),
     ]
     assert len({run.folder for run in plan.runs}) == 4
-    assert all(run.cfg.SEED == run.seed for run in plan.runs)
+    assert all(run.seed == run.cfg.SEED for run in plan.runs)
     assert plan.runs[0].cfg.MODEL.ATSS.NUM_CLASSES == 4  # from the data
 
 

@@ -11,7 +11,7 @@ BASE = {1: 30.0, 2: 32.5, 3: 29.0, 4: 31.0, 5: 30.5}
 
 
 def shifted(by):
-    return {seed: value + change for (seed, value), change in zip(BASE.items(), by)}
+    return {seed: value + change for (seed, value), change in zip(BASE.items(), by, strict=True)}
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])

@@ -80,13 +80,13 @@ def test_each_run_is_an_ordinary_output_dir(whole):
 def test_killed_twice_it_ends_with_the_table_of_one_that_was_not(whole, files, tmp_path):
     output = tmp_path / "study"
     command = study_command(files, output, "--levers", "pfl", *WORDS)
-    reached = 0
-    for signum in (signal.SIGKILL, signal.SIGTERM):
-        reached += 1
+    for reached, signum in enumerate((signal.SIGKILL, signal.SIGTERM), 1):
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment()
         )
-        wait_until(lambda: checkpoint_exists(output, reached) or process.poll() is not None)
+        wait_until(
+            lambda n=reached, p=process: checkpoint_exists(output, n) or p.poll() is not None
+        )
         process.send_signal(signum)
         process.communicate(timeout=60)
         assert process.returncode == (75 if signum == signal.SIGTERM else -signal.SIGKILL)

@@ -143,7 +143,7 @@ def test_two_stage_models_learn_from_the_same_drawn_regions(tiny):
     for drawn, own in (seen[:2], seen[2:]):
         assert [len(x) for x in drawn] == [150, 150]
         assert [len(x) for x in own] != [150, 150]  # inference has the model's own
-    assert all(torch.equal(a, b) for a, b in zip(seen[0], seen[2]))
+    assert all(torch.equal(a, b) for a, b in zip(seen[0], seen[2], strict=True))
 
 
 def test_drawn_regions_overlap_the_objects_as_a_trained_rpns_do(tiny):

@@ -9,17 +9,26 @@ import sys
 import numpy as np
 import pytest
 
-TOOLS = (
-    "benchmark check_dataset contact_sheet convert_checkpoint export install_detectron2 make_shapes"
-    " predict report setup_environment study"
-).split()
+TOOLS = [
+    "benchmark",
+    "check_dataset",
+    "contact_sheet",
+    "convert_checkpoint",
+    "export",
+    "install_detectron2",
+    "make_shapes",
+    "predict",
+    "report",
+    "setup_environment",
+    "study",
+]
 RETINANET = "configs/COCO-Detection/umop_retinanet_R_50_FPN_1x.yaml"
 QUICK = "configs/quick/retinanet_R_18_FPN_shapes.yaml"
 SLOW = {"torch", "detectron2", "cv2", "plotly", "timm", "onnx", "matplotlib", "pycocotools"}
 
 
 def test_all_tools_are_meant(repo):
-    assert TOOLS == sorted(path.stem for path in (repo / "tools").glob("*.py"))
+    assert sorted(path.stem for path in (repo / "tools").glob("*.py")) == TOOLS
 
 
 @pytest.mark.parametrize("name", [*(f"tools/{name}" for name in TOOLS), "train_net"])
@@ -49,7 +58,7 @@ def call(tool, checkpoint, capsys, tmp_path, repo, monkeypatch):
         words = {"W": checkpoint(RETINANET), "F": tmp_path / "file" / "below"}
         if "D" in line.split():
             words["D"] = tmp_path / "d"
-            drawn = "--num-train 4 --num-val 3 --size 96 --output".split()
+            drawn = ["--num-train", "4", "--num-val", "3", "--size", "96", "--output"]
             tool("make_shapes").main([*drawn, str(words["D"])])
         capsys.readouterr()
         place = f"{tmp_path}/o"

@@ -29,7 +29,7 @@ def test_a_folder_is_predicted_drawn_and_written(predict, photos, tmp_path):
     assert len(rows) == len(results) > 0
     assert {r["image_id"] for r in results} == {1, 2, 3}
     assert {r["category_id"] for r in results} <= {1, 2, 3}
-    for row, result in zip(rows, results):
+    for row, result in zip(rows, results, strict=True):
         assert row["file_name"] == result["file_name"]
         assert row["class"] == result["category_name"] in ("circle", "square", "star")
         x, y, w, h = result["bbox"]
@@ -52,9 +52,7 @@ def test_json_takes_the_ids_of_the_annotations(predict, photos, tmp_path):
         json.dumps({"images": images, "categories": categories, "annotations": []})
     )
     out = tmp_path / "results.json"
-    code, _, err = predict(
-        photos, "--threshold", 0.06, "--annotations", annotations, "--json", out
-    )
+    code, _, err = predict(photos, "--threshold", 0.06, "--annotations", annotations, "--json", out)
     assert code == 1 and "a.jpg: is none of the images of" in err, err
     results = json.loads(out.read_text())
     ids = {"circle": 30, "square": 4, "star": 7}

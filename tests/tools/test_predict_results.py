@@ -100,7 +100,7 @@ def test_ids_of_one_base_name_in_the_file(predict, tmp_path):
         *photos, "--threshold", 0.06, "--annotations", annotations, "--json", out
     )
     assert code == 0 and not err
-    for image_id, photo in zip((100, 101), photos):
+    for image_id, photo in zip((100, 101), photos, strict=True):
         scores = [r["score"] for r in json.loads(out.read_text()) if r["image_id"] == image_id]
         assert scores == alone[photo]
 
@@ -109,9 +109,7 @@ def test_annotations_of_other_images_leave_an_empty_list_and_exit_with_1(predict
     photo = write_photo(tmp_path / "b/1.png")
     annotations = write_annotations(tmp_path / "val.json", ["a/1.png"])
     out = tmp_path / "results.json"
-    code, _, err = predict(
-        photo, "--threshold", 0.06, "--annotations", annotations, "--json", out
-    )
+    code, _, err = predict(photo, "--threshold", 0.06, "--annotations", annotations, "--json", out)
     assert code == 1 and json.loads(out.read_text()) == []
     assert "1.png: is none of the images of" in err and "a/1.png" in err
     assert err.count("\n") == 1

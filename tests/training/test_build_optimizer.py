@@ -45,12 +45,12 @@ def test_default_is_detectron2s_sgd(keys, clip):
     optimizers = [build_optimizer(cfg, models[0]), detectron2_build_optimizer(cfg, models[1])]
     assert settings(optimizers[0]) == settings(optimizers[1])
     assert optimizers[0].__class__.__name__ == optimizers[1].__class__.__name__
-    for model, optimizer in zip(models, optimizers):
+    for model, optimizer in zip(models, optimizers, strict=True):
         for _ in range(2):
             for parameter in model.parameters():
                 parameter.grad = torch.full_like(parameter, 3.0)
             optimizer.step()
-    for a, b in zip(models[0].parameters(), models[1].parameters()):
+    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
         assert torch.equal(a, b)
 
 

@@ -232,7 +232,10 @@ def test_the_final_checkpoint_is_the_last_one_by_another_name(links, tmp_path, m
     final, last = tmp_path / "model_final.pth", tmp_path / "model_0000003.pth"
     assert final.read_bytes() == last.read_bytes() and final.samefile(last) == links
     assert set(os.listdir(tmp_path)) == {
-        "last_checkpoint", "model_0000001.pth", "model_0000003.pth", "model_final.pth"
+        "last_checkpoint",
+        "model_0000001.pth",
+        "model_0000003.pth",
+        "model_final.pth",
     }
     assert resumed_iteration(tmp_path) == 3
     last.unlink()

@@ -47,7 +47,9 @@ def train(step_class, steps=3, scale=1.0, **kwargs):
 
 
 def difference(a, b):
-    return max((x - y).abs().max().item() for x, y in zip(a.parameters(), b.parameters()))
+    return max(
+        (x - y).abs().max().item() for x, y in zip(a.parameters(), b.parameters(), strict=True)
+    )
 
 
 def test_with_nothing_switched_on_it_is_detectron2s_step():
@@ -70,7 +72,7 @@ def test_global_norm_is_clipped_over_all_parameters_together():
     torch.manual_seed(0)
     start = Model()
     model, storage = train(TrainStep, steps=1, scale=100.0, clip_norm=0.5)
-    moved = [a - b for a, b in zip(model.parameters(), start.parameters())]
+    moved = [a - b for a, b in zip(model.parameters(), start.parameters(), strict=True)]
     norm = sum(m.square().sum().item() for m in moved) ** 0.5
     assert norm == pytest.approx(0.1 * 0.5, rel=1e-4)  # learning rate times the limit
     assert storage.latest()["grad_norm"][0] > 0.5

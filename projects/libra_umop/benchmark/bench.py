@@ -1,6 +1,6 @@
 """A model with its batch, and the steps of it that are timed."""
 
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode
@@ -30,7 +30,7 @@ class Contender(NamedTuple):
 
     label: str
     config_file: str
-    opts: Tuple[str, ...] = ()
+    opts: tuple[str, ...] = ()
     compiled: bool = False
 
     def load(self) -> CfgNode:
@@ -56,9 +56,7 @@ class Bench:
         self.model = LibraTrainer.build_model(cfg)
         self.batch = synthetic_batch(cfg, workload)
         self._optimizer = build_optimizer(cfg, self.model)
-        self._scaler = torch.amp.GradScaler(
-            self.device.type, enabled=self.dtype == torch.float16
-        )
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self._storage = EventStorage()
         _calibrate_frozen_norms(self.model, self.batch)
         _wake_refinement(self.model)
@@ -110,9 +108,10 @@ def compile_parts(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _calibrate_frozen_norms(model: nn.Module, batch: List[Dict[str, Any]]) -> None:
+def _calibrate_frozen_norms(model: nn.Module, batch: list[dict[str, Any]]) -> None:
     """Give frozen batch norms the statistics of one batch: with their initial ones, 50 layers of
-    random weights overflow, and a detector that sees infinities does other work."""
+    random weights overflow, and a detector that sees infinities does other work.
+    """
 
     def set_statistics(module, inputs):
         module.running_var.copy_(inputs[0].var(dim=(0, 2, 3)) + module.eps)
@@ -131,7 +130,8 @@ def _calibrate_frozen_norms(model: nn.Module, batch: List[Dict[str, Any]]) -> No
 
 def _wake_refinement(model: nn.Module) -> None:
     """Weights as training leaves them in BFP's last convolution: at its start, zero, it sends back
-    gradients so small that a CPU computes with subnormal numbers, many times slower."""
+    gradients so small that a CPU computes with subnormal numbers, many times slower.
+    """
     for name, module in model.named_modules():
         if name.endswith("refine.out"):
             nn.init.normal_(module.weight, std=0.01)

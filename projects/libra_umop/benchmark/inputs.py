@@ -1,7 +1,7 @@
 """Drawn-up images, boxes and region proposals, so that neither data nor weights are needed."""
 
 import re
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode
@@ -26,12 +26,12 @@ class Workload(NamedTuple):
             its own.
     """
 
-    size: Tuple[int, int]
+    size: tuple[int, int]
     batch_size: int = 1
     num_proposals: int = 2000
 
 
-def synthetic_batch(cfg: CfgNode, workload: Workload, seed: int = 0) -> List[Dict[str, Any]]:
+def synthetic_batch(cfg: CfgNode, workload: Workload, seed: int = 0) -> list[dict[str, Any]]:
     """Noise images with 4 to 16 random boxes each, in Detectron2's format for training.
 
     The boxes' sides are spread log-uniformly from 16 px to the image's, so that every pyramid level
@@ -92,7 +92,7 @@ def draw_proposals(instances: Instances, num_proposals: int, seed: int = 0) -> I
     return Instances((height, width), proposal_boxes=boxes, objectness_logits=logits)
 
 
-def fix_proposals(model: nn.Module, proposals: List[Instances]) -> None:
+def fix_proposals(model: nn.Module, proposals: list[Instances]) -> None:
     """Have the proposal generator of ``model`` do all its work in training, and give these regions.
 
     Args:
@@ -100,13 +100,13 @@ def fix_proposals(model: nn.Module, proposals: List[Instances]) -> None:
         proposals: of each image of the batch, see :func:`draw_proposals`.
     """
 
-    def replace(module: nn.Module, inputs: Any, outputs: Tuple[List[Instances], Dict]):
+    def replace(module: nn.Module, inputs: Any, outputs: tuple[list[Instances], dict]):
         return (proposals, outputs[1]) if module.training else outputs
 
     model.proposal_generator.register_forward_hook(replace)
 
 
-def _log_uniform_boxes(count: int, size: Tuple[int, int], generator: torch.Generator) -> Tensor:
+def _log_uniform_boxes(count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
     """(count, 4) XYXY boxes inside (H, W), their sides log-uniform from 16 px to the image's."""
     height, width = size
     limits = torch.tensor([width, height], dtype=torch.float32)
@@ -115,7 +115,7 @@ def _log_uniform_boxes(count: int, size: Tuple[int, int], generator: torch.Gener
     return torch.cat((corners, corners + sides), dim=1)
 
 
-def _box_masks(boxes: Tensor, mask_format: str, size: Tuple[int, int]):
+def _box_masks(boxes: Tensor, mask_format: str, size: tuple[int, int]):
     from detectron2.structures import BitMasks, PolygonMasks
 
     polygons = [[b[[0, 1, 2, 1, 2, 3, 0, 3]].double().numpy()] for b in boxes]

@@ -8,8 +8,9 @@ import multiprocessing
 import os
 import statistics
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode
@@ -26,8 +27,8 @@ MIB = 2**20
 class StepTimes(NamedTuple):
     """Seconds of every timed step, by the clock and of the processor."""
 
-    wall: List[float]
-    cpu: List[float]
+    wall: list[float]
+    cpu: list[float]
 
     @property
     def median(self) -> float:
@@ -43,7 +44,7 @@ def measure(
     iterations: int = 10,
     warmup: int = 2,
     memory: bool = True,
-) -> Dict[str, Dict[str, Any]]:
+) -> dict[str, dict[str, Any]]:
     """Time, memory and size of all contenders.
 
     Args:
@@ -57,9 +58,9 @@ def measure(
     """
     benches = {contender.label: Bench(contender, workload) for contender in contenders}
     times = time_steps(benches, steps=steps, iterations=iterations, warmup=warmup)
-    figures: Dict[str, Dict[str, Any]] = {}
+    figures: dict[str, dict[str, Any]] = {}
     for contender in contenders:
-        figure: Dict[str, Any] = {"config_file": contender.config_file}
+        figure: dict[str, Any] = {"config_file": contender.config_file}
         for step, seconds in times[contender.label].items():
             figure[step] = 1000 * seconds.median
             figure[f"{step}_all"] = [1000 * x for x in seconds.wall]
@@ -82,7 +83,7 @@ def time_steps(
     steps: Sequence[str] = STEPS,
     iterations: int = 10,
     warmup: int = 2,
-) -> Dict[str, Dict[str, StepTimes]]:
+) -> dict[str, dict[str, StepTimes]]:
     """Time the steps of all benches in turns.
 
     Args:

@@ -3,7 +3,7 @@
 import json
 import platform
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import detectron2
 import torch
@@ -18,7 +18,7 @@ TITLES = {
 }
 
 
-def environment() -> Dict[str, Any]:
+def environment() -> dict[str, Any]:
     """What the figures depend on beside the configs."""
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name()
@@ -42,7 +42,7 @@ def _processor() -> str:
     return platform.machine()
 
 
-def ratio(report: Dict[str, Any], name: str, label: str) -> Optional[float]:
+def ratio(report: dict[str, Any], name: str, label: str) -> float | None:
     """A contender's figure ``name`` over the last one's, the baseline; None if either lacks it."""
     figures = report["figures"]
     baseline = figures[list(figures)[-1]].get(name)
@@ -50,12 +50,12 @@ def ratio(report: Dict[str, Any], name: str, label: str) -> Optional[float]:
     return value / baseline if value and baseline else None
 
 
-def markdown(report: Dict[str, Any]) -> str:
+def markdown(report: dict[str, Any]) -> str:
     """One table: a row per figure, a column per contender, and the ratios to the last contender."""
     figures = report["figures"]
     labels = list(figures)
     header = [""] + labels + [f"{label} / {labels[-1]}" for label in labels[:-1]]
-    rows: List[List[str]] = [header, ["---"] * len(header)]
+    rows: list[list[str]] = [header, ["---"] * len(header)]
     for name, title in TITLES.items():
         if not any(name in figures[label] for label in labels):
             continue
@@ -68,13 +68,13 @@ def markdown(report: Dict[str, Any]) -> str:
     return f"{table}\n\n{_conditions(report)}"
 
 
-def _format(value: Optional[float]) -> str:
+def _format(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.0f}" if value >= 1000 else f"{value:.1f}"
 
 
-def _conditions(report: Dict[str, Any]) -> str:
+def _conditions(report: dict[str, Any]) -> str:
     env, load = report["environment"], report["workload"]
     height, width = load["size"]
     return (
@@ -83,7 +83,7 @@ def _conditions(report: Dict[str, Any]) -> str:
     )
 
 
-def write_json(report: Dict[str, Any], file: Path) -> None:
+def write_json(report: dict[str, Any], file: Path) -> None:
     """Write the report, from which :func:`markdown` makes its table again."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(report, indent=2) + "\n")

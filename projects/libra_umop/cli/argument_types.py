@@ -1,7 +1,6 @@
 """Types for argparse that the tools share; a bad value is answered with what would be right."""
 
 import argparse
-from typing import Tuple
 
 from ..utils.shipped_configs import find_config
 
@@ -24,7 +23,7 @@ def positive(text: str) -> int:
     return value
 
 
-def image_size(text: str) -> Tuple[int, int]:
+def image_size(text: str) -> tuple[int, int]:
     """HxW in pixels, each at least 32, the stride of a backbone."""
     height, _, width = text.partition("x")
     if not (height.isdecimal() and width.isdecimal()):

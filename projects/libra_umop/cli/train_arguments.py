@@ -9,7 +9,8 @@ from .argument_types import config_file
 
 def argument_parser() -> argparse.ArgumentParser:
     """The arguments of :func:`detectron2.engine.default_argument_parser`, whose import takes
-    seconds, ``--overwrite``, and those that name a dataset."""
+    seconds, ``--overwrite``, and those that name a dataset.
+    """
     parser = argparse.ArgumentParser(
         usage="%(prog)s --config-file FILE --dataset DIR [options] [KEY value ...]",
         description="Train a detector, or evaluate it.",

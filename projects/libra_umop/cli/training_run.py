@@ -37,9 +37,7 @@ def main(args):
 def train(cfg, lines, args):
     """Train to the end, and evaluate with augmentation where ``TEST.AUG`` asks for it."""
     with quiet_console():
-        trainer = LibraTrainer(
-            cfg, resume=args.resume, epochs=args.epochs, headlines=lines
-        )
+        trainer = LibraTrainer(cfg, resume=args.resume, epochs=args.epochs, headlines=lines)
         trainer.resume_or_load(resume=args.resume, overwrite=args.overwrite)
     results = trainer.train()
     if cfg.TEST.AUG.ENABLED:

@@ -1,7 +1,8 @@
 """What Detectron2 asserts of a config while it builds or trains, said with the keys beforehand."""
 
 import contextlib
-from typing import Any, Iterator, List, NamedTuple, Sequence, Tuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
 from detectron2.modeling import (
@@ -32,7 +33,8 @@ class Contradiction(NamedTuple):
 
 def contradictions(cfg: CfgNode) -> Iterator[Contradiction]:
     """The keys of ``cfg`` that Detectron2 would stop at, one by one. Keys that the detector does
-    not read may have any value; each value by itself is within its range."""
+    not read may have any value; each value by itself is within its range.
+    """
     yield from _train_sizes(cfg)
     yield from _crop(cfg)
     yield from _learning_rate(cfg)
@@ -57,7 +59,8 @@ def contradictions(cfg: CfgNode) -> Iterator[Contradiction]:
 @contextlib.contextmanager
 def refused_by_components(cfg: CfgNode) -> Iterator[None]:
     """While a model is built, what a component of it refuses of ``cfg`` becomes a ConfigError: a
-    value, a feature that the network below does not give, or an assertion that names a key."""
+    value, a feature that the network below does not give, or an assertion that names a key.
+    """
     try:
         yield
     except ValueError as e:
@@ -146,7 +149,7 @@ def _anchors(cfg: CfgNode, features_key: str, features: Sequence[str]) -> Iterat
     """One list for all levels, or one for each, and of equal numbers."""
     if cfg.MODEL.ANCHOR_GENERATOR.NAME != "DefaultAnchorGenerator":
         return
-    numbers: List[List[int]] = []
+    numbers: list[list[int]] = []
     for name in ("SIZES", "ASPECT_RATIOS"):
         key, values = f"MODEL.ANCHOR_GENERATOR.{name}", cfg.MODEL.ANCHOR_GENERATOR[name]
         levels = [v for v in values if isinstance(v, (list, tuple))]
@@ -162,7 +165,7 @@ def _anchors(cfg: CfgNode, features_key: str, features: Sequence[str]) -> Iterat
             yield Contradiction(key, values, f"{want} {features!r}")
             return
         numbers.append([len(v) for v in flat] * (len(features) if len(flat) == 1 else 1))
-    per_level = {sizes * ratios for sizes, ratios in zip(*numbers)}
+    per_level = {sizes * ratios for sizes, ratios in zip(*numbers, strict=True)}
     if len(per_level) > 1:
         sizes_key = "MODEL.ANCHOR_GENERATOR.SIZES"
         want = f"as many as make the same number of anchors on each level, not {sorted(per_level)}"
@@ -211,5 +214,5 @@ def _proposal_files(cfg: CfgNode) -> Iterator[Contradiction]:
             yield Contradiction(f"DATASETS.PROPOSAL_FILES_{split}", tuple(files), want)
 
 
-def _sequence(value: Any) -> Tuple[Any, ...]:
+def _sequence(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)

@@ -4,7 +4,9 @@ Here is what keys mean for each other; :mod:`config_ranges` has what each may be
 """
 
 import difflib
-from typing import Any, Callable, Iterable, NamedTuple, Optional, Tuple
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -34,7 +36,7 @@ class _BoxLoss(NamedTuple):
     beta: str
     chooser: str  # the key that names the component
     registry: Any
-    detectors: Tuple[type, ...]
+    detectors: tuple[type, ...]
     lever: str  # that switches balanced L1 on
 
 
@@ -111,7 +113,7 @@ def check_config(cfg: CfgNode, source: str = "") -> None:
         raise ConfigError(f"{where}{contradiction}")
 
 
-def _pairs(names) -> Iterable[Tuple[str, Any]]:
+def _pairs(names) -> Iterable[tuple[str, Any]]:
     return names.items() if isinstance(names, dict) else ((name, None) for name in names)
 
 
@@ -122,7 +124,7 @@ def _holds(is_right: Callable[[Any], bool], value: Any) -> bool:
         return False
 
 
-def _get(cfg: CfgNode, key: str) -> Optional[Any]:
+def _get(cfg: CfgNode, key: str) -> Any | None:
     node: Any = cfg
     for part in key.split("."):
         if not isinstance(node, CfgNode) or part not in node:
@@ -147,10 +149,10 @@ def _check_steps(cfg: CfgNode, where: str) -> None:
     if cfg.SOLVER.LR_SCHEDULER_NAME != "WarmupMultiStepLR":
         return
     ok = all(is_number(s) and 0 < s < max_iter for s in steps)
-    if not ok or any(a >= b for a, b in zip(steps, steps[1:])):
+    if not ok or any(a >= b for a, b in pairwise(steps)):
         raise ConfigError(
             f"{where}SOLVER.STEPS is {tuple(steps)!r}, should be increasing and inside"
-            f" (0, SOLVER.MAX_ITER) = (0, {max_iter}); \"()\" for none"
+            f' (0, SOLVER.MAX_ITER) = (0, {max_iter}); "()" for none'
         )
 
 
@@ -261,5 +263,5 @@ def _check_scales(cfg: CfgNode, where: str) -> None:
         )
 
 
-def _is_a(component: Any, kinds: Tuple[type, ...]) -> bool:
+def _is_a(component: Any, kinds: tuple[type, ...]) -> bool:
     return isinstance(component, type) and issubclass(component, kinds)

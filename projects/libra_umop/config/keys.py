@@ -85,7 +85,8 @@ def _add_feature_pyramid(cfg: CN) -> None:
 
 def _add_box_losses(cfg: CN) -> None:
     """Objective level: balanced L1, on where a head's BBOX_REG_LOSS_TYPE is "balanced_l1"
-    (Libra R-CNN, section 3.3). Its transition point beta is that head's SMOOTH_L1 beta."""
+    (Libra R-CNN, section 3.3). Its transition point beta is that head's SMOOTH_L1 beta.
+    """
     cfg.MODEL.BALANCED_L1 = CN()
     # alpha, the gradient of inliers: smaller promotes them more; > 0.
     cfg.MODEL.BALANCED_L1.ALPHA = 0.5

@@ -8,8 +8,9 @@ the nearest one that exists.
 import contextlib
 import difflib
 import os
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import PurePosixPath
-from typing import Any, Collection, Dict, Iterator, List, Sequence, Tuple
+from typing import Any
 
 import yaml
 from detectron2.config import CfgNode, get_cfg
@@ -76,7 +77,8 @@ def _nearest_shipped(name: str) -> str:
 
 def _drop_late_steps(cfg: CfgNode, given: Collection[str]) -> None:
     """A shorter run is asked for by one key: the file's ``SOLVER.STEPS`` that lie beyond a
-    ``SOLVER.MAX_ITER`` of the command line are left out."""
+    ``SOLVER.MAX_ITER`` of the command line are left out.
+    """
     if "SOLVER.MAX_ITER" in given and "SOLVER.STEPS" not in given:
         steps = [s for s in cfg.SOLVER.STEPS if not is_number(s) or s < cfg.SOLVER.MAX_ITER]
         cfg.SOLVER.STEPS = tuple(steps)
@@ -102,7 +104,7 @@ def merge_opts(cfg: CfgNode, opts: Sequence[str]) -> None:
         )
     if len(opts) % 2:
         raise ConfigError(f"{COMMAND_LINE}: {opts[-1]!r} has no value; give KEY value pairs")
-    for key, value in zip(opts[::2], opts[1::2]):
+    for key, value in zip(opts[::2], opts[1::2], strict=True):
         content: Any = value
         for part in reversed(key.split(".")):
             content = {part: content}
@@ -122,7 +124,7 @@ def all_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
             yield from all_keys(value, f"{prefix}{key}.")
 
 
-def _with_bases(filename: str, children: Tuple[str, ...] = ()) -> List[Tuple[str, Dict]]:
+def _with_bases(filename: str, children: tuple[str, ...] = ()) -> list[tuple[str, dict]]:
     """``(file, content)`` of the bases of a config file, outermost first, and of itself."""
     if filename in children:
         raise ConfigError(f"{filename}: is a {BASE_KEY} of itself")
@@ -137,7 +139,7 @@ def _with_bases(filename: str, children: Tuple[str, ...] = ()) -> List[Tuple[str
     return chain + [(filename, content)]
 
 
-def _read(filename: str, children: Tuple[str, ...]) -> Dict:
+def _read(filename: str, children: tuple[str, ...]) -> dict:
     try:
         with PathManager.open(filename, "r") as f:
             text = f.read()
@@ -147,7 +149,7 @@ def _read(filename: str, children: Tuple[str, ...]) -> Dict:
     return _parse(text, filename)
 
 
-def _parse(text: str, filename: str) -> Dict:
+def _parse(text: str, filename: str) -> dict:
     """Plain YAML of a mapping; tags that would build Python objects are refused."""
     try:
         content = yaml.safe_load(text)
@@ -164,7 +166,7 @@ def _parse(text: str, filename: str) -> Dict:
     return content
 
 
-def _merge(content: Dict, node: CfgNode, root: CfgNode, source: str, prefix: str = "") -> None:
+def _merge(content: dict, node: CfgNode, root: CfgNode, source: str, prefix: str = "") -> None:
     """Merge nested ``content`` into ``node``, whose dotted name is ``prefix``, key by key."""
     for key, value in content.items():
         name = f"{prefix}{key}"
@@ -183,7 +185,8 @@ def _merge(content: Dict, node: CfgNode, root: CfgNode, source: str, prefix: str
 
 def _merge_value(key: str, value: Any, node: CfgNode, source: str, name: str) -> None:
     """Set one key with yacs's own type rules, but an int serves as a float, and where a text is
-    wanted, digits are one."""
+    wanted, digits are one.
+    """
     old, given = node.get(key), value
     value = node._decode_cfg_value(value)
     if isinstance(old, str) and value is not None and not isinstance(value, str):

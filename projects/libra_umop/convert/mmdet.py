@@ -1,7 +1,7 @@
 """mmdetection checkpoints (1.x, 2.x, 3.x and forks that keep their heads' names) here and back."""
 
 import re
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 import torch
 from detectron2.config import CfgNode
@@ -21,18 +21,18 @@ TWO_STAGE_HEADS = ("bbox_head", "mask_head", "bbox_roi_extractor", "mask_roi_ext
 class Converted(NamedTuple):
     """Tensors under their new names, and every name that found no partner."""
 
-    tensors: Dict[str, Tensor]
-    missing: List[str]  # wanted, and not in the file or of another shape
-    left_over: List[str]  # in the file, and not wanted
-    unused: Dict[str, Tensor]  # in the file, without information here; kept for the way back
-    notes: List[str]
+    tensors: dict[str, Tensor]
+    missing: list[str]  # wanted, and not in the file or of another shape
+    left_over: list[str]  # in the file, and not wanted
+    unused: dict[str, Tensor]  # in the file, without information here; kept for the way back
+    notes: list[str]
 
 
 def from_mmdet(
     cfg: CfgNode,
-    shapes: Dict[str, torch.Size],
+    shapes: dict[str, torch.Size],
     checkpoint: Checkpoint,
-    version: Optional[int] = None,
+    version: int | None = None,
 ) -> Converted:
     """The tensors of a model here out of a checkpoint of theirs.
 
@@ -65,7 +65,7 @@ def from_mmdet(
     return Converted(tensors, missing, sorted(set(rest) - set(unused)), unused, notes)
 
 
-def to_mmdet(cfg: CfgNode, ours: Dict[str, Tensor], unused: Dict[str, Tensor]) -> Converted:
+def to_mmdet(cfg: CfgNode, ours: dict[str, Tensor], unused: dict[str, Tensor]) -> Converted:
     """The tensors of a model of theirs (2.x and 3.x names) out of a model here.
 
     Args:
@@ -96,9 +96,7 @@ def _is_needless_bias(name: str, structure: Structure) -> bool:
     return part == "bias" and conv.startswith("head.") and structure.has_norm(conv)
 
 
-def _modernised(
-    checkpoint: Checkpoint, version: Optional[int]
-) -> Tuple[Dict[str, Tensor], List[str]]:
+def _modernised(checkpoint: Checkpoint, version: int | None) -> tuple[dict[str, Tensor], list[str]]:
     """Their tensors under the names and the label order of mmdetection 2.x and 3.x."""
     tensors, notes = dict(checkpoint.tensors), []
     has_old_names = any(re.match(r"bbox_head\.(\d\.)?fc_cls\.", name) for name in tensors)
@@ -118,7 +116,7 @@ def _modernised(
     return tensors, notes
 
 
-def _is_background_first(tensors: Dict[str, Tensor], prefix: str, is_old: bool) -> bool:
+def _is_background_first(tensors: dict[str, Tensor], prefix: str, is_old: bool) -> bool:
     """Whether label 0 of a box head is background, as in mmdetection before 2.0.
 
     There the background has boxes too. A head with one box for all classes does not tell; then
@@ -132,7 +130,7 @@ def _is_background_first(tensors: Dict[str, Tensor], prefix: str, is_old: bool) 
     return is_old if num_boxes <= 1 else False
 
 
-def _move_background_last(tensors: Dict[str, Tensor], prefix: str) -> None:
+def _move_background_last(tensors: dict[str, Tensor], prefix: str) -> None:
     num_labels = tensors[prefix + "fc_cls.weight"].shape[0]
     for part in ("weight", "bias"):
         labels, boxes = prefix + "fc_cls." + part, prefix + "fc_reg." + part

@@ -1,7 +1,7 @@
 """Reading other projects' checkpoints: their tensors, and what their meta says in plain words."""
 
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,11 +22,11 @@ WRAPPERS = ("module.", "_orig_mod.")
 class Checkpoint(NamedTuple):
     """The tensors of a file by name, and its meta as far as it is plain."""
 
-    tensors: Dict[str, Tensor]
-    meta: Dict[str, Any]
+    tensors: dict[str, Tensor]
+    meta: dict[str, Any]
 
     @property
-    def class_names(self) -> Optional[List[str]]:
+    def class_names(self) -> list[str] | None:
         """The class names that the meta holds, in label order."""
         dataset = self.meta.get("dataset_meta") or {}
         for names in (dataset.get("classes"), dataset.get("CLASSES"), self.meta.get("CLASSES")):
@@ -71,7 +71,7 @@ def _unwrapped(name: str) -> str:
 
 def _load_pickle(path: str) -> Any:
     """``safe_torch_load`` that reads objects of ``IGNORED_PACKAGES`` as blanks."""
-    blanks: Dict[str, type] = {}
+    blanks: dict[str, type] = {}
     while True:
         try:
             with torch.serialization.safe_globals(list(blanks.values())):
@@ -104,7 +104,7 @@ def _blank_class(name: str) -> type:
     return type(leaf, (), methods)
 
 
-def numbers_in(text: str, name: str) -> Optional[Tuple[float, ...]]:
+def numbers_in(text: str, name: str) -> tuple[float, ...] | None:
     """The numbers of the first ``name=[1, 2.5]`` in a config's text, or None."""
     match = re.search(rf"\b{name}\s*=\s*[\[(]([^\])]*)[\])]", text)
     if not match:
@@ -115,7 +115,7 @@ def numbers_in(text: str, name: str) -> Optional[Tuple[float, ...]]:
         return None
 
 
-def word_in(text: str, name: str) -> Optional[str]:
+def word_in(text: str, name: str) -> str | None:
     """The word of the first ``name=word`` or ``name='word'`` in a config's text, or None."""
     match = re.search(rf"\b{name}\s*=\s*['\"]?(\w+)", text)
     return match.group(1) if match else None

@@ -6,7 +6,8 @@ location has) is in a :class:`Structure`, read once from the model's names and t
 """
 
 import re
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from detectron2.config import CfgNode
 
@@ -82,8 +83,8 @@ class Structure(NamedTuple):
         return convs.index(index if index in convs else index - 1)
 
 
-Template = Callable[[re.Match, Structure], List[Source]]
-Rule = Tuple[str, Template]  # pattern of our name, names of theirs
+Template = Callable[[re.Match, Structure], list[Source]]
+Rule = tuple[str, Template]  # pattern of our name, names of theirs
 
 
 def _plain(*templates: str) -> Template:
@@ -99,7 +100,7 @@ def _resnet(*templates: str) -> Template:
 
 
 def _level_conv(kind: str) -> Template:
-    def fill(match: re.Match, structure: Structure) -> List[Source]:
+    def fill(match: re.Match, structure: Structure) -> list[Source]:
         number = int(match.group(1)) - structure.finest_level
         name = "conv." + match.group(2)
         if name.startswith("conv.norm."):
@@ -111,7 +112,7 @@ def _level_conv(kind: str) -> Template:
     return fill
 
 
-def _top_conv(match: re.Match, structure: Structure) -> List[Source]:
+def _top_conv(match: re.Match, structure: Structure) -> list[Source]:
     number = structure.num_laterals + int(match.group(1)) - 6
     return [Source(f"{structure.neck}.fpn_convs.{number}.conv.{match.group(2)}")]
 
@@ -119,7 +120,7 @@ def _top_conv(match: re.Match, structure: Structure) -> List[Source]:
 def _tower(subnet: str, theirs: str) -> Template:
     """Convolutions (``conv``) and group norms (``gn``) of a dense head's tower."""
 
-    def fill(match: re.Match, structure: Structure) -> List[Source]:
+    def fill(match: re.Match, structure: Structure) -> list[Source]:
         index, part = match.groups()
         number = structure.conv_number(subnet, int(index))
         is_norm = f"{subnet}.{int(index) - 1}.weight" in structure.names
@@ -129,17 +130,17 @@ def _tower(subnet: str, theirs: str) -> Template:
     return fill
 
 
-def _anchored(template: str, num_channels: Optional[int]) -> Template:
+def _anchored(template: str, num_channels: int | None) -> Template:
     """A convolution over anchors; ``num_channels`` None is one for each class."""
 
-    def fill(match: re.Match, structure: Structure) -> List[Source]:
+    def fill(match: re.Match, structure: Structure) -> list[Source]:
         layout = structure.anchors(num_channels or structure.num_classes)
         return [Source(template.format(*match.groups()), layout)]
 
     return fill
 
 
-def _swin_merging(match: re.Match, structure: Structure) -> List[Source]:
+def _swin_merging(match: re.Match, structure: Structure) -> list[Source]:
     """A stage's patch merging stands at its beginning here, at the end of the one before there."""
     stage, part = int(match.group(1)) - 1, match.group(2)
     return [
@@ -148,12 +149,12 @@ def _swin_merging(match: re.Match, structure: Structure) -> List[Source]:
     ]
 
 
-def _out_norm(match: re.Match, structure: Structure) -> List[Source]:
+def _out_norm(match: re.Match, structure: Structure) -> list[Source]:
     return [Source(f"backbone.norm{int(match.group(1)) - 2}.{match.group(2)}")]
 
 
 def _swin_block(theirs: str, authors: str) -> Template:
-    def fill(match: re.Match, structure: Structure) -> List[Source]:
+    def fill(match: re.Match, structure: Structure) -> list[Source]:
         stage, block, part = match.groups()[:3]
         return [
             Source(f"backbone.stages.{stage}.blocks.{block}.{theirs.format(part)}"),
@@ -163,13 +164,13 @@ def _swin_block(theirs: str, authors: str) -> Template:
     return fill
 
 
-def _stem_norm(match: re.Match, structure: Structure) -> List[Source]:
+def _stem_norm(match: re.Match, structure: Structure) -> list[Source]:
     """The last norm of the stem: number 7 of a deep one."""
     is_deep = any(".net.conv1.0." in name for name in structure.names)
     return [Source(f"backbone.stem.7.{match[1]}" if is_deep else f"backbone.bn1.{match[1]}")]
 
 
-BOTTOM_UP_RULES: List[Rule] = [
+BOTTOM_UP_RULES: list[Rule] = [
     # Detectron2's ResNet
     (rf"stem\.conv1\.{PART}", _plain("backbone.conv1.{0}")),
     (rf"stem\.conv1\.norm\.{NORM_PART}", _plain("backbone.bn1.{0}")),
@@ -211,13 +212,13 @@ BOTTOM_UP_RULES: List[Rule] = [
     (r"net\.(layer\d\..+)", _plain("backbone.{0}")),
 ]
 
-NECK_RULES: List[Rule] = [
+NECK_RULES: list[Rule] = [
     (r"fpn_lateral(\d+)\.(.+)", _level_conv("lateral_convs")),
     (r"fpn_output(\d+)\.(.+)", _level_conv("fpn_convs")),
     (rf"top_block\.p(\d)\.{PART}", _top_conv),
 ]
 
-HEAD_RULES: List[Rule] = [
+HEAD_RULES: list[Rule] = [
     (rf"backbone\.balance\.refine\.(theta|phi|g)\.{PART}", _plain("neck.1.refine.{0}.conv.{1}")),
     (rf"backbone\.balance\.refine\.out\.{PART}", _plain("neck.1.refine.conv_out.conv.{0}")),
     # region proposals
@@ -227,9 +228,7 @@ HEAD_RULES: List[Rule] = [
     # box and mask heads; a cascade's stages have a number
     (
         rf"roi_heads\.box_head\.(\d\.)?fc(\d)\.{PART}",
-        lambda m, s: [
-            Source(f"roi_head.bbox_head.{m[1] or ''}shared_fcs.{int(m[2]) - 1}.{m[3]}")
-        ],
+        lambda m, s: [Source(f"roi_head.bbox_head.{m[1] or ''}shared_fcs.{int(m[2]) - 1}.{m[3]}")],
     ),
     (
         rf"roi_heads\.box_predictor\.(\d\.)?cls_score\.{PART}",
@@ -250,7 +249,7 @@ HEAD_RULES: List[Rule] = [
     (rf"head\.bbox_subnet\.(\d+)\.{PART}", _tower("head.bbox_subnet", "reg_convs")),
 ]
 
-DENSE_RULES: Dict[str, List[Rule]] = {
+DENSE_RULES: dict[str, list[Rule]] = {
     "retina": [
         (rf"head\.cls_score\.{PART}", _anchored("bbox_head.retina_cls.{0}", None)),
         (rf"head\.bbox_pred\.{PART}", _anchored("bbox_head.retina_reg.{0}", 4)),
@@ -265,14 +264,14 @@ DENSE_RULES: Dict[str, List[Rule]] = {
 }
 
 
-def sources_of(name: str, structure: Structure) -> List[Source]:
+def sources_of(name: str, structure: Structure) -> list[Source]:
     """Where a tensor of ours may be found there, the newest name first; empty if unknown."""
     inside = re.fullmatch(r"backbone\.(?:bottom_up\.)?(.+)", name)
     found = _first_match(inside.group(1), structure, BOTTOM_UP_RULES + NECK_RULES) if inside else []
     return found or _first_match(name, structure, HEAD_RULES + DENSE_RULES[structure.dense_head])
 
 
-def _first_match(name: str, structure: Structure, rules: List[Rule]) -> List[Source]:
+def _first_match(name: str, structure: Structure, rules: list[Rule]) -> list[Source]:
     for pattern, template in rules:
         match = re.fullmatch(pattern, name)
         if match:

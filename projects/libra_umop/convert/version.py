@@ -1,7 +1,6 @@
 """Which mmdetection wrote a checkpoint; where its anchors lie depends on it."""
 
 import re
-from typing import Optional
 
 from .read import Checkpoint
 
@@ -15,9 +14,10 @@ WORDS = (
 )
 
 
-def major_version(checkpoint: Checkpoint) -> Optional[int]:
+def major_version(checkpoint: Checkpoint) -> int | None:
     """1, 2 or 3 by the file's meta, by the names of its tensors or by its training config; None
-    where none of them tells. What came before 1.0 counts as 1."""
+    where none of them tells. What came before 1.0 counts as 1.
+    """
     stated = re.match(r"v?(\d+)", checkpoint.version)
     if stated:
         return max(int(stated.group(1)), 1)

@@ -2,7 +2,8 @@
 
 import difflib
 import os
-from typing import Any, Dict, List, Optional, Sequence, Set
+from collections.abc import Sequence
+from typing import Any
 
 import yaml
 from detectron2.config import CfgNode, get_cfg
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 
-def configure_dataset(cfg: CfgNode, args: Any) -> List[str]:
+def configure_dataset(cfg: CfgNode, args: Any) -> list[str]:
     """Make ``cfg`` fit the data and the number of processes that ``args`` name, in place.
 
     The dataset is read, checked as far as that needs no decoding of images, and registered;
@@ -49,7 +50,7 @@ def configure_dataset(cfg: CfgNode, args: Any) -> List[str]:
         ConfigError: arguments, config and data contradict each other.
     """
     given = set((args.opts or [])[::2])
-    lines: List[str] = []
+    lines: list[str] = []
     splits = named_splits(args)
     if splits:
         lines += _use_dataset(cfg, args, splits, given)
@@ -71,7 +72,7 @@ def configure_dataset(cfg: CfgNode, args: Any) -> List[str]:
     return lines
 
 
-def named_splits(args: Any) -> Dict[str, Split]:
+def named_splits(args: Any) -> dict[str, Split]:
     """The splits that ``--dataset`` or ``--train-json`` and its relatives name; {} if neither."""
     files = (args.train_json, args.train_images, args.val_json, args.val_images)
     if args.dataset is None:
@@ -84,7 +85,7 @@ def named_splits(args: Any) -> Dict[str, Split]:
     return find_splits(args.dataset)
 
 
-def _use_dataset(cfg: CfgNode, args: Any, splits: Dict[str, Split], given: Set[str]) -> List[str]:
+def _use_dataset(cfg: CfgNode, args: Any, splits: dict[str, Split], given: set[str]) -> list[str]:
     if cfg.MODEL.KEYPOINT_ON:
         raise ConfigError("MODEL.KEYPOINT_ON is True, but --dataset is for boxes and masks")
     name = dataset_name(args.dataset) if args.dataset else "own"
@@ -131,7 +132,7 @@ def check_dataset_names(cfg: CfgNode, *, eval_only: bool, lines: Sequence[str] =
             raise ConfigError(f"DATASETS.{key} names {name!r}, which is not registered{hint}")
 
 
-def _say_dropped_steps(cfg: CfgNode, reference: CfgNode, given: Set[str]) -> List[str]:
+def _say_dropped_steps(cfg: CfgNode, reference: CfgNode, given: set[str]) -> list[str]:
     steps, all_steps = tuple(cfg.SOLVER.STEPS), tuple(reference.SOLVER.STEPS)
     if "SOLVER.MAX_ITER" not in given or "SOLVER.STEPS" in given or len(steps) == len(all_steps):
         return []
@@ -142,8 +143,8 @@ def _say_dropped_steps(cfg: CfgNode, reference: CfgNode, given: Set[str]) -> Lis
 
 
 def set_num_classes(
-    cfg: CfgNode, dataset: OwnDataset, config_file: Optional[str], given: Set[str]
-) -> List[str]:
+    cfg: CfgNode, dataset: OwnDataset, config_file: str | None, given: set[str]
+) -> list[str]:
     """Set every ``NUM_CLASSES`` of a detector below ``MODEL`` to the number of classes.
 
     A value is somebody's intention, and may not contradict, if it stands on the command line or in
@@ -159,7 +160,7 @@ def set_num_classes(
         key = f"MODEL.{group}.NUM_CLASSES"
         if not isinstance(node, CfgNode) or "NUM_CLASSES" not in node or group == "SEM_SEG_HEAD":
             continue
-        if node.NUM_CLASSES == count:
+        if count == node.NUM_CLASSES:
             continue
         if key in given or key in own:
             place = "the command line" if key in given else config_file
@@ -173,8 +174,8 @@ def set_num_classes(
 
 
 def set_mask_format(
-    cfg: CfgNode, dataset: OwnDataset, config_file: Optional[str], given: Set[str]
-) -> List[str]:
+    cfg: CfgNode, dataset: OwnDataset, config_file: str | None, given: set[str]
+) -> list[str]:
     """Set ``INPUT.MASK_FORMAT`` to "bitmask" where masks are trained on and some are RLE, which
     Detectron2 cannot read as polygons (the other way it can).
 
@@ -195,14 +196,14 @@ def set_mask_format(
     return [f"{key} = bitmask, as {with_rle[0].json_file} has RLE masks"]
 
 
-def _keys_of_file(config_file: Optional[str]) -> Set[str]:
+def _keys_of_file(config_file: str | None) -> set[str]:
     """Dotted names of the keys that stand in a config file itself, not in a ``_BASE_`` of it."""
     if not config_file:
         return set()
     with PathManager.open(config_file, "r") as f:
         content = yaml.safe_load(f)
 
-    def names(node: Any, prefix: str) -> Set[str]:
+    def names(node: Any, prefix: str) -> set[str]:
         if not isinstance(node, dict):
             return {prefix[:-1]}
         return {name for key, value in node.items() for name in names(value, f"{prefix}{key}.")}

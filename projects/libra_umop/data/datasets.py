@@ -3,8 +3,9 @@
 import os
 import textwrap
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Sequence
+from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
@@ -31,19 +32,19 @@ class OwnDataset:
     """
 
     name: str
-    splits: Dict[str, CocoData]
-    categories: List[Dict[str, Any]]
-    registered: Dict[str, str] = field(default_factory=dict)
-    lines: List[str] = field(default_factory=list)
+    splits: dict[str, CocoData]
+    categories: list[dict[str, Any]]
+    registered: dict[str, str] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
 
     @property
-    def class_names(self) -> List[str]:
+    def class_names(self) -> list[str]:
         """By contiguous id."""
         return [category["name"] for category in self.categories]
 
 
 def load_dataset(
-    name: str, splits: Dict[str, Split], *, strict: bool = False, masks: bool = False
+    name: str, splits: dict[str, Split], *, strict: bool = False, masks: bool = False
 ) -> OwnDataset:
     """Read all splits and settle the classes, which the training split declares.
 
@@ -92,7 +93,7 @@ def load_dataset(
     return dataset
 
 
-def summary(data: CocoData) -> List[str]:
+def summary(data: CocoData) -> list[str]:
     """One line of counts, and lines about what was dropped, repaired or noted, if anything was."""
     num_crowds = len(data.annotations) - len(data.objects)
     lines = [
@@ -115,7 +116,7 @@ def _counted(defects: Sequence[Defect]) -> str:
     return f"({counts}); first: {defects[0]}"
 
 
-def register(dataset: OwnDataset, folder: str) -> Dict[str, str]:
+def register(dataset: OwnDataset, folder: str) -> dict[str, str]:
     """Put every split into DatasetCatalog and MetadataCatalog.
 
     ``json_file`` of the metadata, by which COCOEvaluator evaluates, is the original file if
@@ -158,9 +159,10 @@ def _free_name(name: str) -> str:
     return name
 
 
-def dataset_dicts(data: CocoData, contiguous_id: Dict[int, int]) -> List[Dict[str, Any]]:
+def dataset_dicts(data: CocoData, contiguous_id: dict[int, int]) -> list[dict[str, Any]]:
     """Detectron2's standard dicts of one split, images by ascending id; crowd regions are kept
-    (Detectron2's mapper leaves them out of training)."""
+    (Detectron2's mapper leaves them out of training).
+    """
     records = {
         image["id"]: {
             "file_name": os.path.join(data.image_root, image["file_name"]),

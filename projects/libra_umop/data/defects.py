@@ -2,7 +2,7 @@
 
 import reprlib
 from dataclasses import dataclass
-from typing import Any, Dict, Optional
+from typing import Any
 
 # What became of the thing that a defect is about.
 ERROR = "error"  # nothing sensible can be done: training refuses the file
@@ -37,9 +37,9 @@ class Defect:
     kind: str
     message: str
     severity: str = ERROR
-    image_id: Optional[Any] = None
-    annotation_id: Optional[Any] = None
-    file: Optional[str] = None
+    image_id: Any | None = None
+    annotation_id: Any | None = None
+    file: str | None = None
 
     def __str__(self) -> str:
         where = []
@@ -51,7 +51,7 @@ class Defect:
             where.append(self.file)
         return f"{', '.join(where)}: {self.message}" if where else self.message
 
-    def as_dict(self) -> Dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """For JSON: only plain values, and None left out."""
         fields = {
             "kind": self.kind,

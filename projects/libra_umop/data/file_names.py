@@ -7,7 +7,8 @@ for a blank, in another letter case, or with accents composed otherwise (Unicode
 import os
 import unicodedata
 from collections import defaultdict
-from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
+from collections.abc import Callable, Sequence
+from typing import Any
 from urllib.parse import unquote
 
 from .coco.document import CocoData
@@ -18,9 +19,10 @@ from .defects import REPAIRED, short
 NUM_IMAGES_TRIED = 100
 
 
-def file_name_problem(file_name: Any) -> Optional[str]:
+def file_name_problem(file_name: Any) -> str | None:
     """What is wrong with an image's ``file_name``, or None. Only names that stay below the image
-    folder are accepted; a link that lies in the folder is the user's own and is followed."""
+    folder are accepted; a link that lies in the folder is the user's own and is followed.
+    """
     if not isinstance(file_name, str) or not file_name:
         return f'"file_name" is {short(file_name)}, should be a path below the image folder'
     if "\0" in file_name or not is_text(file_name):
@@ -70,24 +72,25 @@ class ImageFolder:
 
     def __init__(self, root: str):
         self.root = root
-        self._listed: Dict[str, Set[str]] = {}
-        self._alike: Dict[Tuple[str, Callable], Dict[str, List[Tuple[str, List[str]]]]] = {}
+        self._listed: dict[str, set[str]] = {}
+        self._alike: dict[tuple[str, Callable], dict[str, list[tuple[str, list[str]]]]] = {}
 
     def has(self, name: str) -> bool:
         """Whether the folder has just this file."""
         folder, base = os.path.split(name)
         return base in self._list(folder) or os.path.isfile(os.path.join(self.root, name))
 
-    def spelt_otherwise(self, name: str) -> List[str]:
+    def spelt_otherwise(self, name: str) -> list[str]:
         """The files whose names differ from ``name`` in their spelling, of the nearest kind of
-        spelling only; [] if there is none."""
+        spelling only; [] if there is none.
+        """
         for alike in (_same_characters, _same_but_suffix_case, _same_but_case):
             found = self._find("", _parts(alike(name)), alike)
             if found:
                 return sorted(found)
         return []
 
-    def _find(self, folder: str, parts: List[str], alike: Callable[[str], str]) -> List[str]:
+    def _find(self, folder: str, parts: list[str], alike: Callable[[str], str]) -> list[str]:
         """The files below ``folder`` whose path is like ``parts``."""
         found = []
         for entry, own in self._entries(folder, alike).get(parts[0] if parts else "", ()):
@@ -98,9 +101,10 @@ class ImageFolder:
                 found += self._find(path, parts[len(own) :], alike)
         return found
 
-    def _entries(self, folder: str, alike: Callable) -> Dict[str, List[Tuple[str, List[str]]]]:
+    def _entries(self, folder: str, alike: Callable) -> dict[str, list[tuple[str, list[str]]]]:
         """What is in ``folder``, each with the parts of its name (several if it was unpacked with
-        backslashes in it), by the first of these."""
+        backslashes in it), by the first of these.
+        """
         if (folder, alike) not in self._alike:
             by_first = self._alike[folder, alike] = defaultdict(list)
             for entry in self._list(folder):
@@ -108,7 +112,7 @@ class ImageFolder:
                 by_first[parts[0] if parts else ""].append((entry, parts))
         return self._alike[folder, alike]
 
-    def _list(self, folder: str) -> Set[str]:
+    def _list(self, folder: str) -> set[str]:
         if folder not in self._listed:
             try:
                 self._listed[folder] = set(os.listdir(os.path.join(self.root, folder)))
@@ -117,7 +121,7 @@ class ImageFolder:
         return self._listed[folder]
 
 
-def _parts(name: str) -> List[str]:
+def _parts(name: str) -> list[str]:
     return [part for part in name.split("/") if part not in ("", ".")]
 
 

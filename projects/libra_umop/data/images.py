@@ -10,10 +10,11 @@ import hashlib
 import importlib
 import os
 import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
-from typing import Any, BinaryIO, Callable, FrozenSet, Iterator, Optional, Sequence, Tuple
+from typing import Any, BinaryIO
 
 import numpy as np
 from detectron2.data.detection_utils import convert_PIL_to_numpy
@@ -60,12 +61,12 @@ class ImageHeader:
         mode: Pillow's, e.g. "RGB", "L", "CMYK", "I;16".
     """
 
-    size: Tuple[int, int]
+    size: tuple[int, int]
     orientation: int
     mode: str
 
     @property
-    def shown_size(self) -> Tuple[int, int]:
+    def shown_size(self) -> tuple[int, int]:
         """(width, height) after the EXIF rotation."""
         return self.size[::-1] if self.orientation in _ON_ITS_SIDE else self.size
 
@@ -82,11 +83,11 @@ class DecodedImage:
 
     header: ImageHeader
     digest: str
-    peak: Optional[int]
+    peak: int | None
 
 
-@functools.lru_cache(maxsize=None)
-def image_suffixes() -> FrozenSet[str]:
+@functools.cache
+def image_suffixes() -> frozenset[str]:
     """The suffixes of image files that can be read here: ".jpg", ".avif", ..., in lower case.
 
     Those of every format that Pillow has, and of its plugins for HEIC, JPEG XL and AVIF where they
@@ -123,9 +124,9 @@ def read_header(path: str, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageHeader:
 
 def read_image(
     path: str,
-    format: Optional[str] = None,
+    format: str | None = None,
     *,
-    size: Optional[Tuple[int, int]] = None,
+    size: tuple[int, int] | None = None,
     white_16bit: int = WHITE_16BIT,
     max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> np.ndarray:
@@ -176,7 +177,8 @@ def decode(path: str, max_pixels: int = MAX_IMAGE_PIXELS) -> DecodedImage:
 
 def for_each_file(function: Callable[[str], Any], paths: Sequence[str]) -> Iterator[Any]:
     """``function(path)`` for all ``paths``, in their order, by several threads; where it raised
-    DatasetError, that error."""
+    DatasetError, that error.
+    """
 
     def result_or_error(path: str) -> Any:
         try:
@@ -189,7 +191,7 @@ def for_each_file(function: Callable[[str], Any], paths: Sequence[str]) -> Itera
 
 
 @contextmanager
-def _opened(path: str, max_pixels: int) -> Iterator[Tuple[BinaryIO, Image.Image]]:
+def _opened(path: str, max_pixels: int) -> Iterator[tuple[BinaryIO, Image.Image]]:
     """An image file and its image, of which at least the header can be read."""
     with _named(path), _pillow_without_limit(), PathManager.open(path, "rb") as f:
         with Image.open(f) as image:
@@ -228,7 +230,8 @@ def _pillow_without_limit() -> Iterator[None]:
 @contextmanager
 def _named(path: str) -> Iterator[None]:
     """Make whatever goes wrong a DatasetError with the name of the file: broken files make Pillow
-    raise OSError, SyntaxError, ValueError, struct.error, EOFError and others."""
+    raise OSError, SyntaxError, ValueError, struct.error, EOFError and others.
+    """
     try:
         yield
     except DatasetError:
@@ -252,7 +255,8 @@ def _reason(path: str, error: Exception) -> str:
 
 def _may_be_cut_off(f: BinaryIO, format: str) -> bool:
     """Whether a file lacks the end that its format has. It may still be whole: some cameras write
-    more behind it."""
+    more behind it.
+    """
     end = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}.get(format, b"")
     f.seek(-len(end), os.SEEK_END)
     return f.read() != end

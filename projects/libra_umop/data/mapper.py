@@ -1,7 +1,7 @@
 """A dataset mapper that reads every image or names the one that it cannot read."""
 
 import copy
-from typing import Any, Dict
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,11 +31,10 @@ class OwnDatasetMapper(DatasetMapper):
         max_image_pixels: int = MAX_IMAGE_PIXELS,
         **kwargs: Any,
     ):
-        """
-        Args:
-            is_train: keep and transform the annotations.
-            white_16bit, max_image_pixels: see :func:`libra_umop.data.images.read_image`.
-            kwargs: of :class:`detectron2.data.DatasetMapper`.
+        """Args:
+        is_train: keep and transform the annotations.
+        white_16bit, max_image_pixels: see :func:`libra_umop.data.images.read_image`.
+        kwargs: of :class:`detectron2.data.DatasetMapper`.
         """
         if not 1 <= white_16bit <= WHITE_16BIT:
             raise ValueError(
@@ -46,7 +45,7 @@ class OwnDatasetMapper(DatasetMapper):
         self.max_image_pixels = max_image_pixels
 
     @classmethod
-    def from_config(cls, cfg, is_train: bool = True) -> Dict[str, Any]:
+    def from_config(cls, cfg, is_train: bool = True) -> dict[str, Any]:
         """Same interface as the parent's."""
         return {
             **super().from_config(cfg, is_train),
@@ -54,7 +53,7 @@ class OwnDatasetMapper(DatasetMapper):
             "max_image_pixels": cfg.INPUT.MAX_IMAGE_PIXELS,
         }
 
-    def __call__(self, dataset_dict: Dict[str, Any]) -> Dict[str, Any]:
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """Same interface as the parent's."""
         record = copy.deepcopy(dataset_dict)
         aug_input = T.AugInput(self._read(record))
@@ -71,7 +70,7 @@ class OwnDatasetMapper(DatasetMapper):
             self._transform_annotations(record, transforms, image.shape[1:])
         return record
 
-    def _read(self, record: Dict[str, Any]) -> np.ndarray:
+    def _read(self, record: dict[str, Any]) -> np.ndarray:
         """(H, W, C) image of the annotated size."""
         path = record["file_name"]
         size = (record["width"], record["height"]) if "width" in record else None
@@ -94,7 +93,8 @@ class OwnDatasetMapper(DatasetMapper):
 
     def _transform_annotations(self, record, transforms, image_shape) -> None:
         """Same interface as the parent's, which with ``recompute_boxes`` wants masks, that an image
-        without objects does not have."""
+        without objects does not have.
+        """
         if any(not annotation.get("iscrowd", 0) for annotation in record["annotations"]):
             super()._transform_annotations(record, transforms, image_shape)
         else:

@@ -2,7 +2,8 @@
 
 import math
 import os
-from typing import Any, Collection, List
+from collections.abc import Collection
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.utils import comm
@@ -18,7 +19,8 @@ KEEP_WITH_EPOCHS = 2
 
 def world_size(args: Any) -> int:
     """Processes of this run: those of the process group, else torchrun's ``WORLD_SIZE``, else
-    ``--num-gpus`` times ``--num-machines``."""
+    ``--num-gpus`` times ``--num-machines``.
+    """
     if comm.get_world_size() > 1:
         return comm.get_world_size()
     if "WORLD_SIZE" in os.environ:
@@ -35,7 +37,7 @@ def is_first_of_machine() -> bool:
 
 def scale_solver(
     cfg: CfgNode, num_processes: int, *, reference: CfgNode, given: Collection[str] = ()
-) -> List[str]:
+) -> list[str]:
     """Scale batch, learning rate and iterations to ``num_processes``, in place.
 
     The rule is that of ``DefaultTrainer.auto_scale_workers`` (linear; Goyal et al., "Accurate,
@@ -89,7 +91,7 @@ def scale_solver(
 
 def set_epochs(
     cfg: CfgNode, epochs: float, num_images: int, given: Collection[str] = ()
-) -> List[str]:
+) -> list[str]:
     """Set ``MAX_ITER`` to that many passes over ``num_images``, and what follows from it.
 
     ``STEPS`` keep their place relative to ``MAX_ITER``, ``WARMUP_ITERS`` takes at most
@@ -148,7 +150,7 @@ def describe_solver(cfg: CfgNode, num_processes: int) -> str:
     )
 
 
-def _rescale_iterations(cfg: CfgNode, factor: float, given: Collection[str]) -> List[str]:
+def _rescale_iterations(cfg: CfgNode, factor: float, given: Collection[str]) -> list[str]:
     """Multiply all that is counted in iterations; returns the keys that were left as given."""
     for group, key in (
         ("SOLVER", "MAX_ITER"),

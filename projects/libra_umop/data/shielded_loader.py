@@ -4,7 +4,8 @@ import contextlib
 import os
 import signal
 import threading
-from typing import Any, Callable, Dict, Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
@@ -34,7 +35,7 @@ class ShieldedDataLoader(DataLoader):
 
 
 def build_test_loader(
-    cfg: CfgNode, dataset_name: str, mapper: Callable[[Dict[str, Any]], Any]
+    cfg: CfgNode, dataset_name: str, mapper: Callable[[dict[str, Any]], Any]
 ) -> ShieldedDataLoader:
     """Detectron2's loader of one image at a time, each rank with its share of the images."""
     built = build_detection_test_loader(cfg, dataset_name, mapper=mapper)

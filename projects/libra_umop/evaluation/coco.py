@@ -1,7 +1,8 @@
 """COCO's metrics, and precision, recall and F1 of the detections that a user would see."""
 
 import os
-from typing import Any, Dict, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -44,7 +45,7 @@ class OperatingPointEvaluator(COCOEvaluator):
         return results
 
 
-def operating_point(coco_eval: Any, score_thresh: float, iou_thresh: float) -> Dict[str, float]:
+def operating_point(coco_eval: Any, score_thresh: float, iou_thresh: float) -> dict[str, float]:
     """Precision, recall and F1 in percent over all classes, at one score threshold.
 
     Args:
@@ -81,7 +82,7 @@ def operating_point(coco_eval: Any, score_thresh: float, iou_thresh: float) -> D
     }
 
 
-def _of_all_areas(coco_eval: Any) -> Sequence[Dict[str, Any]]:
+def _of_all_areas(coco_eval: Any) -> Sequence[dict[str, Any]]:
     """The per-image, per-class matches for objects of every size and COCO's largest limit."""
     everything = list(coco_eval.params.areaRng[0])
     images = [e for e in coco_eval.evalImgs if e is not None]

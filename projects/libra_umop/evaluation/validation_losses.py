@@ -3,7 +3,8 @@
 import contextlib
 import copy
 import math
-from typing import Any, Dict, Iterator, List, Tuple
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -22,7 +23,7 @@ from ..utils.rng import preserved_rng, seed_all_rng
 _STOCHASTIC = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 
-def validation_losses(cfg: CfgNode, model: nn.Module) -> Dict[str, float]:
+def validation_losses(cfg: CfgNode, model: nn.Module) -> dict[str, float]:
     """Losses over ``DATASETS.TEST``, resized as in testing, as if the set were one batch.
 
     Dense detectors: the sum over all images, divided by the positives of the set (ATSS's box loss
@@ -42,7 +43,7 @@ def validation_losses(cfg: CfgNode, model: nn.Module) -> Dict[str, float]:
     Returns:
         loss name -> loss, and "total_loss"; the same on all ranks, {} without any image.
     """
-    images: List[Dict[str, Tuple[float, float]]] = []
+    images: list[dict[str, tuple[float, float]]] = []
     with _losses_without_learning(model), preserved_rng():
         for name in cfg.DATASETS.TEST:
             for batch in build_test_loader(cfg, name, _mapper(cfg)):
@@ -52,13 +53,13 @@ def validation_losses(cfg: CfgNode, model: nn.Module) -> Dict[str, float]:
     return {**means, "total_loss": sum(means.values())} if means else {}
 
 
-def _divide(terms: List[Tuple[float, float]]) -> float:
+def _divide(terms: list[tuple[float, float]]) -> float:
     """Sum over sum, rounded once, so that the order of the images does not matter."""
-    totals, counts = zip(*terms)
+    totals, counts = zip(*terms, strict=True)
     return math.fsum(totals) / (math.fsum(counts) or 1.0)
 
 
-def _image_losses(model: nn.Module, image: Dict[str, Any]) -> Dict[str, Tuple[float, float]]:
+def _image_losses(model: nn.Module, image: dict[str, Any]) -> dict[str, tuple[float, float]]:
     """Name -> loss of one image and what counts in it: over a set both are summed, then divided.
 
     One by one, as images that are padded to a common size have other losses.
@@ -98,7 +99,7 @@ def _losses_without_learning(model: nn.Module) -> Iterator[None]:
     finally:
         if hasattr(model, "returns_sums"):
             model.returns_sums = False
-        for module, mode in zip(model.modules(), modes):
+        for module, mode in zip(model.modules(), modes, strict=True):
             module.training = mode
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])

@@ -1,7 +1,5 @@
 """A detector as a function of tensors alone, which is what tracing can follow."""
 
-from typing import Tuple
-
 import torch
 from detectron2.export.torchscript_patch import patch_builtin_len
 from torch import Tensor, nn
@@ -17,17 +15,15 @@ class DetectorGraph(nn.Module):
     """
 
     def __init__(self, model: nn.Module):
-        """
-        Args:
-            model: a detector; put into eval mode here.
+        """Args:
+        model: a detector; put into eval mode here.
         """
         super().__init__()
         self.model = model
         self.eval()  # a wrapper left in training mode would put the model back into it after export
 
-    def forward(self, image: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
-        """
-        Args:
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Args:
             image: (3, H, W) float32, values 0..255, channels in the order of ``INPUT.FORMAT``.
 
         Returns:

@@ -5,8 +5,9 @@ import io
 import json
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any
 from unittest import mock
 
 import torch
@@ -38,9 +39,9 @@ def export_detector(
     file: Path,
     *,
     format: str,
-    sizes: Sequence[Tuple[int, int]],
+    sizes: Sequence[tuple[int, int]],
     opset: int = DEFAULT_OPSET,
-) -> List[Agreement]:
+) -> list[Agreement]:
     """Export a detector, run the file beside the model, and keep it only if they agree.
 
     The file takes one image of any size; see :class:`DetectorGraph` for inputs and outputs. On
@@ -83,7 +84,7 @@ def export_detector(
     return agreements
 
 
-def metadata_of(predictor: LibraPredictor) -> Dict[str, Any]:
+def metadata_of(predictor: LibraPredictor) -> dict[str, Any]:
     """What a user of the file needs beside it; stored in it, each value as JSON.
 
     ``class_names`` (list), ``input_format`` (channel order, "BGR" or "RGB"), ``min_size`` and
@@ -113,9 +114,7 @@ def load_exported(file: Path, format: str) -> Detector:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(
-        str(file), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
     def detect(image: Tensor) -> Detections:
         outputs = session.run(list(OUTPUT_NAMES), {"image": image.numpy()})
@@ -184,7 +183,7 @@ class _Writer:
         onnx.save(model, str(self._file))
 
 
-def _agreements(predictor, graph, write, images) -> List[Agreement]:
+def _agreements(predictor, graph, write, images) -> list[Agreement]:
     limits = {"max_detections": predictor.cfg.TEST.DETECTIONS_PER_IMAGE}
     threshold = max((value for _, _, value in _thresholds_of(predictor.model)), default=0.0)
     agreements = verify(graph, write(), images, score_threshold=threshold, **limits)
@@ -207,7 +206,7 @@ def _in_widest_gap(scores: Tensor) -> float:
     return float(top[i] + top[i + 1]) / 2
 
 
-def _thresholds_of(model: torch.nn.Module) -> List[Tuple[torch.nn.Module, str, float]]:
+def _thresholds_of(model: torch.nn.Module) -> list[tuple[torch.nn.Module, str, float]]:
     """Every part of a model that has a score threshold, with its name there and its value."""
     return [
         (module, name, getattr(module, name))

@@ -1,11 +1,12 @@
 """Does an exported file give the detections of the model? Asked before the file is handed over."""
 
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-Detections = Tuple[Tensor, Tensor, Tensor]
+Detections = tuple[Tensor, Tensor, Tensor]
 Detector = Callable[[Tensor], Detections]
 
 
@@ -20,7 +21,7 @@ class Agreement(NamedTuple):
         num_unmatched: detections of either that the other lacks.
     """
 
-    size: Tuple[int, int]
+    size: tuple[int, int]
     num_boxes: int
     box_error_px: float
     score_error: float
@@ -38,8 +39,8 @@ def compare(
     reference: Detections,
     other: Detections,
     *,
-    size: Tuple[int, int],
-    max_detections: Optional[int] = None,
+    size: tuple[int, int],
+    max_detections: int | None = None,
     score_threshold: float = 0.0,
     box_tolerance_px: float = 0.1,
     score_tolerance: float = 1e-3,
@@ -80,7 +81,7 @@ def compare(
     )
 
 
-def _match(cost: Tensor) -> Tuple[Tensor, Tensor]:
+def _match(cost: Tensor) -> tuple[Tensor, Tensor]:
     """Pairs of finite cost, cheapest first; each row and column at most once."""
     pairs = torch.nonzero(torch.isfinite(cost))
     used, used2, kept = set(), set(), []
@@ -94,13 +95,13 @@ def _match(cost: Tensor) -> Tuple[Tensor, Tensor]:
     return matched[:, 0], matched[:, 1]
 
 
-def _cut_off(scores: Tensor, scores2: Tensor, max_detections: Optional[int]) -> float:
+def _cut_off(scores: Tensor, scores2: Tensor, max_detections: int | None) -> float:
     """The lowest score that a full set still holds; 0 if neither set is full."""
     full = [s for s in (scores, scores2) if max_detections and len(s) >= max_detections]
     return max((float(s.min()) for s in full), default=0.0)
 
 
-def sample_image(size: Tuple[int, int], seed: int = 0) -> Tensor:
+def sample_image(size: tuple[int, int], seed: int = 0) -> Tensor:
     """A colourful image with edges at many scales, (3, H, W) float32 of whole numbers 0..255."""
     generator = torch.Generator().manual_seed(seed)
     image = torch.zeros(1, 3, *size)
@@ -113,7 +114,7 @@ def sample_image(size: Tuple[int, int], seed: int = 0) -> Tensor:
 
 def verify(
     reference: Detector, other: Detector, images: Sequence[Tensor], **kwargs: Any
-) -> List[Agreement]:
+) -> list[Agreement]:
     """Compare two detectors on every image, (3, H, W); ``kwargs`` go to :func:`compare`."""
     return [
         compare(reference(image), other(image), size=tuple(image.shape[-2:]), **kwargs)

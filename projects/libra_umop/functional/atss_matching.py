@@ -3,7 +3,7 @@
 Letters: R anchors of all L levels, M ground-truth boxes, C candidates per box.
 """
 
-from typing import List, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -79,7 +79,7 @@ def _nearest_anchors(
     dx = gt_centers[:, 0, None] - centers[None, :, 0]  # (M, R)
     dy = gt_centers[:, 1, None] - centers[None, :, 1]
     distance = dx.square_().add_(dy.square_()).sqrt_()
-    nearest: List[Tensor] = []
+    nearest: list[Tensor] = []
     start = 0
     for level in distance.split(list(num_anchors_per_level), dim=1):
         nearest.append(level.topk(min(topk, level.shape[1]), largest=False).indices + start)

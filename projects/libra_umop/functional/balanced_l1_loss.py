@@ -79,8 +79,9 @@ def _reference(x: torch.Tensor, alpha: float, gamma: float, beta: float) -> torc
 
 
 def _inliers(x: torch.Tensor, beta: float) -> torch.Tensor:
-    """x with its outliers at 0: b times one of them can be inf in half precision, and an inf that
-    is not selected makes the gradient NaN."""
+    """X with its outliers at 0: b times one of them can be inf in half precision, and an inf that
+    is not selected makes the gradient NaN.
+    """
     return torch.where(x < beta, x, 0.0)
 
 

@@ -3,8 +3,6 @@
 Axes: N images, C channels, H and W of a level. Levels are listed from the finest to the coarsest.
 """
 
-from typing import List
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -13,7 +11,7 @@ REFINE_TYPES = ("non_local", "conv", "none")
 ATTENTION_PRECISIONS = ("float32", "autocast")
 
 
-def gather_levels(features: List[torch.Tensor], level: int) -> torch.Tensor:
+def gather_levels(features: list[torch.Tensor], level: int) -> torch.Tensor:
     """Average a pyramid at the size of one of its levels (equation 4): C = 1/L * sum C_l.
 
     Args:
@@ -29,7 +27,7 @@ def gather_levels(features: List[torch.Tensor], level: int) -> torch.Tensor:
     return torch.stack([_resize(x, size) for x in features]).mean(dim=0)
 
 
-def scatter_levels(refined: torch.Tensor, features: List[torch.Tensor]) -> List[torch.Tensor]:
+def scatter_levels(refined: torch.Tensor, features: list[torch.Tensor]) -> list[torch.Tensor]:
     """Bring refined features back to the size of each level, and add them to it.
 
     Args:
@@ -67,8 +65,7 @@ class NonLocalRefinement(nn.Module):
     """
 
     def __init__(self, channels: int, *, precision: str = "float32"):
-        """
-        Args:
+        """Args:
             channels: C.
             precision: what it computes in under autocast, one of ``ATTENTION_PRECISIONS``. Outside
                 autocast it is that of the weights.
@@ -147,8 +144,7 @@ class BalancedFeaturePyramid(nn.Module):
         *,
         precision: str = "float32",
     ):
-        """
-        Args:
+        """Args:
             channels: C, of every level.
             refine_level: index of the level at whose size the levels are averaged.
             refine_type: "non_local", "conv" or "none".
@@ -168,9 +164,8 @@ class BalancedFeaturePyramid(nn.Module):
         else:
             raise ValueError(f"refine_type is {refine_type!r}, not one of {REFINE_TYPES}")
 
-    def forward(self, features: List[torch.Tensor]) -> List[torch.Tensor]:
-        """
-        Args:
+    def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Args:
             features: the levels, each (N, C, H_l, W_l), finest first.
 
         Returns:

@@ -5,7 +5,7 @@ Boxes: (..., 4) XYXY pixels.
 """
 
 import math
-from typing import Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -79,7 +79,7 @@ def box_iou(pred_boxes: Tensor, gt_boxes: Tensor, *, eps: float = 1e-7) -> Tenso
     return _overlap(pred_boxes, gt_boxes, eps)[0]
 
 
-def _diou_loss(pred_boxes: Tensor, gt_boxes: Tensor, eps: float) -> Tuple[Tensor, Tensor]:
+def _diou_loss(pred_boxes: Tensor, gt_boxes: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """DIoU loss and IoU of box i with box i, (...)."""
     iou, _, outer = _overlap(pred_boxes, gt_boxes, eps)
     centers = [(boxes[..., 2:] + boxes[..., :2]) / 2 for boxes in (pred_boxes, gt_boxes)]
@@ -87,7 +87,7 @@ def _diou_loss(pred_boxes: Tensor, gt_boxes: Tensor, eps: float) -> Tuple[Tensor
     return 1 - iou + distance / (outer.square().sum(dim=-1) + eps), iou
 
 
-def _overlap(pred_boxes: Tensor, gt_boxes: Tensor, eps: float) -> Tuple[Tensor, Tensor, Tensor]:
+def _overlap(pred_boxes: Tensor, gt_boxes: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """IoU and union of box i with box i, (...), and the smallest box around both, (..., 2)."""
     inner = torch.min(pred_boxes[..., 2:], gt_boxes[..., 2:]) - torch.max(
         pred_boxes[..., :2], gt_boxes[..., :2]

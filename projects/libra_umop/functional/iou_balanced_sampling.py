@@ -8,8 +8,6 @@ pile that runs out gives all it has, and those that go on share what it could no
 no count of a pile on the host, so nothing here waits for the device.
 """
 
-from typing import Optional
-
 import torch
 
 BIN_RANGES = ("threshold", "observed")
@@ -24,7 +22,7 @@ def sample_iou_balanced_negatives(
     floor_iou: float = 0.0,
     floor_fraction: float = 0.0,
     bin_range: str = "threshold",
-    generator: Optional[torch.Generator] = None,
+    generator: torch.Generator | None = None,
 ) -> torch.Tensor:
     """Draw negatives evenly over their IoU with the ground truth.
 
@@ -83,7 +81,7 @@ def sample_instance_balanced_positives(
     matched_idxs: torch.Tensor,
     num_samples: int,
     *,
-    generator: Optional[torch.Generator] = None,
+    generator: torch.Generator | None = None,
 ) -> torch.Tensor:
     """Draw positives evenly over the ground-truth boxes that they are matched to (section 3.1).
 
@@ -118,7 +116,7 @@ def _rank_in_group(groups: torch.Tensor) -> torch.Tensor:
 
 
 def _first(
-    turns: torch.Tensor, num_samples: int, generator: Optional[torch.Generator]
+    turns: torch.Tensor, num_samples: int, generator: torch.Generator | None
 ) -> torch.Tensor:
     """Indices of the ``num_samples`` whose turn comes first, equal turns in random order.
 

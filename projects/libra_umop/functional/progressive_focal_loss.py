@@ -5,8 +5,6 @@ The loss itself is :func:`focal_loss_sum` with these two.
 Letters: R anchors, K classes. Labels: -1 ignore, [0, K) foreground, K background.
 """
 
-from typing import Tuple
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,7 +24,7 @@ def progressive_focus(
     delta: float = 0.5,
     w: float = 0.5,
     focus: str = "mean_prob",
-) -> Tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Gamma and alpha of one pyramid level (UMOP, section 3.2, progressive focal loss).
 
     ``gamma_l = clamp(-ln(1/n sum_i p_i), gamma - delta, gamma + delta)`` and
@@ -50,7 +48,7 @@ def progressive_focus(
 @torch.no_grad()
 def focus_sums(
     logits: Tensor, labels: Tensor, *, focus: str = "mean_prob"
-) -> Tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """What :func:`progressive_focus` averages, to be added over ranks (or levels) first.
 
     Returns:
@@ -75,7 +73,7 @@ def focus_from_sums(
     delta: float = 0.5,
     w: float = 0.5,
     focus: str = "mean_prob",
-) -> Tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """:func:`progressive_focus` from :func:`focus_sums`; any shape, elementwise (one per level)."""
     _check_focus(focus)
     mean = total / num_pos.clamp(min=1)

@@ -3,8 +3,6 @@
 Letters: R anchors, K classes, n + 1 bins. Labels: -1 ignore, [0, K) foreground, K background.
 """
 
-from typing import Union
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,7 +13,7 @@ __all__ = ["distribution_focal_loss", "quality_focal_loss_sum", "varifocal_loss_
 
 
 def quality_focal_loss_sum(
-    logits: Tensor, labels: Tensor, quality: Tensor, *, beta: Union[float, Tensor] = 2.0
+    logits: Tensor, labels: Tensor, quality: Tensor, *, beta: float | Tensor = 2.0
 ) -> Tensor:
     """Quality focal loss (Li et al., https://arxiv.org/abs/2006.04388, equation 4), summed.
 
@@ -46,8 +44,8 @@ def varifocal_loss_sum(
     labels: Tensor,
     quality: Tensor,
     *,
-    alpha: Union[float, Tensor] = 0.75,
-    gamma: Union[float, Tensor] = 2.0,
+    alpha: float | Tensor = 0.75,
+    gamma: float | Tensor = 2.0,
 ) -> Tensor:
     """Varifocal loss (Zhang et al., https://arxiv.org/abs/2008.13367, equation 2), summed.
 

@@ -7,7 +7,7 @@ torch computes such products with all threads, over channels that lie side by si
 Axes: N images, C channels, R regions, P x Q bins of each, T non-zeros of a matrix.
 """
 
-from typing import Any, NamedTuple, Tuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +48,7 @@ class _SparseMatmul(torch.autograd.Function):
         return _SparseMatrix(*matrix).matmul(dense)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> Tuple:
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple:
         matrix = _SparseMatrix(*ctx.saved_tensors).transpose(ctx.num_columns)
         return matrix.matmul(grad.contiguous()), None, None, None
 
@@ -56,7 +56,7 @@ class _SparseMatmul(torch.autograd.Function):
 def sparse_roi_align(
     features: torch.Tensor,
     rois: torch.Tensor,
-    output_size: Tuple[int, int],
+    output_size: tuple[int, int],
     spatial_scale: float = 1.0,
     sampling_ratio: int = 0,
     aligned: bool = True,
@@ -137,7 +137,7 @@ def _bin_weights(
 def _outer_product(
     weights_y: _SparseMatrix,
     weights_x: _SparseMatrix,
-    output_size: Tuple[int, int],
+    output_size: tuple[int, int],
     first_row: torch.Tensor,
     width: int,
 ) -> _SparseMatrix:
@@ -154,7 +154,7 @@ def _outer_product(
     return _SparseMatrix(_offsets(num_y[bin_y] * num_x[bin_x]), columns, values)
 
 
-def _entries(matrix: _SparseMatrix, rows: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+def _entries(matrix: _SparseMatrix, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The non-zeros of ``rows``, row after row: of which element of ``rows``, and which."""
     counts = matrix.offsets.diff()[rows]
     of_row = torch.arange(len(rows)).repeat_interleave(counts)

@@ -39,7 +39,7 @@ absent:
 import json
 import math
 from pathlib import Path
-from typing import Any, Dict, List, Union
+from typing import Any
 
 FORMAT = 1
 FOLDER = "imbalance"
@@ -51,10 +51,10 @@ MAX_ERROR = 2.0
 IOU_EDGES = [i / NUM_IOU_BINS for i in range(NUM_IOU_BINS + 1)]
 ERROR_EDGES = [MAX_ERROR * i / NUM_ERROR_BINS for i in range(NUM_ERROR_BINS + 1)]
 
-PathLike = Union[str, Path]
+PathLike = str | Path
 
 
-def empty_settings() -> Dict[str, Any]:
+def empty_settings() -> dict[str, Any]:
     """Settings of a run of which nothing is known.
 
     Returns:
@@ -68,7 +68,8 @@ def empty_settings() -> Dict[str, Any]:
 
 def shorten(value: Any, digits: int = 5) -> Any:
     """``value`` with every float in it rounded to ``digits`` significant digits, NaN and inf to
-    None."""
+    None.
+    """
     if isinstance(value, dict):
         return {k: shorten(v, digits) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -80,7 +81,7 @@ def shorten(value: Any, digits: int = 5) -> Any:
     return value
 
 
-def write_meta(output_dir: PathLike, meta: Dict[str, Any]) -> None:
+def write_meta(output_dir: PathLike, meta: dict[str, Any]) -> None:
     """Write ``meta`` to ``output_dir``, whole or not at all."""
     folder = Path(output_dir) / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +90,7 @@ def write_meta(output_dir: PathLike, meta: Dict[str, Any]) -> None:
     temporary.replace(folder / META_FILE)
 
 
-def append_step(output_dir: PathLike, step: Dict[str, Any]) -> None:
+def append_step(output_dir: PathLike, step: dict[str, Any]) -> None:
     """Append one measured iteration to ``output_dir``."""
     path = Path(output_dir) / FOLDER / STEPS_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +98,7 @@ def append_step(output_dir: PathLike, step: Dict[str, Any]) -> None:
         f.write(json.dumps(shorten(step), separators=(",", ":")) + "\n")
 
 
-def read_meta(output_dir: PathLike) -> Dict[str, Any]:
+def read_meta(output_dir: PathLike) -> dict[str, Any]:
     """The meta data in ``output_dir``; empty if nothing was collected there.
 
     Raises:
@@ -119,7 +120,7 @@ def read_meta(output_dir: PathLike) -> Dict[str, Any]:
     return meta
 
 
-def read_steps(output_dir: PathLike) -> List[Dict[str, Any]]:
+def read_steps(output_dir: PathLike) -> list[dict[str, Any]]:
     """The measured iterations in ``output_dir``, in order; empty if there are none.
 
     A line that a killed run left half written is passed over.
@@ -127,7 +128,7 @@ def read_steps(output_dir: PathLike) -> List[Dict[str, Any]]:
     path = Path(output_dir) / FOLDER / STEPS_FILE
     if not path.is_file():
         return []
-    steps: Dict[int, Dict[str, Any]] = {}
+    steps: dict[int, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             step = json.loads(line)

@@ -1,7 +1,8 @@
 """A picture to look at: images with their ground truth and with what a detector found."""
 
 import colorsys
-from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -28,12 +29,12 @@ class _Boxes(NamedTuple):
     """XYXY pixels (N, 4), classes and, of predictions, scores; each a list of N."""
 
     boxes: np.ndarray
-    classes: List[int]
-    scores: List[float]
+    classes: list[int]
+    scores: list[float]
 
 
 def contact_sheet(
-    dataset_dicts: Sequence[Dict],
+    dataset_dicts: Sequence[dict],
     predict: Callable[[np.ndarray], Instances],
     class_names: Sequence[str],
     *,
@@ -76,14 +77,14 @@ def contact_sheet(
     pairs = []
     for truth, found, image in shown:
         tiles = (_draw(image, boxes, colours, names, tile_px) for boxes in (truth, found))
-        captions = zip(tiles, ("ground truth", "predictions"))
+        captions = zip(tiles, ("ground truth", "predictions"), strict=True)
         pairs.append([_captioned(tile, caption) for tile, caption in captions])
     grid = _grid(pairs, columns)
     legend = _legend([(class_names[c], colours[c]) for c in on_sheet], grid.shape[1])
     return np.vstack([legend, grid])
 
 
-def _annotated(record: Dict) -> _Boxes:
+def _annotated(record: dict) -> _Boxes:
     annotations = record.get("annotations", [])
     boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
     array = np.array(boxes, dtype=np.float32).reshape(-1, 4)
@@ -95,7 +96,7 @@ def _found(found: Instances) -> _Boxes:
     return _Boxes(boxes, found.pred_classes.tolist(), found.scores.tolist())
 
 
-def _colour(index: int) -> Tuple[int, int, int]:
+def _colour(index: int) -> tuple[int, int, int]:
     """Of the class with that place on the sheet, BGR; beyond the palette hues far from the last."""
     if index < len(PALETTE):
         return PALETTE[index][::-1]
@@ -107,8 +108,8 @@ def _colour(index: int) -> Tuple[int, int, int]:
 def _draw(
     image: np.ndarray,
     shown: _Boxes,
-    colours: Dict[int, Tuple[int, int, int]],
-    names: Dict[int, str],
+    colours: dict[int, tuple[int, int, int]],
+    names: dict[int, str],
     tile_px: int,
 ) -> np.ndarray:
     """A tile with boxes in their class's colour, the largest first, so that none hides another."""
@@ -127,7 +128,7 @@ def _draw(
     return tile
 
 
-def _label(tile: np.ndarray, box: np.ndarray, text: str, colour: Tuple[int, int, int]) -> None:
+def _label(tile: np.ndarray, box: np.ndarray, text: str, colour: tuple[int, int, int]) -> None:
     """A text on its class's colour, over the box where there is room, and always on the tile."""
     if not text:
         return
@@ -140,7 +141,7 @@ def _label(tile: np.ndarray, box: np.ndarray, text: str, colour: Tuple[int, int,
     cv2.putText(tile, text, (x + 1, y), _FONT, 0.35, ink, 1, cv2.LINE_AA)
 
 
-def _legend(entries: Sequence[Tuple[str, Tuple[int, int, int]]], width: int) -> np.ndarray:
+def _legend(entries: Sequence[tuple[str, tuple[int, int, int]]], width: int) -> np.ndarray:
     """White strips with each class's colour beside its name, as many as they need."""
     places, x, row = [], 2 * _GUTTER_PX, 0
     for name, _ in entries:
@@ -151,7 +152,7 @@ def _legend(entries: Sequence[Tuple[str, Tuple[int, int, int]]], width: int) -> 
         x += step
     height = (row + 1) * _CAPTION_PX + _GUTTER_PX
     strip = np.full((height, width, 3), 255, dtype=np.uint8)
-    for (name, colour), (x, y) in zip(entries, places):
+    for (name, colour), (x, y) in zip(entries, places, strict=True):
         cv2.rectangle(strip, (x, y + 8), (x + 16, y + 24), colour, cv2.FILLED)
         cv2.putText(strip, name, (x + 22, y + 22), _FONT, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
     return strip
@@ -165,7 +166,7 @@ def _captioned(tile: np.ndarray, caption: str) -> np.ndarray:
     return np.vstack([strip, tile])
 
 
-def _grid(pairs: List[List[np.ndarray]], columns: int) -> np.ndarray:
+def _grid(pairs: list[list[np.ndarray]], columns: int) -> np.ndarray:
     """All pairs on white, ``columns`` in a row, with a wider gap between pairs than inside one."""
     columns = min(columns, len(pairs))
     width = max(t.shape[1] for pair in pairs for t in pair)

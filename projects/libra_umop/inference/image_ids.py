@@ -3,15 +3,16 @@
 import os
 import unicodedata
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any
 
 from ..data.coco.document import read_json
 from ..data.defects import short
 from ..errors import DatasetError
 from .inputs import Input
 
-Parts = Tuple[str, ...]
+Parts = tuple[str, ...]
 
 
 class CocoIds:
@@ -22,17 +23,16 @@ class CocoIds:
     ``i + 1``.
     """
 
-    def __init__(self, class_names: Sequence[str], annotation_file: Optional[Path] = None):
-        """
-        Raises:
-            DatasetError: the file cannot be read, or a class of the model is none of its
-                categories.
+    def __init__(self, class_names: Sequence[str], annotation_file: Path | None = None):
+        """Raises:
+        DatasetError: the file cannot be read, or a class of the model is none of its
+            categories.
         """
         self._names = list(class_names)
         self._file = annotation_file
-        self._category_ids: Optional[List[int]] = None
-        self._annotated: Dict[Parts, List[Any]] = defaultdict(list)
-        self._assigned: Dict[str, Any] = {}
+        self._category_ids: list[int] | None = None
+        self._annotated: dict[Parts, list[Any]] = defaultdict(list)
+        self._assigned: dict[str, Any] = {}
         self._num_seen = 0
         if annotation_file is not None:
             self._read(str(annotation_file))
@@ -56,7 +56,7 @@ class CocoIds:
             )
         self._category_ids = [categories[name] for name in self._names]
 
-    def assign(self, inputs: Sequence[Input]) -> List[str]:
+    def assign(self, inputs: Sequence[Input]) -> list[str]:
         """Find out which image of the annotation file each input is.
 
         It is the one whose ``file_name`` is the tail of the input's path, the longest if there are
@@ -71,7 +71,7 @@ class CocoIds:
         """
         if self._file is None:
             return []
-        claims: Dict[Parts, List[Input]] = defaultdict(list)
+        claims: dict[Parts, list[Input]] = defaultdict(list)
         problems = []
         for item in inputs:
             tail = self._longest_tail(item)
@@ -92,7 +92,7 @@ class CocoIds:
                     problems.append(f"{item.name}: {'/'.join(tail)} of {self._file} is {which}")
         return problems
 
-    def _longest_tail(self, item: Input) -> Optional[Parts]:
+    def _longest_tail(self, item: Input) -> Parts | None:
         parts = _parts(os.path.abspath(item.path))
         tails = (parts[i:] for i in range(len(parts)))
         return next((tail for tail in tails if tail in self._annotated), None)
@@ -102,9 +102,10 @@ class CocoIds:
         alike = ["/".join(parts) for parts in self._annotated if parts and parts[-1] == base]
         return f", which has {', '.join(alike[:3])}" if alike else ""
 
-    def image(self, name: str) -> Optional[Any]:
+    def image(self, name: str) -> Any | None:
         """The id of an image, by the name of its input; None where the annotation file has no such
-        image. A frame of a video is looked up as ``<file name>#<frame number>``."""
+        image. A frame of a video is looked up as ``<file name>#<frame number>``.
+        """
         self._num_seen += 1
         if self._file is None:
             return self._num_seen

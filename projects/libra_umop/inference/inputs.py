@@ -3,8 +3,9 @@
 import glob
 import os
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -35,10 +36,10 @@ class Inputs(NamedTuple):
         notes: a line for each folder that holds other files than images.
     """
 
-    images: List[Input]
-    videos: List[Input]
-    problems: List[str]
-    notes: List[str]
+    images: list[Input]
+    videos: list[Input]
+    problems: list[str]
+    notes: list[str]
 
 
 def find_inputs(patterns: Sequence[str]) -> Inputs:
@@ -51,7 +52,7 @@ def find_inputs(patterns: Sequence[str]) -> Inputs:
     Args:
         patterns: paths of files and folders, and globs (``**`` goes down folders).
     """
-    found: Dict[Path, Input] = {}
+    found: dict[Path, Input] = {}
     problems, notes = [], []
     for pattern in patterns:
         items, passed_over = _expand(pattern)
@@ -69,7 +70,8 @@ def find_inputs(patterns: Sequence[str]) -> Inputs:
 
 def printable(name: object) -> str:
     """A file's name as text that can be printed and written as UTF-8: a byte of it that is no UTF-8
-    as ``\\xe9``."""
+    becomes a backslash, an x and its two hex digits.
+    """
     return os.fsencode(str(name)).decode("utf-8", "backslashreplace")
 
 
@@ -91,7 +93,9 @@ def is_video(path: Path) -> bool:
 
 
 # A file of these names that cannot be opened is a broken video; of others, a broken image.
-_VIDEO_SUFFIXES = frozenset(".mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg .wmv .flv".split())
+_VIDEO_SUFFIXES = frozenset(
+    [".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv"]
+)
 
 
 def _is_image(path: Path) -> bool:
@@ -111,7 +115,7 @@ def _is_text(path: Path) -> bool:
         return True  # said when it is read
 
 
-def _expand(pattern: str) -> Tuple[List[Input], Counter]:
+def _expand(pattern: str) -> tuple[list[Input], Counter]:
     """The inputs of a pattern, and how many files of which suffix were passed over."""
     path = Path(pattern)
     if path.is_dir():
@@ -132,7 +136,7 @@ def _expand(pattern: str) -> Tuple[List[Input], Counter]:
     return found, passed_over
 
 
-def _told_apart(items: List[Input]) -> List[Input]:
+def _told_apart(items: list[Input]) -> list[Input]:
     """The items with names of which no two are equal: longer tails of their paths where need be."""
     items = [Input(item.path, printable(item.name)) for item in items]
     depth = {item.path: len(Path(item.name).parts) for item in items}
@@ -172,9 +176,8 @@ class Video:
     """
 
     def __init__(self, path: Path):
-        """
-        Raises:
-            ValueError: the file cannot be opened as a video.
+        """Raises:
+        ValueError: the file cannot be opened as a video.
         """
         import cv2
 

@@ -5,8 +5,9 @@ import errno
 import io
 import json
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +24,7 @@ from .inputs import printable
 CSV_COLUMNS = ("file_name", "class", "score", "x1", "y1", "x2", "y2")
 
 
-def coco_records(instances: Instances, name: str, ids: CocoIds) -> List[Dict[str, Any]]:
+def coco_records(instances: Instances, name: str, ids: CocoIds) -> list[dict[str, Any]]:
     """The detections of one image as COCO results.
 
     Beside COCO's own keys (``bbox`` is XYWH pixels of the original image) each has ``file_name``
@@ -136,9 +137,8 @@ class DrawnVideo:
     """An MP4 that frames are drawn into; an object keeps its colour from frame to frame."""
 
     def __init__(self, file: Path, fps: float, metadata: Metadata):
-        """
-        Raises:
-            OutputError: the folder cannot be made.
+        """Raises:
+        OutputError: the folder cannot be made.
         """
         with writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ class DrawnVideo:
         self.file = file
         self._fps = fps
         self._visualizer = VideoVisualizer(metadata)
-        self._writer: Optional[cv2.VideoWriter] = None
+        self._writer: cv2.VideoWriter | None = None
 
     def add(self, frame: np.ndarray, instances: Instances) -> None:
         """Draw the detections of a BGR frame and append it.

@@ -5,7 +5,8 @@ of ``DefaultPredictor``; beyond it, it checks its input, takes several images at
 over augmented copies (``tta=True``), knows the class names, and loads nothing that could run code.
 """
 
-from typing import Any, Dict, List, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,12 +38,11 @@ class LibraPredictor(DefaultPredictor):
         self,
         cfg: CfgNode,
         *,
-        class_names: Optional[Sequence[str]] = None,
-        threshold: Optional[float] = None,
+        class_names: Sequence[str] | None = None,
+        threshold: float | None = None,
         tta: bool = False,
     ):
-        """
-        Args:
+        """Args:
             cfg: a config; ``MODEL.WEIGHTS`` is loaded, and nothing else is read or fetched.
             class_names: names of the classes 0, 1, ...; by default those that the weights' file
                 holds, else those of the first dataset of ``DATASETS.TEST`` or ``DATASETS.TRAIN``
@@ -111,16 +111,16 @@ class LibraPredictor(DefaultPredictor):
         return cls(cfg, **kwargs)
 
     @property
-    def class_names(self) -> List[str]:
+    def class_names(self) -> list[str]:
         """Names of the classes 0, 1, ...; empty where none are known."""
         return self.metadata.thing_classes
 
-    def __call__(self, original_image: np.ndarray) -> Dict[str, Any]:
+    def __call__(self, original_image: np.ndarray) -> dict[str, Any]:
         """Same interface as ``DefaultPredictor``; see :func:`check_image` for what is accepted."""
         return self.predict_batch([original_image])[0]
 
     @torch.no_grad()
-    def predict_batch(self, images: Sequence[np.ndarray]) -> List[Dict[str, Any]]:
+    def predict_batch(self, images: Sequence[np.ndarray]) -> list[dict[str, Any]]:
         """Detect in several images with one pass through the model.
 
         Images of one size get what each would get alone. Smaller ones of a mixed batch are padded
@@ -156,14 +156,14 @@ class LibraPredictor(DefaultPredictor):
     def _model_order(self, image: np.ndarray) -> np.ndarray:
         return image[:, :, ::-1] if self.input_format == "RGB" else image
 
-    def _resized_input(self, image: np.ndarray) -> Dict[str, Any]:
+    def _resized_input(self, image: np.ndarray) -> dict[str, Any]:
         image = self._model_order(image)
         height, width = image.shape[:2]
         resized = self.aug.get_transform(image).apply_image(image)
         tensor = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
         return {"image": tensor, "height": height, "width": width}
 
-    def _original_input(self, image: np.ndarray) -> Dict[str, Any]:
+    def _original_input(self, image: np.ndarray) -> dict[str, Any]:
         """At its own size and as uint8: the test-time augmentation does the resizing."""
         height, width = image.shape[:2]
         tensor = torch.from_numpy(np.ascontiguousarray(self._model_order(image).transpose(2, 0, 1)))
@@ -226,12 +226,12 @@ def _lower_score_thresholds(node: CfgNode, threshold: float) -> None:
             node[key] = min(value, threshold)
 
 
-def _above(output: Dict[str, Any], threshold: float) -> Dict[str, Any]:
+def _above(output: dict[str, Any], threshold: float) -> dict[str, Any]:
     instances = output["instances"]
     return {**output, "instances": instances[instances.scores >= threshold]}
 
 
-def _class_names_of(cfg: CfgNode) -> List[str]:
+def _class_names_of(cfg: CfgNode) -> list[str]:
     for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
         names = MetadataCatalog.get(name).get("thing_classes") if name in MetadataCatalog else None
         if names:

@@ -4,8 +4,9 @@ import itertools
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Protocol, Sequence, Tuple
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -34,7 +35,7 @@ PICTURE_ERRORS = (
 class ResultsFile(Protocol):
     """Where detections go, image by image."""
 
-    def add(self, records: Sequence[Dict[str, Any]]) -> None:
+    def add(self, records: Sequence[dict[str, Any]]) -> None:
         """Append the records of an image."""
 
 
@@ -54,11 +55,10 @@ class PredictionRun:
         *,
         ids: CocoIds,
         files: Sequence[ResultsFile] = (),
-        output_dir: Optional[Path] = None,
+        output_dir: Path | None = None,
         batch_size: int = 1,
     ):
-        """
-        Args:
+        """Args:
             predictor: the detector.
             ids: of images and classes in the records.
             files: get the records of each image as soon as it is done.
@@ -78,7 +78,7 @@ class PredictionRun:
         self._drawn: set = set()
         self.num_images = 0
         self.num_detections = 0
-        self.skipped: List[str] = []
+        self.skipped: list[str] = []
         self.seconds = 0.0
 
     def predict_images(self, inputs: Sequence[Input]) -> None:
@@ -113,8 +113,10 @@ class PredictionRun:
         frames = tqdm(video, total=video.num_frames or None, desc=item.name, unit="frame")
         before = self.num_images
         try:
-            names = (f"{item.name}#{number:06d}" for number in itertools.count(1))
-            numbered = ((item._replace(name=name), image) for name, image in zip(names, frames))
+            numbered = (
+                (item._replace(name=f"{item.name}#{number:06d}"), image)
+                for number, image in enumerate(frames, 1)
+            )
             for frame, image, instances in self._detect(numbered):
                 self._collect(instances, frame.name)
                 if drawn is not None:
@@ -138,7 +140,7 @@ class PredictionRun:
             line += f"; {rate:.2f} images/s, {1000 / rate:.1f} ms per image"
         return f"{line} ({self._predictor.cfg.MODEL.DEVICE}, batches of {self._batch_size})"
 
-    def _read(self, inputs: Iterable[Input]) -> Iterator[Tuple[Input, np.ndarray]]:
+    def _read(self, inputs: Iterable[Input]) -> Iterator[tuple[Input, np.ndarray]]:
         keys = self._predictor.cfg.INPUT
         limits = {"white_16bit": keys.WHITE_16BIT, "max_pixels": keys.MAX_IMAGE_PIXELS}
         for item in inputs:
@@ -150,16 +152,16 @@ class PredictionRun:
             yield item, image
 
     def _detect(
-        self, images: Iterable[Tuple[Input, np.ndarray]]
-    ) -> Iterator[Tuple[Input, np.ndarray, Instances]]:
+        self, images: Iterable[tuple[Input, np.ndarray]]
+    ) -> Iterator[tuple[Input, np.ndarray, Instances]]:
         """Yields each input and image with its detections, on the CPU."""
         images = iter(images)
         while batch := list(itertools.islice(images, self._batch_size)):
             yield from self._detect_batch(batch)
 
     def _detect_batch(
-        self, batch: List[Tuple[Input, np.ndarray]]
-    ) -> Iterator[Tuple[Input, np.ndarray, Instances]]:
+        self, batch: list[tuple[Input, np.ndarray]]
+    ) -> Iterator[tuple[Input, np.ndarray, Instances]]:
         """A batch that fails is taken image by image, so that one image costs only itself."""
         start = time.perf_counter()
         try:
@@ -177,10 +179,10 @@ class PredictionRun:
             torch.cuda.synchronize()
         self.seconds += time.perf_counter() - start
         self.num_images += len(batch)
-        for (item, image), output in zip(batch, outputs):
+        for (item, image), output in zip(batch, outputs, strict=True):
             yield item, image, output["instances"].to("cpu")
 
-    def _collect(self, instances: Instances, name: str) -> List[Dict[str, Any]]:
+    def _collect(self, instances: Instances, name: str) -> list[dict[str, Any]]:
         records = coco_records(instances, name, self._ids)
         self.num_detections += len(records)
         for file in self._files:
@@ -191,7 +193,7 @@ class PredictionRun:
         self.skipped.append(str(item.path))
         print(f"skipped {printable(item.path)}: {reason}", file=sys.stderr)
 
-    def _drawn_video(self, item: Input, video: Video) -> Optional[DrawnVideo]:
+    def _drawn_video(self, item: Input, video: Video) -> DrawnVideo | None:
         if self._output_dir is None:
             return None
         target = self._free_name(Path(item.name).with_suffix(".mp4").as_posix())
@@ -214,7 +216,7 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _summary(records: Sequence[Dict[str, Any]]) -> str:
+def _summary(records: Sequence[dict[str, Any]]) -> str:
     counts = Counter(record["category_name"] for record in records)
     detail = ", ".join(f"{name} {count}" for name, count in counts.most_common())
     return f"{len(records)} detections" + (f" ({detail})" if detail else "")

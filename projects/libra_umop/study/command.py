@@ -3,8 +3,8 @@
 import argparse
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import List, Sequence
 
 from .plan import Plan, PlannedRun, make_plan, threads_of_a_run
 from .records import PLAN_FILE, is_over, read_record, write_json
@@ -88,7 +88,7 @@ def _begin(args: argparse.Namespace, gpus: int) -> Plan:
     return plan
 
 
-def _left(plan: Plan, retry_failed: bool) -> List[PlannedRun]:
+def _left(plan: Plan, retry_failed: bool) -> list[PlannedRun]:
     """Runs to be made."""
 
     def is_left(run: PlannedRun) -> bool:

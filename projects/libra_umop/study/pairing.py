@@ -12,7 +12,8 @@
 import random
 import time
 import zlib
-from typing import Any, Callable, Dict, List
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,11 +42,11 @@ def _seed_of(*parts: Any) -> int:
 class _Draws(TorchDispatchMode):
     """Seeds the generator before the n-th random draw with ``seeds[n]``, and records the draws."""
 
-    def __init__(self, seeds: Dict[int, int]):
+    def __init__(self, seeds: dict[int, int]):
         super().__init__()
         self.seeds = seeds
-        self.storages: List[torch.UntypedStorage] = []  # kept, so that no address is used twice
-        self.shapes: List[tuple] = []
+        self.storages: list[torch.UntypedStorage] = []  # kept, so that no address is used twice
+        self.shapes: list[tuple] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         is_draw = torch.Tag.nondeterministic_seeded in func.tags
@@ -73,9 +74,9 @@ def build_paired(cfg: CfgNode, seed: int, build: Callable[[CfgNode], nn.Module])
         tensors = [*model.named_parameters(), *model.named_buffers()]
         names = {t.untyped_storage().data_ptr(): shared_name(name) for name, t in tensors}
         names.pop(0, None)  # where tensors without memory have theirs
-        seeds: Dict[int, int] = {}
-        anonymous: Dict[tuple, int] = {}
-        for i, (storage, shape) in enumerate(zip(draws.storages, draws.shapes)):
+        seeds: dict[int, int] = {}
+        anonymous: dict[tuple, int] = {}
+        for i, (storage, shape) in enumerate(zip(draws.storages, draws.shapes, strict=True)):
             name = names.get(storage.data_ptr())
             if name is None:
                 anonymous[shape] = anonymous.get(shape, 0) + 1
@@ -104,7 +105,7 @@ class _StepTimes(HookBase):
     """Seconds of every step, data loading included and evaluation not."""
 
     def __init__(self):
-        self.seconds: List[float] = []
+        self.seconds: list[float] = []
 
     def before_step(self):
         self._start = time.perf_counter()

@@ -3,9 +3,10 @@
 import argparse
 import os
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Set, Tuple
+from typing import Any, NamedTuple
 
 import yaml
 from detectron2.config import CfgNode
@@ -25,7 +26,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]*")
 # A study judges the last weights of each run, and has many runs on one disk.
 STUDY_DEFAULTS = {"TEST.BEST_CHECKPOINT.ENABLED": False, "SOLVER.CHECKPOINT_KEEP": 1}
 
-Pairs = List[Tuple[str, Any]]
+Pairs = list[tuple[str, Any]]
 
 
 class Variant(NamedTuple):
@@ -39,9 +40,9 @@ class Variant(NamedTuple):
 
     name: str
     title: str
-    keys: Tuple[Tuple[str, Any], ...]
+    keys: tuple[tuple[str, Any], ...]
 
-    def as_dict(self) -> Dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Of plain values."""
         return {"name": self.name, "title": self.title, "keys": as_text(list(self.keys))}
 
@@ -69,14 +70,14 @@ class Plan:
 
     folder: Path
     config_file: str
-    datasets: Dict[str, str]  # name: what the command line says of it
-    variants: List[Variant]
-    seeds: List[int]
-    opts: List[str]
-    runs: List[PlannedRun]
-    lines: List[str]
+    datasets: dict[str, str]  # name: what the command line says of it
+    variants: list[Variant]
+    seeds: list[int]
+    opts: list[str]
+    runs: list[PlannedRun]
+    lines: list[str]
 
-    def as_dict(self) -> Dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """What a collector needs, of plain values."""
         return {
             "config_file": self.config_file,
@@ -111,7 +112,7 @@ def make_plan(args: argparse.Namespace, gpus: int = 0) -> Plan:
     return Plan(
         folder,
         str(args.config_file),
-        {name: str(path) for name, path in zip(bases, args.dataset)},
+        {name: str(path) for name, path in zip(bases, args.dataset, strict=True)},
         variants,
         seeds,
         list(args.opts),
@@ -122,10 +123,10 @@ def make_plan(args: argparse.Namespace, gpus: int = 0) -> Plan:
 
 def _configure(
     args: argparse.Namespace, folder: Path, gpus: int
-) -> Tuple[Dict[str, CfgNode], List[str]]:
+) -> tuple[dict[str, CfgNode], list[str]]:
     """The base config on each dataset, by the dataset's name, and what was decided."""
-    bases: Dict[str, CfgNode] = {}
-    lines: List[str] = []
+    bases: dict[str, CfgNode] = {}
+    lines: list[str] = []
     given = set(args.opts[::2])
     clash = sorted(given & {"SEED", "OUTPUT_DIR"})
     if clash:
@@ -168,11 +169,11 @@ def _config_of(folder: Path, base: CfgNode, dataset: str, variant: Variant, seed
     return cfg
 
 
-def _flat(pairs: Sequence[Tuple[str, Any]]) -> List[Any]:
+def _flat(pairs: Sequence[tuple[str, Any]]) -> list[Any]:
     return [word for pair in pairs for word in pair]
 
 
-def parse_variants(base: CfgNode, spec: str, *, as_is: bool = False) -> List[Variant]:
+def parse_variants(base: CfgNode, spec: str, *, as_is: bool = False) -> list[Variant]:
     """The baseline and the rows that ``--levers`` asks for, the baseline first.
 
     Args:
@@ -196,7 +197,7 @@ def parse_variants(base: CfgNode, spec: str, *, as_is: bool = False) -> List[Var
     return list(variants.values())
 
 
-def _baseline(base: CfgNode, as_is: bool) -> Tuple[Pairs, str]:
+def _baseline(base: CfgNode, as_is: bool) -> tuple[Pairs, str]:
     if as_is:
         on = " + ".join(active(base))
         return [], "the config as it is" + (f", with {on}" if on else "")
@@ -218,9 +219,9 @@ def _rows(base: CfgNode, start: Pairs, spec: str) -> Iterator[Variant]:
             yield Variant(name, title, tuple(start + pairs))
 
 
-def _levers(base: CfgNode, word: str) -> Tuple[str, str, Pairs]:
+def _levers(base: CfgNode, word: str) -> tuple[str, str, Pairs]:
     """Name, title and keys of "a+b"; a lever that needs another one brings it along."""
-    names: List[str] = []
+    names: list[str] = []
     for name in word.split("+"):
         needs = LEVERS[name].needs if name in LEVERS else ()
         names += [n for n in (*needs, name) if n not in names]
@@ -260,7 +261,7 @@ def _rows_of_file(base: CfgNode, start: Pairs, path: str) -> Iterator[Variant]:
         yield Variant(str(name), words, tuple([*start, *pairs, *own]))
 
 
-def _read_rows(path: str) -> Dict[str, Any]:
+def _read_rows(path: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as e:
@@ -272,7 +273,7 @@ def _read_rows(path: str) -> Dict[str, Any]:
     return content
 
 
-def _dotted(node: Dict[str, Any], prefix: str = "") -> Iterator[Tuple[str, Any]]:
+def _dotted(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Nested or dotted keys as (dotted KEY, value)."""
     for key, value in node.items():
         if isinstance(value, dict):
@@ -281,7 +282,7 @@ def _dotted(node: Dict[str, Any], prefix: str = "") -> Iterator[Tuple[str, Any]]
             yield f"{prefix}{key}", value
 
 
-def differing_keys(old: Dict[str, Any], new: Dict[str, Any], ignored: Set[str]) -> List[str]:
+def differing_keys(old: dict[str, Any], new: dict[str, Any], ignored: set[str]) -> list[str]:
     """``KEY old -> new`` of every leaf in which two nested configs differ, but for ``ignored``."""
     before, after = dict(_dotted(old)), dict(_dotted(new))
     lines = []

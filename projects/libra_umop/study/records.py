@@ -9,7 +9,7 @@ percent or None), ``iterations``, ``seconds`` of the last process, ``step_second
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any
 
 from ..utils.output_files import writing
 
@@ -35,7 +35,7 @@ def run_folder(folder: Path, dataset: str, variant: str, seed: int) -> Path:
     return Path(folder) / "runs" / dataset / variant / f"seed_{seed}"
 
 
-def read_json(path: Path) -> Dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; {} where there is none, or half a one."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -53,16 +53,16 @@ def write_json(path: Path, content: Any) -> None:
         os.replace(part, path)
 
 
-def read_record(folder: Path) -> Dict[str, Any]:
+def read_record(folder: Path) -> dict[str, Any]:
     """The record of the run in ``folder``; {} before it has one."""
     return read_json(Path(folder) / RECORD)
 
 
-def write_record(folder: Path, content: Dict[str, Any]) -> None:
+def write_record(folder: Path, content: dict[str, Any]) -> None:
     """Replace the record of the run in ``folder``."""
     write_json(Path(folder) / RECORD, content)
 
 
-def is_over(record: Dict[str, Any]) -> bool:
+def is_over(record: dict[str, Any]) -> bool:
     """Whether a run needs no more work: done, or failed and not to be tried again."""
     return record.get("status") in ("done", "failed")

@@ -8,8 +8,9 @@ import resource
 import statistics
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional
+from typing import Any
 
 import torch
 import yaml
@@ -84,7 +85,7 @@ def execute(run: PlannedRun, *, retry_failed: bool = False) -> int:
     return 0
 
 
-def _train(run: PlannedRun) -> Dict[str, Any]:
+def _train(run: PlannedRun) -> dict[str, Any]:
     cfg = run.cfg
     start = time.perf_counter()
     _set_up(run)
@@ -109,7 +110,8 @@ def _train(run: PlannedRun) -> Dict[str, Any]:
 
 def _set_up(run: PlannedRun) -> None:
     """Loggers, config.yaml and seed, as ``default_setup`` makes them, without asking the machine
-    for its libraries, which takes seconds."""
+    for its libraries, which takes seconds.
+    """
     cfg = run.cfg
     for name in ("fvcore", "detectron2", "libra_umop"):
         setup_logger(str(run.folder), name=name)
@@ -138,7 +140,7 @@ def _locked(path: Path) -> Iterator[bool]:
             return
 
 
-def _number(value: Any) -> Optional[float]:
+def _number(value: Any) -> float | None:
     """A metric; None for COCO's NaN where there is no such object."""
     return float(value) if math.isfinite(value) else None
 

@@ -12,8 +12,9 @@ import sys
 import time
 import traceback
 from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import torch
@@ -60,20 +61,20 @@ class Scheduler:
         jobs: int,
         threads: int,
         gpus: int = 0,
-        minutes: Optional[float] = None,
+        minutes: float | None = None,
         retry_failed: bool = False,
         say: Callable[[str], None] = print,
     ):
-        self._pending: Deque[PlannedRun] = deque(runs)
-        self._running: Dict[int, _Running] = {}
+        self._pending: deque[PlannedRun] = deque(runs)
+        self._running: dict[int, _Running] = {}
         self._free = list(range(jobs))
         self._jobs, self._threads, self._gpus = jobs, threads, gpus
         self._deadline = None if minutes is None else time.monotonic() + 60 * minutes
         self._retry_failed = retry_failed
         self._say = say
         self._total, self._ended = len(self._pending), 0
-        self._seconds: Dict[str, List[float]] = {}  # by dataset and variant
-        self._entered_seed: Optional[int] = None
+        self._seconds: dict[str, list[float]] = {}  # by dataset and variant
+        self._entered_seed: int | None = None
         self._is_stopping = False
         self.stop_signal = 0  # the signal that asked to stop; 0 if none did
 
@@ -115,7 +116,8 @@ class Scheduler:
 
     def _fits(self, run: PlannedRun) -> bool:
         """Whether ``run`` can end in time; if it is the first of its seed, whether all of them can,
-        so that what is there at the end is complete seeds."""
+        so that what is there at the end is complete seeds.
+        """
         if self._deadline is None:
             return True
         now = time.monotonic()
@@ -215,7 +217,7 @@ class Scheduler:
             os.kill(pid, signum)
 
 
-def outcome(record: Dict[str, Any]) -> str:
+def outcome(record: dict[str, Any]) -> str:
     """How a run ended, in words."""
     if record["status"] == "failed":
         return f"FAILED: {record.get('reason', '')}"
@@ -224,7 +226,8 @@ def outcome(record: Dict[str, Any]) -> str:
 
 def count_gpus() -> int:
     """CUDA devices that this process may use; found out in a copy of it, as CUDA cannot be used in
-    a copy that is made after it was started."""
+    a copy that is made after it was started.
+    """
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:

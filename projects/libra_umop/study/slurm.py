@@ -3,8 +3,8 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
-from typing import List, Sequence
 
 from ..errors import ConfigError
 
@@ -61,7 +61,7 @@ def submit(argv: Sequence[str], indices: Sequence[int], jobs: int, sbatch: Seque
 
 def _ranges(indices: Sequence[int]) -> str:
     """0, 1, 2, 5 as "0-2,5": a long list would not fit into sbatch's option."""
-    parts: List[List[int]] = []
+    parts: list[list[int]] = []
     for index in sorted(indices):
         if parts and index == parts[-1][1] + 1:
             parts[-1][1] = index

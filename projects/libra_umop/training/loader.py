@@ -9,7 +9,8 @@ number of workers, and the number of processes does not change which augmentatio
 
 import contextlib
 import itertools
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,10 +26,10 @@ from ..utils.rng import sample_rng
 from .setup import quiet_console
 
 # A sample: its position in the stream of this rank's sampler, and its index into the dataset.
-Sample = Tuple[int, int]
+Sample = tuple[int, int]
 
 
-def build_train_loader(cfg, mapper: Optional[Callable] = None) -> "ResumableTrainLoader":
+def build_train_loader(cfg, mapper: Callable | None = None) -> "ResumableTrainLoader":
     """Same datasets, samplers and mapper as ``detectron2.data.build_detection_train_loader``.
 
     Raises:
@@ -78,14 +79,14 @@ class ResumableTrainLoader:
 
     def __init__(
         self,
-        dataset: Sequence[Dict[str, Any]],
+        dataset: Sequence[dict[str, Any]],
         mapper: Callable,
         build_sampler: Callable[[], Sampler],
         *,
         batch_size: int,
-        is_wide: Optional[Sequence[bool]] = None,
+        is_wide: Sequence[bool] | None = None,
         num_workers: int = 0,
-        seed: Optional[int] = None,
+        seed: int | None = None,
     ):
         self.batch_size = batch_size
         self.seed = comm.shared_random_seed() if seed is None else seed
@@ -96,7 +97,7 @@ class ResumableTrainLoader:
         self._is_wide = is_wide or [False] * len(dataset)
         self._num_workers = num_workers
 
-    def __iter__(self) -> Iterator[List[Dict[str, Any]]]:
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         with _numpy_seed(self.seed):
             sampler = self._build_sampler()
         batches = group_samples(sampler, self._is_wide, self.batch_size)
@@ -111,7 +112,7 @@ class ResumableTrainLoader:
             self.batches_given += 1
             yield batch
 
-    def state_dict(self) -> Dict[str, int]:
+    def state_dict(self) -> dict[str, int]:
         """Seed and position, and what they hold for."""
         return {
             "seed": self.seed,
@@ -120,7 +121,7 @@ class ResumableTrainLoader:
             "world_size": comm.get_world_size(),
         }
 
-    def load_state_dict(self, state: Dict[str, int]) -> bool:
+    def load_state_dict(self, state: dict[str, int]) -> bool:
         """Go on where ``state`` was taken; before iterating.
 
         Returns:
@@ -139,7 +140,7 @@ class ResumableTrainLoader:
 
 def group_samples(
     indices: Iterable[int], is_wide: Sequence[bool], batch_size: int
-) -> Iterator[List[Sample]]:
+) -> Iterator[list[Sample]]:
     """Batches of ``(position, index)``, each of one aspect ratio group.
 
     Args:
@@ -147,7 +148,7 @@ def group_samples(
         is_wide: the group of each index.
         batch_size: samples in a batch; a group's batch is given as soon as it is full.
     """
-    groups: Dict[bool, List[Sample]] = {False: [], True: []}
+    groups: dict[bool, list[Sample]] = {False: [], True: []}
     for position, index in enumerate(indices):
         group = groups[is_wide[index]]
         group.append((position, int(index)))
@@ -159,10 +160,10 @@ def group_samples(
 class _Batches(Sampler):
     """What ``DataLoader(batch_sampler=)`` wants: something that is iterated once."""
 
-    def __init__(self, batches: Iterator[List[Sample]]):
+    def __init__(self, batches: Iterator[list[Sample]]):
         self._batches = batches
 
-    def __iter__(self) -> Iterator[List[Sample]]:
+    def __iter__(self) -> Iterator[list[Sample]]:
         return self._batches
 
 
@@ -179,7 +180,7 @@ class _SeededDataset(Dataset):
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitem__(self, sample: Sample) -> Dict[str, Any]:
+    def __getitem__(self, sample: Sample) -> dict[str, Any]:
         position, index = sample
         stream = np.random.SeedSequence([self._seed, position * self._world_size + self._rank])
         with sample_rng(int(stream.generate_state(1)[0])):
@@ -196,5 +197,5 @@ def _numpy_seed(seed: int) -> Iterator[None]:
         np.random.set_state(state)
 
 
-def _rank_and_size() -> Tuple[int, int]:
+def _rank_and_size() -> tuple[int, int]:
     return comm.get_rank(), comm.get_world_size()

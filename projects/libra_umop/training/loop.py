@@ -8,7 +8,7 @@ import math
 import sys
 import time
 import traceback
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,8 +53,8 @@ class TrainStep(SimpleTrainer):
         optimizer,
         *,
         num_parts: int = 1,
-        amp_dtype: Optional[torch.dtype] = None,
-        clip_norm: Optional[float] = None,
+        amp_dtype: torch.dtype | None = None,
+        clip_norm: float | None = None,
         norm_type: float = 2.0,
     ):
         super().__init__(model, data_loader, optimizer)
@@ -68,7 +68,7 @@ class TrainStep(SimpleTrainer):
         )
         self.stop_signal = 0  # set by a signal handler of this process
         self.agreed_signal = 0  # the same number on all ranks
-        self._files: List[str] = []
+        self._files: list[str] = []
 
     @classmethod
     def from_config(cls, cfg, model, data_loader, optimizer) -> "TrainStep":
@@ -108,7 +108,7 @@ class TrainStep(SimpleTrainer):
         self._write_metrics(_mean(part_losses), data_time)
         self._clip_and_step()
 
-    def _forward_backward(self, data: List[Dict], *, is_last: bool) -> Dict[str, torch.Tensor]:
+    def _forward_backward(self, data: list[dict], *, is_last: bool) -> dict[str, torch.Tensor]:
         """Add the gradients of one part; gradients are averaged over ranks with the last one."""
         is_ddp = isinstance(self.model, DistributedDataParallel)
         with self.model.no_sync() if is_ddp and not is_last else contextlib.nullcontext():
@@ -189,14 +189,14 @@ class TrainStep(SimpleTrainer):
             if len(means) > 1:
                 storage.put_scalars(**means)
 
-    def state_dict(self) -> Dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """That of SimpleTrainer and, in float16, of the loss scaler."""
         state = super().state_dict()
         if self.grad_scaler.is_enabled():
             state["grad_scaler"] = self.grad_scaler.state_dict()
         return state
 
-    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises ValueError where the state is another optimizer's."""
         states = (state_dict["optimizer"], self.optimizer.state_dict())
         stored, ours = ({"momentum", "betas"} & set(s["param_groups"][0]) for s in states)
@@ -208,7 +208,7 @@ class TrainStep(SimpleTrainer):
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
 
 
-def _amp_dtype(cfg) -> Optional[torch.dtype]:
+def _amp_dtype(cfg) -> torch.dtype | None:
     if not cfg.SOLVER.AMP.ENABLED:
         return None
     dtype = DTYPES[cfg.SOLVER.AMP.DTYPE]
@@ -220,13 +220,13 @@ def _amp_dtype(cfg) -> Optional[torch.dtype]:
     return dtype
 
 
-def _mean(part_losses: List[Dict[str, torch.Tensor]]) -> Dict[str, torch.Tensor]:
+def _mean(part_losses: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     if len(part_losses) == 1:
         return part_losses[0]
     return {k: torch.stack([p[k].detach() for p in part_losses]).mean() for k in part_losses[0]}
 
 
-def _refuse_not_finite(reports: List[Dict[str, Any]], iteration: int) -> None:
+def _refuse_not_finite(reports: list[dict[str, Any]], iteration: int) -> None:
     """Raise the same error on every rank if a loss of any rank is NaN or infinite."""
     lines = []
     for rank, report in enumerate(reports):

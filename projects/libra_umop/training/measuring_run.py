@@ -1,7 +1,7 @@
 """Measuring the imbalance of a config on a data set in a few iterations, without a full run."""
 
 import os
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer, default_argument_parser, hooks
@@ -20,7 +20,7 @@ from .output_dir import free_folder, traces_of_run
 from .trainer import LibraTrainer
 
 
-def configured(config_file: str, dataset: Optional[str], opts: Sequence[str]) -> CfgNode:
+def configured(config_file: str, dataset: str | None, opts: Sequence[str]) -> CfgNode:
     """A config on a data set, as train_net.py makes it; seeds the process and sets up loggers.
 
     Args:

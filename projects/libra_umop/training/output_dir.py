@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import List, Optional
 
 from detectron2.utils import comm
 
@@ -22,13 +21,13 @@ TRACES = ("model_*.pth", "last_checkpoint", "metrics.json", "imbalance", "events
 BELONGINGS = (*TRACES, "inference", "wandb_id")
 
 
-def iteration_of(name: str) -> Optional[int]:
+def iteration_of(name: str) -> int | None:
     """Of a periodic checkpoint, ``model_<iteration>`` with or without ``.pth``; None of others."""
     match = re.fullmatch(r"model_(\d+)(\.pth)?", name)
     return int(match[1]) if match else None
 
 
-def traces_of_run(folder: str) -> List[str]:
+def traces_of_run(folder: str) -> list[str]:
     """Names of the files and folders by which a run in ``folder`` is known; [] where none was."""
     return [path.name for path in _find(folder, TRACES)]
 
@@ -92,7 +91,7 @@ def free_folder(folder: str) -> str:
     return free
 
 
-def _find(folder: str, patterns) -> List[Path]:
+def _find(folder: str, patterns) -> list[Path]:
     """What matches and is not empty, as a file that was only opened is."""
     found = [path for pattern in patterns for path in sorted(Path(folder).glob(pattern))]
     return [p for p in found if (any(p.iterdir()) if p.is_dir() else p.lstat().st_size)]

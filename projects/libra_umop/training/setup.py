@@ -5,8 +5,9 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup
@@ -66,7 +67,7 @@ def quiet_console() -> Iterator[None]:
     try:
         yield
     finally:
-        for handler, level in zip(handlers, levels):
+        for handler, level in zip(handlers, levels, strict=True):
             handler.setLevel(level)
 
 

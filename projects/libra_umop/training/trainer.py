@@ -3,7 +3,8 @@
 import logging
 import weakref
 from collections import OrderedDict
-from typing import Any, Dict, List, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from detectron2.engine import DefaultTrainer, create_ddp_model, hooks
@@ -59,7 +60,7 @@ class LibraTrainer(DefaultTrainer):
         cfg,
         *,
         resume: bool = False,
-        epochs: Optional[float] = None,
+        epochs: float | None = None,
         headlines: Sequence[str] = (),
     ):
         # DefaultTrainer's own constructor cannot wrap a model that is on the CPU.
@@ -84,7 +85,7 @@ class LibraTrainer(DefaultTrainer):
             average=self.average.module if self.average else None,
             trainer=weakref.proxy(self),
         )
-        self._resumed_rng: Optional[Dict[str, Any]] = None
+        self._resumed_rng: dict[str, Any] | None = None
         self.register_hooks(self.build_hooks())
 
     @property
@@ -97,7 +98,7 @@ class LibraTrainer(DefaultTrainer):
         """What is evaluated: the averaged model where there is one, and never wrapped."""
         return self.average.module if self.average else self.checkpointer.model
 
-    def build_hooks(self) -> List[hooks.HookBase]:
+    def build_hooks(self) -> list[hooks.HookBase]:
         """Detectron2's hooks in their order, made to be resumed, and those of this project."""
         cfg = self.cfg
         evaluate = Evaluate(cfg.TEST.EVAL_PERIOD, self._evaluate)
@@ -121,7 +122,7 @@ class LibraTrainer(DefaultTrainer):
         self._stop_on_signal = StopOnSignal(self.checkpointer)
         return [*ret, WriteMetrics(self.build_writers), self._stop_on_signal]
 
-    def _build_precise_bn(self) -> Optional[hooks.HookBase]:
+    def _build_precise_bn(self) -> hooks.HookBase | None:
         cfg = self.cfg.clone()
         if not (cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model)):
             return None
@@ -134,7 +135,8 @@ class LibraTrainer(DefaultTrainer):
 
     def build_writers(self):
         """Detectron2's writers of files; that of tensorboard feeds Weights & Biases where asked
-        for."""
+        for.
+        """
         if self.cfg.WANDB.ENABLED:
             start_wandb(self.cfg)
         writers = super().build_writers()
@@ -216,7 +218,7 @@ class LibraTrainer(DefaultTrainer):
         if self._resumed_rng is not None:  # last, as making loaders and writers may draw
             set_rng_state(self._resumed_rng)
 
-    def state_dict(self) -> Dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """All that training goes on from; call it on all ranks."""
         state = super().state_dict()
         state["rng"] = comm.all_gather(get_rng_state())
@@ -224,7 +226,7 @@ class LibraTrainer(DefaultTrainer):
         state["normalizers"] = get_normalizers(self.checkpointer.model)
         return state
 
-    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         set_normalizers(self.checkpointer.model, state_dict.get("normalizers", {}))
         exact = "data" in state_dict and self.data_loader.load_state_dict(state_dict["data"])
@@ -236,7 +238,7 @@ class LibraTrainer(DefaultTrainer):
                 " optimizer go on, the data starts with a new shuffle"
             )
 
-    def _evaluate(self) -> Dict[str, Any]:
+    def _evaluate(self) -> dict[str, Any]:
         self._last_eval_results = results = self.test(self.cfg, self.evaluated_model)
         if self.cfg.TEST.VAL_LOSS.ENABLED:
             results = {**results, "val": validation_losses(self.cfg, self.evaluated_model)}
@@ -272,7 +274,7 @@ class LibraTrainer(DefaultTrainer):
             return build_test_loader(cfg, dataset_name, mapper)
 
     @classmethod
-    def test_with_augmentation(cls, cfg, model) -> Dict[str, Any]:
+    def test_with_augmentation(cls, cfg, model) -> dict[str, Any]:
         """Evaluate with the augmentations of ``TEST.AUG``; names end in ``_TTA``.
 
         The views are made from the images as they are in their files, as in predicting: one that

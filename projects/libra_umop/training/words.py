@@ -4,7 +4,7 @@ import logging
 import os
 import shlex
 import sys
-from typing import Iterable, List, Optional
+from collections.abc import Iterable
 
 import torch
 from detectron2.config import CfgNode
@@ -53,7 +53,7 @@ def say(lines: Iterable[str]) -> None:
         logger.info(line)
 
 
-def where_it_goes(cfg: CfgNode, device_note: str = "") -> List[str]:
+def where_it_goes(cfg: CfgNode, device_note: str = "") -> list[str]:
     """Lines on the device and the folder of results, and on data without a validation set."""
     device = torch.device(cfg.MODEL.DEVICE)
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
@@ -66,7 +66,7 @@ def where_it_goes(cfg: CfgNode, device_note: str = "") -> List[str]:
     return [*lines, f"results: {cfg.OUTPUT_DIR} (environment and config are in {log})"]
 
 
-def what_came_out(cfg: CfgNode, best: BestSoFar, epochs: Optional[float] = None) -> List[str]:
+def what_came_out(cfg: CfgNode, best: BestSoFar, epochs: float | None = None) -> list[str]:
     """Lines on the best evaluation, the weights to use, and what to do with them next."""
     weights = os.path.join(cfg.OUTPUT_DIR, "model_final.pth")
     if best.best is None:

@@ -4,7 +4,8 @@ import contextlib
 import os
 import shutil
 import tempfile
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 __all__ = ["atomic_link", "atomic_write"]
 
@@ -37,7 +38,8 @@ def atomic_write(path: str, write: Callable[[Any], None]) -> None:
 
 def atomic_link(path: str, existing: str) -> None:
     """Make ``path`` a second name of the file ``existing`` of the same folder, or a copy of it
-    where the file system has no hard links; an older ``path`` is there until the new one is."""
+    where the file system has no hard links; an older ``path`` is there until the new one is.
+    """
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.link")
     with contextlib.suppress(FileNotFoundError):  # of a process that was killed

@@ -29,7 +29,8 @@ HIDDEN_LINES = (
 
 def hide_library_warnings() -> None:
     """Hide what :data:`HIDDEN` and :data:`HIDDEN_LINES` name; call it before the libraries are
-    imported."""
+    imported.
+    """
     for name, _ in HIDDEN_LINES:
         logging.getLogger(name).addFilter(_is_shown)
     for message, category, module in HIDDEN:

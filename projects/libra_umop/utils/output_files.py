@@ -3,10 +3,10 @@
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, Optional, Union
 
-PathLike = Union[str, Path]
+PathLike = str | Path
 
 
 class OutputError(OSError):
@@ -30,7 +30,7 @@ def writing(file: PathLike) -> Iterator[None]:
         raise OutputError(e.errno or 0, f"cannot be written: {reason}", str(file)) from e
 
 
-def check_writable(*files: Optional[PathLike]) -> None:
+def check_writable(*files: PathLike | None) -> None:
     """Find out before the work begins that a file could not be written after it.
 
     Folders are made. A file that is there keeps its content; one that is not is not left behind.
@@ -51,7 +51,7 @@ def check_writable(*files: Optional[PathLike]) -> None:
                 file.unlink()
 
 
-def check_writable_folder(folder: Optional[PathLike]) -> None:
+def check_writable_folder(folder: PathLike | None) -> None:
     """Make a folder, and find out whether files can be written to it; None is passed over.
 
     Raises:

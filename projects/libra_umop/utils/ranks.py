@@ -2,7 +2,7 @@
 
 import contextlib
 import datetime
-from typing import Iterator, Optional
+from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
@@ -18,9 +18,7 @@ class PeerError(RuntimeError):
     """Another rank failed; the message says which, where and of what."""
 
 
-def agree(
-    flag: int = 0, *, failure: str = "", timeout: Optional[datetime.timedelta] = None
-) -> int:
+def agree(flag: int = 0, *, failure: str = "", timeout: datetime.timedelta | None = None) -> int:
     """The largest ``flag`` of all ranks: one all-reduce of one int over gloo.
 
     All ranks call it at the same points of a step, before whatever else makes them wait for each
@@ -72,7 +70,7 @@ def sum_over_ranks(x: Tensor) -> Tensor:
 @contextlib.contextmanager
 def heard_by_all_ranks() -> Iterator[None]:
     """An error of the main rank's disk, on which it alone writes, is raised on every rank."""
-    error: Optional[OSError] = None
+    error: OSError | None = None
     try:
         yield
     except OSError as e:

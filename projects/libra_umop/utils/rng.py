@@ -2,14 +2,15 @@
 
 import contextlib
 import random
-from typing import Any, Dict, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from detectron2.utils.env import seed_all_rng
 
 
-def get_rng_state() -> Dict[str, Any]:
+def get_rng_state() -> dict[str, Any]:
     """State of python's, numpy's, torch's and every CUDA device's generator, in containers."""
     name, keys, position, has_gauss, gauss = np.random.get_state()
     version, words, gauss_next = random.getstate()
@@ -21,7 +22,7 @@ def get_rng_state() -> Dict[str, Any]:
     }
 
 
-def set_rng_state(state: Dict[str, Any]) -> None:
+def set_rng_state(state: dict[str, Any]) -> None:
     """Restore what :func:`get_rng_state` returned.
 
     CUDA states of a machine with another number of devices are left out.

@@ -9,7 +9,7 @@ import io
 import pickle
 import re
 import zipfile
-from typing import Any, Dict
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,7 +90,7 @@ def safe_torch_load(path: str, *, mmap: bool = False) -> Any:
         raise ConfigError(f"{path}: is not a whole checkpoint ({_one_line(e)})") from e
 
 
-def safe_zoo_load(path: str) -> Dict[str, Any]:
+def safe_zoo_load(path: str) -> dict[str, Any]:
     """Load a model zoo's file: Detectron2's or Caffe2's ``.pkl``, or pycls's ``.pyth``.
 
     Returns:
@@ -109,7 +109,7 @@ def safe_zoo_load(path: str) -> Dict[str, Any]:
     return {"model": weights, "__author__": "pycls", "matching_heuristics": True}
 
 
-def safe_safetensors_load(path: str) -> Dict[str, torch.Tensor]:
+def safe_safetensors_load(path: str) -> dict[str, torch.Tensor]:
     """Load a ``.safetensors`` file: tensors by name, and nothing else is possible.
 
     Raises:
@@ -125,7 +125,7 @@ def safe_safetensors_load(path: str) -> Dict[str, torch.Tensor]:
         raise ConfigError(f"{path}: is not a whole safetensors file ({e})") from e
 
 
-def _as_checkpoint(data: Any, filename: str) -> Dict[str, Any]:
+def _as_checkpoint(data: Any, filename: str) -> dict[str, Any]:
     """A model zoo's ``.pkl`` in the form of a checkpoint: Detectron2's own, or Caffe2's blobs."""
     if not isinstance(data, dict):
         raise ConfigError(f"{filename}: holds a {type(data).__name__}, should hold weights by name")

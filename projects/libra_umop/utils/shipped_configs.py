@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path, PurePosixPath
-from typing import List, Optional
 
 __all__ = ["find_config", "shipped_config", "shipped_names"]
 
@@ -18,7 +17,7 @@ def find_config(config_file: str) -> str:
     return str(shipped_config(config_file) or config_file)
 
 
-def shipped_config(name: str) -> Optional[Path]:
+def shipped_config(name: str) -> Path | None:
     """The file of a name below ``configs/``, with or without that word; None if there is none."""
     parts = PurePosixPath(name).parts
     parts = parts[1:] if parts[:1] == ("configs",) else parts
@@ -28,6 +27,6 @@ def shipped_config(name: str) -> Optional[Path]:
     return next((path for path in paths if path.is_file()), None)
 
 
-def shipped_names() -> List[str]:
+def shipped_names() -> list[str]:
     """Of all shipped configs, below ``configs/``."""
     return [p.relative_to(root).as_posix() for root in _FOLDERS for p in root.rglob("*.yaml")]

@@ -29,8 +29,10 @@ def deformed_by_the_equation(x, offsets, modulation, weight):
         x_ = columns + k % 3 - 1 + offsets[:, 2 * k + 1]
         grid = torch.stack((2 * x_ / (width - 1) - 1, 2 * y / (height - 1) - 1), dim=-1)
         sampled = F.grid_sample(x, grid.to(x.dtype), align_corners=True)  # (N, C, H, W)
-        out = out + torch.einsum("nchw,oc->nohw", sampled, weight[:, :, k // 3, k % 3]) * (
-            modulation[:, k : k + 1]
+        out = (
+            out
+            + torch.einsum("nchw,oc->nohw", sampled, weight[:, :, k // 3, k % 3])
+            * (modulation[:, k : k + 1])
         )
     return out
 
@@ -95,7 +97,7 @@ def test_cuda_equals_cpu_forward_and_backward():
     on_cpu = torch.autograd.grad(conv(x).square().sum(), list(conv.parameters()))
     conv.cuda()
     on_cuda = torch.autograd.grad(conv(x.cuda()).square().sum(), list(conv.parameters()))
-    for a, b in zip(on_cpu, on_cuda):
+    for a, b in zip(on_cpu, on_cuda, strict=True):
         torch.testing.assert_close(a, b.cpu(), atol=1e-4, rtol=1e-4)
     with torch.autocast("cuda", dtype=torch.float16):
         assert conv(x.cuda()).isfinite().all()

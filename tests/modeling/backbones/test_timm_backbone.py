@@ -54,7 +54,7 @@ def test_features_are_those_of_timm_in_nchw(name):
     features = backbone(image)
     assert list(features) == ["res3", "res5"]
     strides = reference.feature_info.reduction()
-    expected = {f"res{len(bin(r)) - 3}": f for r, f in zip(strides, reference(image))}
+    expected = {f"res{len(bin(r)) - 3}": f for r, f in zip(strides, reference(image), strict=True)}
     for feature_name, feature in features.items():
         shape = backbone.output_shape()[feature_name]
         assert feature.shape == (1, shape.channels, 224 // shape.stride, 224 // shape.stride)
@@ -146,7 +146,7 @@ def test_gradient_checkpointing_changes_no_number():
     image = torch.rand(1, 3, 64, 64)
     for backbone in (plain, saving):
         backbone.train()(image)["res5"].square().sum().backward()
-    for a, b in zip(plain.parameters(), saving.parameters()):
+    for a, b in zip(plain.parameters(), saving.parameters(), strict=True):
         assert (a.grad is None) == (b.grad is None)
         if a.grad is not None:
             torch.testing.assert_close(a.grad, b.grad)

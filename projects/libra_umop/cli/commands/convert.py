@@ -11,7 +11,6 @@ names, which becomes MODEL.TIMM.WEIGHTS. CONFIG and KEY VALUE are those the mode
 """
 
 import argparse
-from typing import List, Optional
 
 from ...convert.fetch import DOWNLOADS
 from ...utils.output_files import check_writable
@@ -50,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 @exit_code_of
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns its exit code."""
     parser = build_parser()
     args = parser.parse_intermixed_args(argv)

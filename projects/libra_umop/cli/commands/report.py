@@ -33,7 +33,7 @@ def argument_parser() -> argparse.ArgumentParser:
         type=score,
         default=0.5,
         metavar="P",
-        help="detections from here on count in the confusion matrix and on images" " (%(default)s)",
+        help="detections from here on count in the confusion matrix and on images (%(default)s)",
     )
     data = parser.add_argument_group(
         "data", "where runs were evaluated, if they do not say; with --config-file, train on"
@@ -55,7 +55,7 @@ def argument_parser() -> argparse.ArgumentParser:
         nargs=argparse.REMAINDER,
         default=[],
         metavar="KEY VALUE",
-        help="config keys, last on the line, as in train_net.py: OUTPUT_DIR," " MODEL.WEIGHTS ...",
+        help="config keys, last on the line, as in train_net.py: OUTPUT_DIR, MODEL.WEIGHTS ...",
     )
     return parser
 

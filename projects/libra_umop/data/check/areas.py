@@ -1,6 +1,6 @@
 """COCO's small, medium and large objects: one rule for every count of them."""
 
-from typing import Dict, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -11,7 +11,7 @@ __all__ = ["LIMITS", "count_areas"]
 LIMITS = (32**2, 96**2)
 
 
-def count_areas(areas: Iterable[float]) -> Dict[str, int]:
+def count_areas(areas: Iterable[float]) -> dict[str, int]:
     """How many objects are small, medium and large.
 
     Args:
@@ -23,4 +23,4 @@ def count_areas(areas: Iterable[float]) -> Dict[str, int]:
     """
     values = np.fromiter(areas, dtype=np.float64)
     counts = np.bincount(np.searchsorted(LIMITS, values, side="right"), minlength=3)
-    return dict(zip(("small", "medium", "large"), counts.tolist()))
+    return dict(zip(("small", "medium", "large"), counts.tolist(), strict=True))

@@ -1,9 +1,10 @@
 """Every defect of a dataset: in its JSON files, in its image files, and between its splits."""
 
 import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple, Union
+from typing import Any
 
 from detectron2.config import CfgNode
 from tqdm import tqdm
@@ -46,7 +47,7 @@ def no_progress(items: Iterable, total: int, desc: str) -> Iterable:
 
 
 def progress_bar(items: Iterable, total: int, desc: str) -> Iterable:
-    """tqdm's bar on stderr, if that is a terminal and it takes more than a moment."""
+    """Tqdm's bar on stderr, if that is a terminal and it takes more than a moment."""
     return tqdm(items, total=total, desc=desc, unit="image", disable=None, delay=2)
 
 
@@ -61,25 +62,26 @@ class CheckedDataset:
         classes: the training split's categories that are classes, by contiguous id.
     """
 
-    splits: Dict[str, CocoData] = field(default_factory=dict)
-    defects: Dict[str, List[Defect]] = field(default_factory=dict)
-    modes: Dict[str, Dict[str, int]] = field(default_factory=dict)
-    classes: List[Dict[str, Any]] = field(default_factory=list)
+    splits: dict[str, CocoData] = field(default_factory=dict)
+    defects: dict[str, list[Defect]] = field(default_factory=dict)
+    modes: dict[str, dict[str, int]] = field(default_factory=dict)
+    classes: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def class_names(self) -> List[str]:
+    def class_names(self) -> list[str]:
         """By contiguous id."""
         return [category["name"] for category in self.classes]
 
     @property
-    def class_ids(self) -> List[int]:
+    def class_ids(self) -> list[int]:
         """Category ids in the files, by contiguous id."""
         return [category["id"] for category in self.classes]
 
     @property
     def exit_code(self) -> int:
         """``UNUSABLE`` if training would refuse it, ``DEFECTS`` if anything else should be looked
-        at, else ``CLEAN``."""
+        at, else ``CLEAN``.
+        """
         found = {d.severity for defects in self.defects.values() for d in defects}
         if ERROR in found:
             return UNUSABLE
@@ -87,7 +89,7 @@ class CheckedDataset:
 
 
 def check_dataset(
-    splits: Dict[str, Split],
+    splits: dict[str, Split],
     *,
     decode_images: bool = True,
     masks: bool = False,
@@ -105,7 +107,7 @@ def check_dataset(
         progress: tqdm, or of its call ``progress(iterable, total=..., desc=...)``.
     """
     checked = CheckedDataset()
-    seen: Dict[str, Tuple[str, str]] = {}
+    seen: dict[str, tuple[str, str]] = {}
     for name, split in splits.items():
         data = _parse_file(split, masks, annotated=not is_spare(name, splits))
         checked.splits[name] = data
@@ -131,10 +133,11 @@ def check_headers(
     data: CocoData,
     progress: Callable[..., Iterable] = no_progress,
     limits: ImageLimits = ImageLimits(),
-) -> List[Defect]:
+) -> list[Defect]:
     """The images of a split that are missing, no images, cut off (JPEG and PNG), too large, too
     long, of pixels that cannot be shown or of another size than annotated: what can be told without
-    decoding all of them."""
+    decoding all of them.
+    """
     look = partial(read_header, max_pixels=limits.max_pixels)
     visited = _visit(data, look, progress, os.path.basename(data.json_file))
     return [defect for image, found in visited for defect in _image_defects(image, found, limits)]
@@ -162,18 +165,18 @@ def _parse_file(split: Split, masks: bool, annotated: bool) -> CocoData:
 
 def _visit(
     data: CocoData, look: Callable[[str], Any], progress: Callable[..., Iterable], desc: str
-) -> Iterator[Tuple[Dict[str, Any], Any]]:
+) -> Iterator[tuple[dict[str, Any], Any]]:
     """``(image, look(its path))`` for all images of a split, DatasetError where that raised it."""
     paths = [os.path.join(data.image_root, image["file_name"]) for image in data.images]
     found = progress(for_each_file(look, paths), total=len(paths), desc=desc)
-    return zip(data.images, found)
+    return zip(data.images, found, strict=True)
 
 
 def _image_defects(
-    image: Dict[str, Any],
-    found: Union[ImageHeader, DecodedImage, DatasetError],
+    image: dict[str, Any],
+    found: ImageHeader | DecodedImage | DatasetError,
     limits: ImageLimits,
-) -> List[Defect]:
+) -> list[Defect]:
     where = {"image_id": image["id"], "file": image["file_name"]}
     if isinstance(found, DatasetError):
         reason = str(found).partition(f"{image['file_name']}: ")[2] or str(found)
@@ -200,8 +203,8 @@ def _image_defects(
 
 
 def _twin(
-    image: Dict[str, Any], digest: str, split: str, seen: Dict[str, Tuple[str, str]]
-) -> List[Defect]:
+    image: dict[str, Any], digest: str, split: str, seen: dict[str, tuple[str, str]]
+) -> list[Defect]:
     """A defect if an image of the same pixels was seen before."""
     first_split, first_file = seen.setdefault(digest, (split, image["file_name"]))
     if (first_split, first_file) == (split, image["file_name"]):
@@ -230,6 +233,6 @@ def _check_classes(checked: CheckedDataset) -> None:
         checked.defects["train"].append(Defect("class_without_boxes", message, NOTE))
 
 
-def _leave_out(defects: List[Defect]) -> List[Defect]:
+def _leave_out(defects: list[Defect]) -> list[Defect]:
     """What training refuses, of a split that it leaves out instead."""
     return [replace(d, severity=DROPPED) if d.severity == ERROR else d for d in defects]

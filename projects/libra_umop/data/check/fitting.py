@@ -10,7 +10,7 @@ Sizes are square roots of areas, in pixels.
 """
 
 import math
-from typing import Any, Dict, List, NamedTuple, Set
+from typing import Any, NamedTuple
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -57,7 +57,7 @@ class BoxSizes(NamedTuple):
         return cls(*np.array(rows, dtype=np.float64).reshape(-1, 4).T)
 
     @classmethod
-    def of_dicts(cls, dicts: List[Dict[str, Any]]) -> "BoxSizes":
+    def of_dicts(cls, dicts: list[dict[str, Any]]) -> "BoxSizes":
         """Of Detectron2's dataset dicts; crowd regions are left out."""
         rows = []
         for d in dicts:
@@ -69,9 +69,9 @@ class BoxSizes(NamedTuple):
 
     def resized(self, resized_to: ResizedTo) -> np.ndarray:
         """Sizes of the boxes in resized images, (N,)."""
-        sides = zip(self.image_width.astype(int), self.image_height.astype(int))
+        sides = zip(self.image_width.astype(int), self.image_height.astype(int), strict=True)
         scales = {side: resized_to.scale(*side) for side in set(sides)}
-        sides = zip(self.image_width.astype(int), self.image_height.astype(int))
+        sides = zip(self.image_width.astype(int), self.image_height.astype(int), strict=True)
         factors = np.array([math.sqrt(x * y) for x, y in map(scales.__getitem__, sides)])
         return np.sqrt(self.width * self.height) * factors
 
@@ -87,8 +87,8 @@ def fitted_side(boxes: BoxSizes) -> int:
 
 
 def fitted_anchors(
-    sizes: List[List[float]], smallest: float, box_sizes: np.ndarray
-) -> List[List[float]]:
+    sizes: list[list[float]], smallest: float, box_sizes: np.ndarray
+) -> list[list[float]]:
     """Anchor sizes per level, scaled together by the rule above.
 
     Args:
@@ -101,7 +101,7 @@ def fitted_anchors(
     return [[round(size * factor, 1) for size in level] for level in sizes]
 
 
-def proposal(data: CocoData) -> Dict[str, Any]:
+def proposal(data: CocoData) -> dict[str, Any]:
     """Image side and anchors for a split; ``{}`` without boxes. Plain values, "lines" in words."""
     boxes = BoxSizes.of_split(data)
     if not len(boxes.width):
@@ -115,7 +115,7 @@ def proposal(data: CocoData) -> Dict[str, Any]:
     }
     low, median, high = np.quantile(sizes, (0.05, 0.5, 0.95))
     lines = [
-        f"proposed image size: INPUT.MIN_SIZE_TRAIN \"({side},)\" INPUT.MIN_SIZE_TEST {side}"
+        f'proposed image size: INPUT.MIN_SIZE_TRAIN "({side},)" INPUT.MIN_SIZE_TEST {side}'
         f" INPUT.MAX_SIZE_TRAIN {long_side} INPUT.MAX_SIZE_TEST {long_side}",
         f"  boxes, as square roots of their areas, are then {low:.0f} to {high:.0f} pixels for 90 %"
         f" of them, {median:.0f} in the middle",
@@ -125,7 +125,7 @@ def proposal(data: CocoData) -> Dict[str, Any]:
     return {"min_size": side, "max_size": long_side, "anchors": anchors, "lines": lines}
 
 
-def fit_to_data(cfg: CfgNode, args: Any, given: Set[str]) -> List[str]:
+def fit_to_data(cfg: CfgNode, args: Any, given: set[str]) -> list[str]:
     """Do what :func:`add_fit_args`' switches ask for, in place; returns what was set, as lines.
 
     Raises:
@@ -144,7 +144,7 @@ def fit_to_data(cfg: CfgNode, args: Any, given: Set[str]) -> List[str]:
     return lines + (_set_anchors(cfg, boxes, given) if wants_anchors else [])
 
 
-def _set_side(cfg: CfgNode, boxes: BoxSizes, given: Set[str]) -> List[str]:
+def _set_side(cfg: CfgNode, boxes: BoxSizes, given: set[str]) -> list[str]:
     keys = ["INPUT.MIN_SIZE_TRAIN", "INPUT.MAX_SIZE_TRAIN"]
     keys += ["INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST"]
     _refuse_given("--fit-image-size", keys, given)
@@ -157,7 +157,7 @@ def _set_side(cfg: CfgNode, boxes: BoxSizes, given: Set[str]) -> List[str]:
     return [f"--fit-image-size: shorter side {side}, longer at most {longest}, in {where}"]
 
 
-def _set_anchors(cfg: CfgNode, boxes: BoxSizes, given: Set[str]) -> List[str]:
+def _set_anchors(cfg: CfgNode, boxes: BoxSizes, given: set[str]) -> list[str]:
     key = "MODEL.ANCHOR_GENERATOR.SIZES"
     _refuse_given("--fit-anchors", [key], given)
     if cfg.MODEL.META_ARCHITECTURE in ANCHOR_FREE:
@@ -177,7 +177,7 @@ def _set_anchors(cfg: CfgNode, boxes: BoxSizes, given: Set[str]) -> List[str]:
     ]
 
 
-def _refuse_given(option: str, keys: List[str], given: Set[str]) -> None:
+def _refuse_given(option: str, keys: list[str], given: set[str]) -> None:
     clash = sorted(given & set(keys))
     if clash:
         raise ConfigError(f"{option} and {clash[0]} say the same thing twice; give one")

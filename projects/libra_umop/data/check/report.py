@@ -1,7 +1,7 @@
 """What :func:`libra_umop.data.check.checking.check_dataset` found, for people and for machines."""
 
 from collections import Counter
-from typing import Any, Dict, List
+from typing import Any
 
 from ..defects import SEVERITIES, Defect
 from .checking import CLEAN, DEFECTS, UNUSABLE, CheckedDataset
@@ -24,7 +24,7 @@ _LEVELS = {
 }
 
 
-def as_json(checked: CheckedDataset, resized_to: ResizedTo) -> Dict[str, Any]:
+def as_json(checked: CheckedDataset, resized_to: ResizedTo) -> dict[str, Any]:
     """All of it, of plain values."""
     return {
         "status": STATUS[checked.exit_code],
@@ -67,7 +67,7 @@ def as_text(checked: CheckedDataset, resized_to: ResizedTo, max_listed: int = 10
     return "\n".join(lines)
 
 
-def _split_lines(name: str, split: Dict[str, Any]) -> List[str]:
+def _split_lines(name: str, split: dict[str, Any]) -> list[str]:
     area, spread = split["boxes_per_area"], split["boxes_per_image"]
     lines = [
         f"{name}: {split['json_file']}",
@@ -87,7 +87,7 @@ def _split_lines(name: str, split: Dict[str, Any]) -> List[str]:
     return lines
 
 
-def _class_lines(report: Dict[str, Any]) -> List[str]:
+def _class_lines(report: dict[str, Any]) -> list[str]:
     """A table of boxes per class and split."""
     splits = report["splits"]
     width = max([len(name) for name in report["classes"]], default=0) + 2
@@ -100,7 +100,7 @@ def _class_lines(report: Dict[str, Any]) -> List[str]:
     return lines
 
 
-def _defect_lines(name: str, defects: List[Defect], max_listed: int) -> List[str]:
+def _defect_lines(name: str, defects: list[Defect], max_listed: int) -> list[str]:
     lines = []
     order = sorted(defects, key=lambda d: SEVERITIES.index(d.severity))
     kinds = dict.fromkeys((d.severity, d.kind) for d in order)
@@ -113,5 +113,5 @@ def _defect_lines(name: str, defects: List[Defect], max_listed: int) -> List[str
     return lines + [""] if lines else []
 
 
-def _some(counts: Dict[str, int]) -> str:
+def _some(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items())

@@ -1,7 +1,8 @@
 """What a dataset holds, in numbers that decide which imbalance one has."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,8 @@ ATSS_ANCHORS = tuple((64 * 2**i,) for i in range(5))
 @dataclass(frozen=True)
 class ResizedTo:
     """How images are resized before they are looked at: ``INPUT.MIN_SIZE_TEST`` for the shorter
-    side, 0 for not at all, but at most ``INPUT.MAX_SIZE_TEST`` for the longer one; pixels."""
+    side, 0 for not at all, but at most ``INPUT.MAX_SIZE_TEST`` for the longer one; pixels.
+    """
 
     min_size: int = 800
     max_size: int = 1333
@@ -36,7 +38,7 @@ class ResizedTo:
         """Of the keys named above."""
         return cls(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
 
-    def scale(self, width: int, height: int) -> Tuple[float, float]:
+    def scale(self, width: int, height: int) -> tuple[float, float]:
         """Factors on x and y for an image of that size."""
         if self.min_size <= 0:
             return 1.0, 1.0
@@ -48,7 +50,7 @@ class ResizedTo:
 
 def describe_split(
     data: CocoData, class_ids: Sequence[int], resized_to: ResizedTo
-) -> Dict[str, Any]:
+) -> dict[str, Any]:
     """Counts of one split, of plain values only.
 
     Args:
@@ -91,7 +93,7 @@ def resized_boxes(data: CocoData, resized_to: ResizedTo) -> torch.Tensor:
     return BoxMode.convert(boxes, BoxMode.XYWH_ABS, BoxMode.XYXY_ABS).float()  # (N, 4)
 
 
-def boxes_per_level(boxes: torch.Tensor) -> Dict[str, Dict[str, int]]:
+def boxes_per_level(boxes: torch.Tensor) -> dict[str, dict[str, int]]:
     """How many boxes fall to each pyramid level, for the R-CNN and the dense detectors.
 
     Args:
@@ -132,12 +134,12 @@ def nearest_anchor_level(
     return torch.stack(ratios, dim=1).argmin(dim=1)  # (N,)
 
 
-def _count(levels: torch.Tensor, lowest: int, highest: int) -> Dict[str, int]:
+def _count(levels: torch.Tensor, lowest: int, highest: int) -> dict[str, int]:
     counts = torch.bincount(levels, minlength=highest - lowest + 1)
     return {f"P{lowest + i}": int(n) for i, n in enumerate(counts)}
 
 
-def _spread(counts: List[int]) -> Dict[str, float]:
+def _spread(counts: list[int]) -> dict[str, float]:
     if not counts:
         return {}
     return {
@@ -148,5 +150,5 @@ def _spread(counts: List[int]) -> Dict[str, float]:
     }
 
 
-def _area(size: Tuple[int, int]) -> int:
+def _area(size: tuple[int, int]) -> int:
     return size[0] * size[1]

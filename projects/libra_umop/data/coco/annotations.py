@@ -1,6 +1,6 @@
 """The annotations of a COCO document: which are usable, and what is wrong with the others."""
 
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any
 
 from ..defects import CLIPPED, DROPPED, KEPT, REPAIRED, short
 from .boxes import box_type_problem, usable_area, usable_box
@@ -14,7 +14,7 @@ from .values import as_float, as_int
 def parse_annotations(
     data: CocoData,
     section: list,
-    declared: Dict[str, Set[int]],
+    declared: dict[str, set[int]],
     *,
     masks: bool,
     look_at_masks: bool,
@@ -33,7 +33,7 @@ def parse_annotations(
     classes = {category["id"] for category in data.categories}
     entries = list(objects(data, section, "annotation"))
     undecidable = _judge_together(data, [entry for _, entry in entries], images)
-    seen: Set[int] = set()
+    seen: set[int] = set()
     for index, raw in entries:
         ann_id = identifier(data, raw, "annotation", index)
         if ann_id is None:
@@ -58,9 +58,7 @@ def parse_annotations(
             _keep(data, raw, ann_id, images[where["image_id"]], masks, look_at_masks)
 
 
-def _judge_together(
-    data: CocoData, entries: List[dict], images: Dict[int, Dict[str, Any]]
-) -> bool:
+def _judge_together(data: CocoData, entries: list[dict], images: dict[int, dict[str, Any]]) -> bool:
     """Whether the boxes of the whole file are of another convention, which becomes a defect."""
     boxes, sizes = [], []
     for raw in entries:
@@ -79,7 +77,7 @@ def _keep(
     data: CocoData,
     raw: dict,
     ann_id: int,
-    image: Dict[str, Any],
+    image: dict[str, Any],
     masks: bool,
     look_at_masks: bool,
 ) -> None:
@@ -114,7 +112,7 @@ def _keep(
     data.annotations.append(annotation)
 
 
-def _mask(data: CocoData, raw: dict, image: Dict[str, Any], where: Dict[str, int]) -> Any:
+def _mask(data: CocoData, raw: dict, image: dict[str, Any], where: dict[str, int]) -> Any:
     """The annotation's mask, None if it is unusable; either way its defect is recorded."""
     segmentation = raw.get("segmentation")
     mask, kind, message = usable_mask(segmentation, image["width"], image["height"])
@@ -126,8 +124,8 @@ def _mask(data: CocoData, raw: dict, image: Dict[str, Any], where: Dict[str, int
 
 
 def _reference_problem(
-    raw: dict, key: str, declared: Dict[str, Set[int]]
-) -> Optional[Tuple[str, str]]:
+    raw: dict, key: str, declared: dict[str, set[int]]
+) -> tuple[str, str] | None:
     section = {"image_id": "images", "category_id": "categories"}[key]
     if key not in raw:
         return f"{key}_missing", f'has no "{key}"; should be the id of one of "{section}"'
@@ -139,7 +137,7 @@ def _reference_problem(
     return None
 
 
-def _flag_problem(raw: dict) -> Optional[Tuple[str, str]]:
+def _flag_problem(raw: dict) -> tuple[str, str] | None:
     crowd = raw.get("iscrowd", 0)
     if not isinstance(crowd, bool) and as_int(crowd) not in (0, 1):
         return "iscrowd", f'"iscrowd" is {short(crowd)}, should be 0 or 1'

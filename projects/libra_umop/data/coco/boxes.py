@@ -1,7 +1,8 @@
 """What makes the box and the area of one annotation usable."""
 
 import math
-from typing import Any, List, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any
 
 from ..defects import short
 from .values import as_float, is_number
@@ -13,7 +14,7 @@ EDGE_TOLERANCE_PX = 1.0
 MIN_SIZE_PX = 1e-3
 
 
-def box_type_problem(annotation: dict) -> Optional[Tuple[str, str]]:
+def box_type_problem(annotation: dict) -> tuple[str, str] | None:
     """Kind and message if ``bbox`` is not a list of four numbers; else None."""
     want = "should be [x, y, width, height]"
     if "bbox" not in annotation:
@@ -30,7 +31,7 @@ def box_type_problem(annotation: dict) -> Optional[Tuple[str, str]]:
 
 def usable_box(
     bbox: Sequence[Any], width: int, height: int
-) -> Tuple[Optional[List[float]], Optional[str], str]:
+) -> tuple[list[float] | None, str | None, str]:
     """Judge one box.
 
     Args:
@@ -67,7 +68,8 @@ def _says(bbox: Sequence[Any]) -> str:
 
 def usable_area(area: Any, bbox: Sequence[float]) -> float:
     """The file's area in square pixels if it is one, else that of the box. COCO's evaluation sorts
-    objects into small, medium and large by it."""
+    objects into small, medium and large by it.
+    """
     if is_number(area) and math.isfinite(as_float(area)) and area > 0:
         return area
     return bbox[2] * bbox[3]

@@ -1,7 +1,8 @@
 """Which categories of a dataset are its classes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Sequence
+from typing import Any
 
 from ..defects import Defect, short
 from .document import CocoData
@@ -17,12 +18,12 @@ class SettledClasses:
         conflicts: what is wrong with the categories of each split, by name; [] for nothing.
     """
 
-    categories: List[Dict[str, Any]]
-    placeholders: List[Dict[str, Any]]
-    conflicts: Dict[str, List[Defect]] = field(default_factory=dict)
+    categories: list[dict[str, Any]]
+    placeholders: list[dict[str, Any]]
+    conflicts: dict[str, list[Defect]] = field(default_factory=dict)
 
 
-def settle_classes(splits: Dict[str, CocoData]) -> SettledClasses:
+def settle_classes(splits: dict[str, CocoData]) -> SettledClasses:
     """Settle the classes, which the training split declares.
 
     Args:
@@ -45,16 +46,18 @@ def settle_classes(splits: Dict[str, CocoData]) -> SettledClasses:
     return settled
 
 
-def is_spare(name: str, splits: Dict[str, Any]) -> bool:
+def is_spare(name: str, splits: dict[str, Any]) -> bool:
     """Whether a split is a test split beside a validation split, which training does not look at:
-    it may lack annotations, and is left out if anything is wrong with it."""
+    it may lack annotations, and is left out if anything is wrong with it.
+    """
     return name == "test" and "val" in splits
 
 
-def placeholder_ids(splits: Sequence[CocoData]) -> List[int]:
+def placeholder_ids(splits: Sequence[CocoData]) -> list[int]:
     """Category ids that are no classes: Roboflow writes its project's name as the first category,
     as the supercategory of all others, and gives it no box. It is left out if all of that holds in
-    every split, for the first one's categories; any other category without boxes stays a class."""
+    every split, for the first one's categories; any other category without boxes stays a class.
+    """
     used = {category_id for data in splits for category_id in data.used_category_ids}
     ids = []
     for category in splits[0].categories:
@@ -65,9 +68,9 @@ def placeholder_ids(splits: Sequence[CocoData]) -> List[int]:
     return ids
 
 
-def equal_names(classes: Sequence[Dict[str, Any]]) -> List[Defect]:
+def equal_names(classes: Sequence[dict[str, Any]]) -> list[Defect]:
     """Where classes have the same name."""
-    first: Dict[str, int] = {}
+    first: dict[str, int] = {}
     defects = []
     for category in classes:
         same_as = first.setdefault(category["name"], category["id"])
@@ -78,7 +81,7 @@ def equal_names(classes: Sequence[Dict[str, Any]]) -> List[Defect]:
     return defects
 
 
-def _conflicts(data: CocoData, train: CocoData, placeholders: Sequence[int]) -> List[Defect]:
+def _conflicts(data: CocoData, train: CocoData, placeholders: Sequence[int]) -> list[Defect]:
     """Where a split's categories are not the training split's; some may be absent."""
     names = {c["id"]: c["name"] for c in train.categories}
     defects = []

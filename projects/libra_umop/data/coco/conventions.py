@@ -4,7 +4,7 @@ A single box says little: ``[8, 8, 48, 38]`` may be either. But boxes of another
 COCO's, reach far out of their images, while read as their own they all lie inside.
 """
 
-from typing import Callable, Dict, Optional, Sequence, Tuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -30,10 +30,10 @@ LARGEST = 1e9
 
 COCOS = "[x, y, width, height]"
 
-Corners = Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # x1, y1, x2, y2, each (N,)
+Corners = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # x1, y1, x2, y2, each (N,)
 
 # How the four numbers of a box of each convention become its corners.
-OTHERS: Dict[str, Callable[..., Corners]] = {
+OTHERS: dict[str, Callable[..., Corners]] = {
     "[x1, y1, x2, y2]": lambda a, b, c, d: (a, b, c, d),
     "[centre x, centre y, width, height]": lambda a, b, c, d: (
         a - c / 2,
@@ -49,7 +49,7 @@ OTHERS: Dict[str, Callable[..., Corners]] = {
 
 def other_convention(
     boxes: Sequence[Sequence[float]], sizes: Sequence[Sequence[int]]
-) -> Optional[str]:
+) -> str | None:
     """What the boxes of a file look like, if not like COCO's; None if like these, or undecided.
 
     Args:
@@ -68,7 +68,7 @@ def other_convention(
     return _fractions(values, images) or _other_order(values, images)
 
 
-def _fractions(values: np.ndarray, images: np.ndarray) -> Optional[str]:
+def _fractions(values: np.ndarray, images: np.ndarray) -> str | None:
     largest = np.abs(values).max(axis=1)
     real = largest > 0
     whole, words = 1, "fractions of the image's width and height, 0 to 1"
@@ -87,7 +87,7 @@ def _are_per_cent(values: np.ndarray, images: np.ndarray) -> bool:
     return bool((np.quantile(values[in_large, :2], 0.9, axis=0) > PERCENT_SPREAD).all())
 
 
-def _other_order(values: np.ndarray, images: np.ndarray) -> Optional[str]:
+def _other_order(values: np.ndarray, images: np.ndarray) -> str | None:
     x, y, w, h = values.T
     over_x, over_y = x + w - images[:, 0], y + h - images[:, 1]
     far = (over_x > np.maximum(FAR_PX, FAR * w)) | (over_y > np.maximum(FAR_PX, FAR * h))

@@ -7,7 +7,7 @@ import json
 import os
 import uuid
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Dict, List, Set
+from typing import Any, BinaryIO
 
 from ...errors import DatasetError
 from ..defects import CLIPPED, DROPPED, ERROR, KEPT, NOTE, REPAIRED, Defect
@@ -32,12 +32,12 @@ class CocoData:
 
     json_file: str
     image_root: str
-    categories: List[Dict[str, Any]] = field(default_factory=list)
-    images: List[Dict[str, Any]] = field(default_factory=list)
-    annotations: List[Dict[str, Any]] = field(default_factory=list)
-    defects: List[Defect] = field(default_factory=list)
+    categories: list[dict[str, Any]] = field(default_factory=list)
+    images: list[dict[str, Any]] = field(default_factory=list)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    defects: list[Defect] = field(default_factory=list)
     num_annotations_in_file: int = 0
-    used_category_ids: Set[int] = field(default_factory=set)
+    used_category_ids: set[int] = field(default_factory=set)
     exact: bool = True
 
     def add(self, kind: str, message: str, severity: str = ERROR, **where: Any) -> None:
@@ -46,17 +46,17 @@ class CocoData:
         self.exact = self.exact and severity in (KEPT, NOTE)
 
     @property
-    def errors(self) -> List[Defect]:
+    def errors(self) -> list[Defect]:
         """The defects that training refuses."""
         return [d for d in self.defects if d.severity == ERROR]
 
     @property
-    def lost(self) -> List[Defect]:
+    def lost(self) -> list[Defect]:
         """The defects that cost an annotation or a part of its box."""
         return [d for d in self.defects if d.severity in (DROPPED, CLIPPED)]
 
     @property
-    def repaired(self) -> List[Defect]:
+    def repaired(self) -> list[Defect]:
         """What was read as it is meant, without a loss."""
         return [d for d in self.defects if d.severity == REPAIRED]
 
@@ -66,7 +66,7 @@ class CocoData:
         return any(isinstance(a.get("segmentation"), dict) for a in self.objects)
 
     @property
-    def objects(self) -> List[Dict[str, Any]]:
+    def objects(self) -> list[dict[str, Any]]:
         """The annotations that are no crowd regions."""
         return [a for a in self.annotations if not a["iscrowd"]]
 
@@ -112,7 +112,7 @@ def _open(path: str) -> BinaryIO:
     return PathManager.open(path, "rb")
 
 
-def write_coco(data: CocoData, categories: List[Dict[str, Any]], path: str) -> None:
+def write_coco(data: CocoData, categories: list[dict[str, Any]], path: str) -> None:
     """Write the usable content, with these ``categories``, as JSON that pycocotools can evaluate.
 
     The file appears in one step, so that several processes may write the same one.

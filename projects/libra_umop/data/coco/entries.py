@@ -1,6 +1,7 @@
 """Going through the entries of a section of a COCO document."""
 
-from typing import Any, Iterator, List, Optional, Tuple
+from collections.abc import Iterator
+from typing import Any
 
 from ..defects import REPAIRED, short
 from .document import CocoData
@@ -8,7 +9,7 @@ from .repairs import read_as_meant
 from .values import as_int, json_type
 
 
-def objects(data: CocoData, section: List[Any], what: str) -> Iterator[Tuple[int, dict]]:
+def objects(data: CocoData, section: list[Any], what: str) -> Iterator[tuple[int, dict]]:
     """``(index, entry)`` of the entries that are JSON objects, as they are meant; what was
     repaired in them, and the others, are recorded in ``data``.
 
@@ -32,7 +33,7 @@ def objects(data: CocoData, section: List[Any], what: str) -> Iterator[Tuple[int
         yield index, entry
 
 
-def identifier(data: CocoData, entry: dict, what: str, index: int) -> Optional[int]:
+def identifier(data: CocoData, entry: dict, what: str, index: int) -> int | None:
     """The ``id`` of an entry; None, and a defect in ``data``, if it has none."""
     number = as_int(entry.get("id"))
     if number is None:

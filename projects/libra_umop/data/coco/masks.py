@@ -6,7 +6,7 @@ as a list, or as text of 6 bits a character (``rleToString`` of pycocotools).
 
 import ast
 import math
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -15,7 +15,7 @@ from ..defects import short
 from .values import as_float, as_int, is_number, number_in_text
 
 _MOST_CHARACTERS = 7  # of one count: 5 bits each, of at most 32
-Judgement = Tuple[Optional[Any], Optional[str], str]
+Judgement = tuple[Any | None, str | None, str]
 
 
 def usable_mask(segmentation: Any, width: int, height: int) -> Judgement:
@@ -46,16 +46,17 @@ def usable_mask(segmentation: Any, width: int, height: int) -> Judgement:
     return None, "mask", f'"segmentation" is {short(segmentation)}; {want}'
 
 
-def compressed(rle: Dict[str, Any]) -> Dict[str, Any]:
+def compressed(rle: dict[str, Any]) -> dict[str, Any]:
     """An RLE as pycocotools and Detectron2's mapper decode it, which both want text counts."""
     if isinstance(rle["counts"], str):
         return rle
     return mask_util.frPyObjects(rle, *rle["size"])
 
 
-def runs_of_text(text: str) -> Optional[List[int]]:
+def runs_of_text(text: str) -> list[int] | None:
     """The runs that compressed counts stand for, None if they are no RLE. Not left to pycocotools,
-    which reads and writes beyond its memory on some of what is none."""
+    which reads and writes beyond its memory on some of what is none.
+    """
     if not text or not text.isascii():
         return None
     codes = np.frombuffer(text.encode(), np.uint8).astype(np.int64) - 48
@@ -76,7 +77,7 @@ def runs_of_text(text: str) -> Optional[List[int]]:
     return runs.tolist()
 
 
-def _usable_rle(rle: Dict[str, Any], width: int, height: int) -> Judgement:
+def _usable_rle(rle: dict[str, Any], width: int, height: int) -> Judgement:
     counts, repaired = _counts(rle.get("counts"))
     size = rle.get("size")
     size = [as_int(number_in_text(n)) for n in size] if isinstance(size, list) else size
@@ -103,7 +104,7 @@ def _usable_rle(rle: Dict[str, Any], width: int, height: int) -> Judgement:
     return mask, "mask_values", f'"segmentation" is {short(rle)}: {how}'
 
 
-def _counts(counts: Any) -> Tuple[Any, str]:
+def _counts(counts: Any) -> tuple[Any, str]:
     """Counts as a list of runs (None for one that is none) or as text, and what was repaired."""
     if isinstance(counts, list):
         return [as_int(number_in_text(n)) for n in counts], ""
@@ -126,9 +127,10 @@ def _numbers(value: Any, depth: int = 3) -> Any:
     return number_in_text(value)
 
 
-def _flat(segmentation: List[Any]) -> Tuple[List[Any], str]:
+def _flat(segmentation: list[Any]) -> tuple[list[Any], str]:
     """A list of polygons in COCO's nesting, ``[[x, y, x, y, ...], ...]``, and in which other one it
-    was ("" for none): one polygon alone, or points as pairs."""
+    was ("" for none): one polygon alone, or points as pairs.
+    """
     if len(segmentation) >= 6 and all(map(is_number, segmentation)):
         return [segmentation], "one flat list of numbers"
     if len(segmentation) >= 3 and all(map(_is_point, segmentation)):

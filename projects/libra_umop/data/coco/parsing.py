@@ -5,7 +5,8 @@ refuses a file in which a defect leaves no sensible choice, or in which nothing 
 """
 
 from collections import Counter
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+from collections.abc import Sequence
+from typing import Any
 
 from ...errors import DatasetError
 from ..defects import KEPT, NOTE, Defect, short
@@ -63,9 +64,10 @@ def refuse(json_file: str, defects: Sequence[Defect]) -> None:
     raise DatasetError(f"{json_file}: {defects[0]}{tail}")
 
 
-def look_for_objects(data: CocoData, learnt_from: bool) -> List[Defect]:
+def look_for_objects(data: CocoData, learnt_from: bool) -> list[Defect]:
     """Record where a sound file has no objects; that is an error if they should be learnt from, or
-    if it has some and none can be used. Returns that error."""
+    if it has some and none can be used. Returns that error.
+    """
     if data.objects:
         return []
     if learnt_from or data.lost:
@@ -134,10 +136,11 @@ def parse_coco(
     return data
 
 
-def _parse_categories(data: CocoData, section: list) -> Set[int]:
+def _parse_categories(data: CocoData, section: list) -> set[int]:
     """Keep the sound categories; returns the ids of all, so that what refers to one that is refused
-    is not reported as well."""
-    seen: Set[int] = set()
+    is not reported as well.
+    """
+    seen: set[int] = set()
     for index, raw in objects(data, section, "category"):
         category_id = identifier(data, raw, "category", index)
         if category_id is None:
@@ -156,9 +159,9 @@ def _parse_categories(data: CocoData, section: list) -> Set[int]:
     return seen
 
 
-def _parse_images(data: CocoData, section: list) -> Set[int]:
+def _parse_images(data: CocoData, section: list) -> set[int]:
     """As :func:`_parse_categories`."""
-    seen: Set[int] = set()
+    seen: set[int] = set()
     for index, raw in objects(data, section, "image"):
         image_id = identifier(data, raw, "image", index)
         if image_id is None:
@@ -178,7 +181,7 @@ def _parse_images(data: CocoData, section: list) -> Set[int]:
     return seen
 
 
-def _size(data: CocoData, raw: dict, key: str, image_id: int) -> Optional[int]:
+def _size(data: CocoData, raw: dict, key: str, image_id: int) -> int | None:
     value = raw.get(key)
     number = as_int(value)
     if number is None or not 1 <= number <= MAX_SIDE_PX:
@@ -196,7 +199,7 @@ def _note_repetitions(data: CocoData) -> None:
         if files[image["file_name"]] > 1:
             message = f"{short(image['file_name'])} is also the file of another image id"
             data.add("file_name_twice", message, KEPT, image_id=image["id"])
-    first: Dict[Tuple, int] = {}
+    first: dict[tuple, int] = {}
     for a in data.annotations:
         same_as = first.setdefault((a["image_id"], a["category_id"], *a["bbox"]), a["id"])
         if same_as != a["id"]:

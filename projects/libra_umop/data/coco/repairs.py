@@ -1,7 +1,7 @@
 """What exporters write in another way than COCO's format, and what is meant by it."""
 
 import json
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
 from ..defects import short
 from .values import is_number, number_in_text
@@ -15,10 +15,10 @@ _NUMBERS = {
 # Keys of an annotation that may be missing, and so may be null.
 _OPTIONAL = ("iscrowd", "ignore", "area", "segmentation")
 
-Repair = Tuple[str, str]  # kind of defect and message
+Repair = tuple[str, str]  # kind of defect and message
 
 
-def read_as_meant(raw: Dict[str, Any], what: str) -> Tuple[Dict[str, Any], List[Repair]]:
+def read_as_meant(raw: dict[str, Any], what: str) -> tuple[dict[str, Any], list[Repair]]:
     """Replace what has one meaning only.
 
     Args:
@@ -53,11 +53,11 @@ def _numbers_of_box(bbox: Any) -> Any:
     if not isinstance(numbers, list):
         return bbox
     read = [number_in_text(v) for v in numbers]
-    same = numbers is bbox and all(a is b for a, b in zip(read, bbox))
+    same = numbers is bbox and all(a is b for a, b in zip(read, bbox, strict=True))
     return bbox if same or not all(map(is_number, read)) else read
 
 
-def _drop_nulls(entry: Dict[str, Any]) -> List[Repair]:
+def _drop_nulls(entry: dict[str, Any]) -> list[Repair]:
     nulls = [key for key in _OPTIONAL if key in entry and entry[key] is None]
     for key in nulls:
         del entry[key]
@@ -65,9 +65,10 @@ def _drop_nulls(entry: Dict[str, Any]) -> List[Repair]:
     return [("null_value", f"{names} null; read as missing")] if nulls else []
 
 
-def _ignored_as_crowd(entry: Dict[str, Any]) -> List[Repair]:
-    """"ignore" is of COCO's evaluation code and of other formats: a region that counts neither as
-    found nor as missed, which in COCO's format is a crowd region."""
+def _ignored_as_crowd(entry: dict[str, Any]) -> list[Repair]:
+    """The key "ignore" of COCO's evaluation code and of other formats means a region that counts
+    neither as found nor as missed, which in COCO's format is a crowd region.
+    """
     ignore = entry.get("ignore")
     if not (isinstance(ignore, bool) or is_number(ignore)) or ignore not in (0, 1):
         return []

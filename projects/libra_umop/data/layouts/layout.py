@@ -10,7 +10,6 @@ Two layouts are known; ``valid`` and ``val`` mean the same:
 import os
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
 
 from ...errors import DatasetError
 
@@ -30,10 +29,10 @@ class Split:
 
     name: str
     json_file: str
-    image_roots: Tuple[str, ...]
+    image_roots: tuple[str, ...]
 
 
-def find_splits(root: str) -> Dict[str, Split]:
+def find_splits(root: str) -> dict[str, Split]:
     """The splits of the dataset in the folder ``root``, by name, train first.
 
     Raises:
@@ -62,7 +61,7 @@ def dataset_name(root: str) -> str:
     return re.sub(r"[^\w-]+", "_", os.path.basename(os.path.abspath(root))).strip("_") or "dataset"
 
 
-def _find(root: str, name: str, alias: str) -> List[Split]:
+def _find(root: str, name: str, alias: str) -> list[Split]:
     found = []
     json_file = os.path.join(root, "annotations", f"{alias}.json")
     if os.path.isfile(json_file):
@@ -75,8 +74,8 @@ def _find(root: str, name: str, alias: str) -> List[Split]:
 
 
 def splits_from_files(
-    train: Tuple[Optional[str], Optional[str]], val: Tuple[Optional[str], Optional[str]]
-) -> Dict[str, Split]:
+    train: tuple[str | None, str | None], val: tuple[str | None, str | None]
+) -> dict[str, Split]:
     """The splits named file by file.
 
     Args:

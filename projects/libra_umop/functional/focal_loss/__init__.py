@@ -3,8 +3,6 @@
 Letters: R anchors, K classes. Labels: -1 ignore, [0, K) foreground, K background.
 """
 
-from typing import Union
-
 from torch import Tensor
 
 from .sums import sigmoid_loss_sum
@@ -16,8 +14,8 @@ def focal_loss_sum(
     logits: Tensor,
     labels: Tensor,
     *,
-    gamma: Union[float, Tensor],
-    alpha: Union[float, Tensor],
+    gamma: float | Tensor,
+    alpha: float | Tensor,
 ) -> Tensor:
     """Sigmoid focal loss (RetinaNet, equation 5), summed over anchors and classes.
 

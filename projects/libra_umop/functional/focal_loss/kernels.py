@@ -3,8 +3,6 @@
 Letters: R anchors, K classes. Labels: -1 ignore, [0, K) foreground, K background.
 """
 
-from typing import Optional, Union
-
 import torch
 import triton
 import triton.language as tl
@@ -28,7 +26,7 @@ class TritonSigmoidLossSum(torch.autograd.Function):
         kind: str,
         logits: Tensor,
         labels: Tensor,
-        quality: Optional[Tensor],
+        quality: Tensor | None,
         gamma,
         pos_weight,
         neg_weight,
@@ -61,7 +59,7 @@ class TritonSigmoidLossSum(torch.autograd.Function):
         return None, grad, None, None, None, None, None
 
 
-def _numbers(values: tuple[Union[float, Tensor], ...], device: torch.device) -> Tensor:
+def _numbers(values: tuple[float | Tensor, ...], device: torch.device) -> Tensor:
     """(3,) fp32 on ``device``: gamma, the positives' and the negatives' weight, without waiting."""
     tensors = [
         x.to(device, torch.float32) if isinstance(x, Tensor) else torch.full((), x, device=device)
@@ -73,7 +71,8 @@ def _numbers(values: tuple[Union[float, Tensor], ...], device: torch.device) -> 
 @triton.jit
 def _log1p_exp(x):
     """``ln(1 + u)``, u = e^-|x|, which is softplus without its ``max(x, 0)``: Kahan's, exact for a
-    small u."""
+    small u.
+    """
     u = tl.exp(-tl.abs(x))
     y = 1.0 + u
     rounded = y - 1.0

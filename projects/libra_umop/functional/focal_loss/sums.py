@@ -8,7 +8,8 @@ Letters: R anchors, K classes. Labels: -1 ignore, [0, K) foreground, K backgroun
 
 import functools
 import warnings
-from typing import Any, Callable, Dict, Optional, Tuple, Union
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,16 +21,16 @@ __all__ = ["sigmoid_loss_sum"]
 _CPU_CHUNK = 1 << 17
 _CUDA_CHUNK = 1 << 24
 
-Number = Union[float, Tensor]  # a Tensor is 0-dim
+Number = float | Tensor  # a Tensor is 0-dim
 
 
 def sigmoid_loss_sum(
     kind: str,
     logits: Tensor,
     labels: Tensor,
-    quality: Optional[Tensor],
+    quality: Tensor | None,
     gamma: Number,
-    weights: Tuple[Number, Number],
+    weights: tuple[Number, Number],
 ) -> Tensor:
     """``w_pos`` times the own classes' terms plus ``w_neg`` times those of all other classes.
 
@@ -68,7 +69,7 @@ def _suits_triton(logits: Tensor) -> bool:
     return is_on_gpu and is_plain and not torch.compiler.is_compiling()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _triton_function(kind: str, device: torch.device):
     """The loss as kernels of its own; None where Triton or the compiler that it needs is not."""
     try:
@@ -86,7 +87,8 @@ def _triton_function(kind: str, device: torch.device):
 
 class SigmoidLossSum(torch.autograd.Function):
     """The gradient is known in closed form from what the loss needs anyway, so it is written in
-    the forward pass: one fp32 buffer of (R, K) instead of autograd's ten."""
+    the forward pass: one fp32 buffer of (R, K) instead of autograd's ten.
+    """
 
     @staticmethod
     def forward(ctx, kind, logits, labels, quality, gamma, pos_weight, neg_weight):
@@ -129,9 +131,9 @@ def _loss_and_grad(
     kind: str,
     logits: Tensor,
     labels: Tensor,
-    quality: Optional[Tensor],
-    grad: Optional[Tensor],
-    numbers: Tuple[Number, Number, Number],
+    quality: Tensor | None,
+    grad: Tensor | None,
+    numbers: tuple[Number, Number, Number],
 ) -> Tensor:
     """Loss of ``logits`` (r, K) as a 0-dim tensor; its derivative is written to ``grad`` (r, K)."""
     x, num_classes = logits.to(_inner_dtype(logits)), logits.shape[1]
@@ -181,9 +183,7 @@ def _focal_term(x: Tensor, quality: None, gamma: Number, with_slope: bool):
     return loss, None if slope is None else -slope
 
 
-def _quality_focal_term(
-    x: Tensor, quality: Tensor, gamma: Number, with_slope: bool
-):
+def _quality_focal_term(x: Tensor, quality: Tensor, gamma: Number, with_slope: bool):
     """``|q - p|^gamma bce(p, q)`` and its derivative."""
     bce, error, variance = _soft_bce(x, quality)
     # Where p meets q exactly, an exponent below 1 has no derivative; 0 is taken.
@@ -201,7 +201,7 @@ def _varifocal_term(x: Tensor, quality: Tensor, gamma: Number, with_slope: bool)
     return quality * bce, quality * error
 
 
-def _soft_bce(x: Tensor, quality: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+def _soft_bce(x: Tensor, quality: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """``-(1 - q) ln(1 - p) - q ln p``, its derivative ``p - q``, and ``p (1 - p)``.
 
     Nothing cancels at large logits: both logarithms and both probabilities are exact there.
@@ -217,7 +217,7 @@ def _soft_bce(x: Tensor, quality: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
 
 
 # kind -> (logits, quality, gamma, with_slope) -> term and derivative, all of shape (r, 1).
-_OWN_TERMS: Dict[str, Callable[..., Any]] = {
+_OWN_TERMS: dict[str, Callable[..., Any]] = {
     "focal": _focal_term,
     "quality_focal": _quality_focal_term,
     "varifocal": _varifocal_term,

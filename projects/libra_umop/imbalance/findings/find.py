@@ -1,12 +1,12 @@
 """The findings about the four imbalances of one run, from what ``measure_run`` gave for it."""
 
-from typing import Any, Dict, List
+from typing import Any
 
 from ..measures.objective import COORDINATE_LOSSES
 from .finding import Finding, advise, graded, percent
 
 
-def find_sample(m: Dict[str, Any]) -> List[Finding]:
+def find_sample(m: dict[str, Any]) -> list[Finding]:
     """Hard negatives against those the head learns from."""
     sample = m["sample"]
     if not sample:
@@ -37,7 +37,7 @@ def find_sample(m: Dict[str, Any]) -> List[Finding]:
     return [found]
 
 
-def find_objective(m: Dict[str, Any]) -> List[Finding]:
+def find_objective(m: dict[str, Any]) -> list[Finding]:
     """Inliers' share of the box gradient, of the head that says the boxes."""
     findings = []
     for head, entry in m["objective"].items():
@@ -66,14 +66,14 @@ def find_objective(m: Dict[str, Any]) -> List[Finding]:
     return findings
 
 
-def _box_loss_lever(head: str, loss: Dict[str, Any]) -> str:
+def _box_loss_lever(head: str, loss: dict[str, Any]) -> str:
     """What balances a head's box loss; "" for one that counts all errors alike, or whole boxes."""
     if loss.get("type") not in COORDINATE_LOSSES or _beta(loss) <= 0:
         return ""
     return "rpn_balanced_l1" if head == "rpn" else "balanced_l1"
 
 
-def find_feature(m: Dict[str, Any]) -> List[Finding]:
+def find_feature(m: dict[str, Any]) -> list[Finding]:
     """The levels' parts in the integrated feature."""
     feature = m["feature"]
     if not feature or not feature["share"]:
@@ -97,7 +97,7 @@ def find_feature(m: Dict[str, Any]) -> List[Finding]:
     return [advise(found, m, "bfp", "BFP gives every level what all of them know.")]
 
 
-def find_level(m: Dict[str, Any]) -> List[Finding]:
+def find_level(m: dict[str, Any]) -> list[Finding]:
     """Positives per level, and how often the focus is clipped.
 
     Levels without any positive are named and left out of the comparison: there is nothing on them
@@ -115,7 +115,7 @@ def find_level(m: Dict[str, Any]) -> List[Finding]:
         if len(positive) > 1:
             times = f"{rates[top] / rates[low]:.0f} times fewer"
             text += f" against {percent(rates[top])} at {levels[top].upper()} ({times})"
-        empty = [name.upper() for name, rate in zip(levels, rates) if not rate]
+        empty = [name.upper() for name, rate in zip(levels, rates, strict=True) if not rate]
         if empty:
             text += f"; {' and '.join(empty)} had none, so there is nothing to balance on"
             text += " it" if len(empty) == 1 else " them"
@@ -127,7 +127,7 @@ def find_level(m: Dict[str, Any]) -> List[Finding]:
     return findings
 
 
-def _advise_focus(found: Finding, m: Dict[str, Any], head: str, entry: Dict[str, Any]) -> None:
+def _advise_focus(found: Finding, m: dict[str, Any], head: str, entry: dict[str, Any]) -> None:
     """Say what UMOP does for a level finding, or would do."""
     on = m["levers"]
     if head == "rpn":
@@ -141,7 +141,7 @@ def _advise_focus(found: Finding, m: Dict[str, Any], head: str, entry: Dict[str,
         advise(found, m, "lrp" if "pfl" in on else "pfl_lrp", why)
 
 
-def _clipping(entry: Dict[str, Any]) -> str:
+def _clipping(entry: dict[str, Any]) -> str:
     """How often gamma_l is at a limit, in words."""
     if entry["clipped_all"] is None:
         return "no level had a positive."
@@ -155,11 +155,11 @@ def _clipping(entry: Dict[str, Any]) -> str:
 def _title(head: str) -> str:
     """A head as people call it."""
     if head.startswith("roi_heads_stage"):
-        return f"cascade stage {int(head[len('roi_heads_stage'):]) + 1}'s"
+        return f"cascade stage {int(head[len('roi_heads_stage') :]) + 1}'s"
     return {"roi_heads": "ROI head's", "rpn": "RPN's", "dense": "dense head's"}.get(head, head)
 
 
-def _loss_title(loss: Dict[str, Any]) -> str:
+def _loss_title(loss: dict[str, Any]) -> str:
     """A box loss as people call it."""
     kind, beta = loss.get("type"), _beta(loss)
     if kind == "smooth_l1":
@@ -169,6 +169,6 @@ def _loss_title(loss: Dict[str, Any]) -> str:
     return {"giou": "GIoU", "diou": "DIoU", "ciou": "CIoU"}.get(kind or "", "the run's loss")
 
 
-def _beta(loss: Dict[str, Any]) -> float:
+def _beta(loss: dict[str, Any]) -> float:
     """The transition point of a box loss; 0 where it has none."""
     return loss.get("beta") or 0.0

@@ -1,7 +1,7 @@
 """What a finding is, and how its numbers are written."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 SIZES = ("large", "moderate", "small")
 
@@ -25,16 +25,16 @@ class Finding:
     size: str
     run: str
     text: str
-    switch: List[List[str]] = field(default_factory=list)
-    numbers: Dict[str, Any] = field(default_factory=dict)
+    switch: list[list[str]] = field(default_factory=list)
+    numbers: dict[str, Any] = field(default_factory=dict)
     lever: str = ""
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As the JSON has it."""
         return asdict(self)
 
 
-def advise(finding: Finding, m: Dict[str, Any], lever: str, why: str) -> Finding:
+def advise(finding: Finding, m: dict[str, Any], lever: str, why: str) -> Finding:
     """Give a finding that is not small its remedy, and take the grade from one that has none.
 
     Args:
@@ -60,7 +60,7 @@ def advise(finding: Finding, m: Dict[str, Any], lever: str, why: str) -> Finding
     return finding
 
 
-def percent(value: Optional[float]) -> str:
+def percent(value: float | None) -> str:
     """A share as people write it: 62 %, 1.4 %, 0.02 %."""
     if value is None or value != value:
         return "?"

@@ -3,7 +3,7 @@
 Nothing is said that was not measured; what a switch would do to AP is never said, for it was not.
 """
 
-from typing import Any, Dict, List
+from typing import Any
 
 from ..report.compare import ap_table
 from ..report.run import Run
@@ -18,14 +18,14 @@ CAVEAT = (
 )
 
 
-def find_all(runs: List[Run], measured: List[Dict[str, Any]]) -> List[Finding]:
+def find_all(runs: list[Run], measured: list[dict[str, Any]]) -> list[Finding]:
     """All findings: the comparison, then large ones first, those with a switch before others.
 
     Args:
         runs: the runs.
         measured: :func:`libra_umop.imbalance.measures.measure.measure_run` of each.
     """
-    findings: List[Finding] = []
+    findings: list[Finding] = []
     for m in measured:
         for find in (find_level, find_sample, find_objective, find_feature):
             findings += find(m)
@@ -35,9 +35,9 @@ def find_all(runs: List[Run], measured: List[Dict[str, Any]]) -> List[Finding]:
     return find_comparison(runs) + findings
 
 
-def find_data(measured: List[Dict[str, Any]]) -> List[Finding]:
+def find_data(measured: list[dict[str, Any]]) -> list[Finding]:
     """Class and size balance of the training set; once for runs on the same data."""
-    findings: List[Finding] = []
+    findings: list[Finding] = []
     for m in measured:
         data = m["data"]
         if not data or not data["boxes"]:
@@ -61,7 +61,7 @@ def find_data(measured: List[Dict[str, Any]]) -> List[Finding]:
     return findings
 
 
-def find_comparison(runs: List[Run]) -> List[Finding]:
+def find_comparison(runs: list[Run]) -> list[Finding]:
     """AP of each run against the first one."""
     rows = {row["name"]: row for row in ap_table(runs)["rows"]}
     if len(runs) < 2 or "AP" not in rows or rows["AP"]["values"][0] is None:

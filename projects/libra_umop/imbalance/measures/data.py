@@ -1,7 +1,7 @@
 """The data themselves: boxes by area, pyramid level and class."""
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from ...data.coco.document import read_json
 from ...data.coco.parsing import parse_coco, refuse
 
 
-def read_coco(path: Path, image_root: Optional[Path] = None) -> Dict[str, Any]:
+def read_coco(path: Path, image_root: Path | None = None) -> dict[str, Any]:
     """The usable content of a COCO JSON file, as training sees it.
 
     Args:
@@ -37,13 +37,13 @@ def read_coco(path: Path, image_root: Optional[Path] = None) -> Dict[str, Any]:
 
 
 def measure_data(
-    coco: Dict[str, Any],
+    coco: dict[str, Any],
     *,
-    levels: Optional[List[str]] = None,
-    anchor_sizes: Optional[List[float]] = None,
-    min_size: Optional[List[int]] = None,
+    levels: list[str] | None = None,
+    anchor_sizes: list[float] | None = None,
+    min_size: list[int] | None = None,
     max_size: int = 0,
-) -> Dict[str, Any]:
+) -> dict[str, Any]:
     """Count boxes by area, class and level; crowd regions are left out.
 
     Args:
@@ -67,7 +67,7 @@ def measure_data(
     counts = {name: 0 for name in names.values()}
     for a in boxes:
         counts[names[a["category_id"]]] += 1
-    result: Dict[str, Any] = {
+    result: dict[str, Any] = {
         "images": len(images),
         "boxes": len(boxes),
         "images_without_boxes": len(set(images) - {a["image_id"] for a in boxes}),
@@ -85,18 +85,18 @@ def measure_data(
         per_level = np.bincount(nearest, minlength=len(levels))
         result["levels"] = [
             {"name": name, "size": size, "count": int(count)}
-            for name, size, count in zip(levels, anchor_sizes, per_level)
+            for name, size, count in zip(levels, anchor_sizes, per_level, strict=True)
         ]
     return result
 
 
-def nearest_level(sides: np.ndarray, sizes: List[float]) -> np.ndarray:
+def nearest_level(sides: np.ndarray, sizes: list[float]) -> np.ndarray:
     """Index of the level whose size is nearest in octaves to each side, (B,), int64."""
     octaves = np.log2(np.maximum(sides, 1.0))[:, None] - np.log2(np.asarray(sizes))[None]  # (B, L)
     return np.abs(octaves).argmin(axis=1)
 
 
-def _scale(image: Dict[str, Any], min_size: Optional[List[int]], max_size: int) -> float:
+def _scale(image: dict[str, Any], min_size: list[int] | None, max_size: int) -> float:
     """By how much training resizes an image, as Detectron2's ResizeShortestEdge."""
     if not min_size or not np.mean(min_size) or not image.get("width") or not image.get("height"):
         return 1.0

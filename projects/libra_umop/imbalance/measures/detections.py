@@ -5,7 +5,7 @@ Matching, precision-recall and the confusion matrix are faster-coco-eval's.
 
 import contextlib
 import io
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +13,8 @@ IOU = 0.5
 
 
 def measure_detections(
-    coco: Dict[str, Any], detections: List[Dict[str, Any]], *, min_score: float = 0.5
-) -> Optional[Dict[str, Any]]:
+    coco: dict[str, Any], detections: list[dict[str, Any]], *, min_score: float = 0.5
+) -> dict[str, Any] | None:
     """Compare a run's detections with the ground truth at IoU 0.5.
 
     Args:
@@ -64,9 +64,10 @@ def measure_detections(
     }
 
 
-def _confusion(preview: Any, labels: List[str]) -> Dict[str, Any]:
+def _confusion(preview: Any, labels: list[str]) -> dict[str, Any]:
     """faster-coco-eval's matrix (K, K + 2; false positives and misses as columns), its false
-    positives moved to a row of their own, for they have no true class."""
+    positives moved to a row of their own, for they have no true class.
+    """
     matrix = np.asarray(preview.compute_confusion_matrix(), dtype=float)
     num_classes = len(labels)
     square = np.zeros((num_classes + 1, num_classes + 1))
@@ -76,15 +77,15 @@ def _confusion(preview: Any, labels: List[str]) -> Dict[str, Any]:
     return {"labels": labels, "matrix": square.astype(int).tolist()}
 
 
-def _per_image(preview: Any, coco: Dict[str, Any], names: Dict[int, str]) -> Dict[str, Any]:
+def _per_image(preview: Any, coco: dict[str, Any], names: dict[int, str]) -> dict[str, Any]:
     """Hits and misses of every image, and its boxes to draw. A hit has the right class."""
     truth, found = preview.cocoGt.anns, preview.cocoDt.anns
-    images: Dict[Any, Dict[str, Any]] = {
+    images: dict[Any, dict[str, Any]] = {
         image["id"]: {"tp": 0, "fp": 0, "fn": 0, "truth": [], "found": []}
         for image in coco["images"]
     }
     hit = set()
-    for key, ann in found.items():
+    for ann in found.values():
         match = truth.get(ann.get("gt_id"))
         is_hit = match is not None and match["category_id"] == ann["category_id"]
         if match is not None and match.get("iscrowd"):
@@ -108,7 +109,7 @@ def _per_image(preview: Any, coco: Dict[str, Any], names: Dict[int, str]) -> Dic
     return {"images": images}
 
 
-def choose_images(runs: List[Dict[Any, Dict[str, Any]]], number: int = 3) -> Dict[str, List[Any]]:
+def choose_images(runs: list[dict[Any, dict[str, Any]]], number: int = 3) -> dict[str, list[Any]]:
     """The images to show, the same for all runs.
 
     Args:

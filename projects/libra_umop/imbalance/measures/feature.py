@@ -5,14 +5,14 @@ level l in C is <C_l, C> / (L <C, C>): the parts sum to 1, and each is 1/L when 
 same equally loud.
 """
 
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import numpy as np
 
 PER_LEVEL = ("before", "after", "share", "cosine", "gain")
 
 
-def measure_feature(steps: List[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
+def measure_feature(steps: list[dict[str, Any]]) -> dict[str, Any] | None:
     """Mean per level over all measured iterations.
 
     Args:
@@ -29,7 +29,7 @@ def measure_feature(steps: List[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
         return None
     levels = sections[-1]["levels"]
     sections = [s for s in sections if s["levels"] == levels]
-    result: Dict[str, Any] = {"levels": levels}
+    result: dict[str, Any] = {"levels": levels}
     for name in PER_LEVEL:
         rows = [s[name] for s in sections if s.get(name) and None not in s[name]]
         result[name] = np.mean(rows, axis=0).tolist() if rows else None

@@ -5,24 +5,24 @@ gamma + delta), alpha_l = w / gamma_l. At gamma 2, delta .5, gamma_l moves only 
 is in [.082, .223].
 """
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 import numpy as np
 
 DEFAULT_FOCUS = {"gamma": 2.0, "delta": 0.5, "w": 0.5, "formula": "mean_prob", "level_wise": True}
 
 
-def free_range(gamma: float, delta: float) -> Tuple[float, float]:
+def free_range(gamma: float, delta: float) -> tuple[float, float]:
     """The interval of mean p in which gamma_l is not clipped."""
     return float(np.exp(-(gamma + delta))), float(np.exp(-(gamma - delta)))
 
 
 def measure_level(
-    steps: List[Dict[str, Any]],
+    steps: list[dict[str, Any]],
     head: str,
-    levels: List[str],
-    focus: Optional[Dict[str, Any]] = None,
-) -> Optional[Dict[str, Any]]:
+    levels: list[str],
+    focus: dict[str, Any] | None = None,
+) -> dict[str, Any] | None:
     """Positives, probabilities and focus of each level.
 
     Args:
@@ -70,8 +70,8 @@ def measure_level(
 
 
 def level_gammas(
-    table: Dict[str, np.ndarray], focus: Dict[str, Any]
-) -> Tuple[np.ndarray, np.ndarray]:
+    table: dict[str, np.ndarray], focus: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
     """gamma_l of each step, and where it is clipped.
 
     Args:
@@ -88,28 +88,26 @@ def level_gammas(
             np.repeat(x.sum(1, keepdims=True), x.shape[1], 1) for x in (count, p, log_p)
         )
     safe = np.maximum(count, 1)
-    if focus["formula"] == "mean_log":
-        free = log_p / safe
-    else:
-        free = -np.log(np.maximum(p / safe, 1e-12))
+    is_mean_log = focus["formula"] == "mean_log"
+    free = log_p / safe if is_mean_log else -np.log(np.maximum(p / safe, 1e-12))
     low, high = focus["gamma"] - focus["delta"], focus["gamma"] + focus["delta"]
     gamma = np.where(has, np.clip(free, low, high), np.nan)
     return gamma, (free <= low) | (free >= high)
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> List[Optional[float]]:
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> list[float | None]:
     """Elementwise quotient, None where the denominator is zero."""
-    return [float(n / d) if d > 0 else None for n, d in zip(numerator, denominator)]
+    return [float(n / d) if d > 0 else None for n, d in zip(numerator, denominator, strict=True)]
 
 
-def _nan_to_none(values: np.ndarray) -> List[List[Optional[float]]]:
+def _nan_to_none(values: np.ndarray) -> list[list[float | None]]:
     """Nested lists of a 2-D array."""
     return [[None if np.isnan(v) else float(v) for v in row] for row in values]
 
 
-def _gradient_parts(sections: List[Dict[str, Any]]) -> Dict[str, Optional[List[float]]]:
+def _gradient_parts(sections: list[dict[str, Any]]) -> dict[str, list[float] | None]:
     """Mean over steps of each level's part of the classification gradient."""
-    parts: Dict[str, Optional[List[float]]] = {}
+    parts: dict[str, list[float] | None] = {}
     for name in ("gradient_positives", "gradient_negatives"):
         rows = [s[name] for s in sections if s.get(name)]
         parts[name] = np.mean(rows, axis=0).tolist() if rows else None

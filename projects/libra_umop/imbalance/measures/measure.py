@@ -1,6 +1,7 @@
 """Everything that is measured of one run, in one dict: what the JSON holds and the figures show."""
 
-from typing import Any, Dict, List, Optional
+from itertools import pairwise
+from typing import Any
 
 from ...levers import LEVERS, active, levers_for, switch
 from ..report.run import Run
@@ -14,7 +15,7 @@ from .sample import measure_sample
 HEADS = ("dense", "rpn")
 
 
-def measure_run(run: Run, *, min_score: float = 0.5) -> Dict[str, Any]:
+def measure_run(run: Run, *, min_score: float = 0.5) -> dict[str, Any]:
     """Measure one run.
 
     Args:
@@ -33,7 +34,7 @@ def measure_run(run: Run, *, min_score: float = 0.5) -> Dict[str, Any]:
     for head, entry in objective.items():
         curve = inlier_curve(run.steps, head, entry["threshold"])
         entry["curve"] = curve.tolist() if curve is not None else None
-    level: Dict[str, Dict[str, Any]] = {}
+    level: dict[str, dict[str, Any]] = {}
     for head in HEADS:
         names = run.meta.get("levels", {}).get(head)
         focus = settings["focus"] if head == "dense" else None
@@ -58,7 +59,7 @@ def measure_run(run: Run, *, min_score: float = 0.5) -> Dict[str, Any]:
     }
 
 
-def find_switches(config: Dict[str, Any]) -> Dict[str, List[List[str]]]:
+def find_switches(config: dict[str, Any]) -> dict[str, list[list[str]]]:
     """What switches on each lever that is off, by its name; values as on a command line.
 
     Args:
@@ -68,7 +69,7 @@ def find_switches(config: Dict[str, Any]) -> Dict[str, List[List[str]]]:
     return {name: [[k, str(v)] for k, v in switch(config, name)] for name in names}
 
 
-def _data(run: Run) -> Optional[Dict[str, Any]]:
+def _data(run: Run) -> dict[str, Any] | None:
     """The training set, at the scale and with the levels of the run."""
     if run.train_set is None:
         return None
@@ -82,19 +83,19 @@ def _data(run: Run) -> Optional[Dict[str, Any]]:
     )
 
 
-def _detections(run: Run, min_score: float) -> Optional[Dict[str, Any]]:
+def _detections(run: Run, min_score: float) -> dict[str, Any] | None:
     """The last evaluation's detections, where they and their ground truth are there."""
     if not run.detections or run.ground_truth is None:
         return None
     return measure_detections(read_coco(run.ground_truth), run.detections, min_score=min_score)
 
 
-def _collection(steps: List[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
+def _collection(steps: list[dict[str, Any]]) -> dict[str, Any] | None:
     """Number of measured steps, the period, and the share of training time that measuring took."""
     if not steps:
         return None
     iterations = [s["iteration"] for s in steps]
-    gaps = sorted(b - a for a, b in zip(iterations, iterations[1:]))
+    gaps = sorted(b - a for a, b in pairwise(iterations))
     period = gaps[len(gaps) // 2] if gaps else 1
     measuring = sum(s.get("seconds") or 0.0 for s in steps)
     training = sum((s.get("step_seconds") or 0.0) - (s.get("seconds") or 0.0) for s in steps)

@@ -4,7 +4,7 @@ Libra R-CNN, section 3.3. x is a coordinate's error in the head's own units; |x|
 transition point is an outlier. The paper: under smooth L1, inliers give 30 % of the gradient.
 """
 
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import numpy as np
 
@@ -13,13 +13,13 @@ from ..records import ERROR_EDGES, NUM_ERROR_BINS
 COORDINATE_LOSSES = ("smooth_l1", "balanced_l1")
 
 
-def transition(loss: Dict[str, Any]) -> float:
+def transition(loss: dict[str, Any]) -> float:
     """Where inliers end under ``loss``: its beta, or 1 (the papers') where it has none."""
     beta = loss.get("beta") or 0.0
     return float(beta) if loss.get("type") in COORDINATE_LOSSES and beta > 0 else 1.0
 
 
-def gradient(x: np.ndarray, loss: Dict[str, Any]) -> np.ndarray:
+def gradient(x: np.ndarray, loss: dict[str, Any]) -> np.ndarray:
     """|dL/dx| of a coordinate loss at errors ``x`` >= 0.
 
     Args:
@@ -41,7 +41,7 @@ def gradient(x: np.ndarray, loss: Dict[str, Any]) -> np.ndarray:
     raise ValueError(f"box loss {loss.get('type')!r} is not one of {COORDINATE_LOSSES}")
 
 
-def value(x: np.ndarray, loss: Dict[str, Any]) -> np.ndarray:
+def value(x: np.ndarray, loss: dict[str, Any]) -> np.ndarray:
     """L(x) of a coordinate loss: the integral of :func:`gradient` from 0, by the trapezoid rule.
 
     Args:
@@ -66,17 +66,18 @@ def share_below(weights: np.ndarray, threshold: float) -> float:
     return float(np.interp(threshold, ERROR_EDGES, cumulative)) / total
 
 
-def predicted_share(count: np.ndarray, loss: Dict[str, Any], threshold: float) -> float:
+def predicted_share(count: np.ndarray, loss: dict[str, Any], threshold: float) -> float:
     """Share of the gradient from errors below ``threshold`` if ``loss`` were used on these
-    errors."""
+    errors.
+    """
     edges = np.asarray(ERROR_EDGES)
     centres = np.concatenate([(edges[1:] + edges[:-1]) / 2, [edges[-1] * 2]])
     return share_below(count * gradient(centres, loss), threshold)
 
 
 def measure_objective(
-    steps: List[Dict[str, Any]], box_losses: Dict[str, Dict[str, Any]]
-) -> Dict[str, Dict[str, Any]]:
+    steps: list[dict[str, Any]], box_losses: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
     """Inliers and outliers per head over all measured iterations.
 
     Args:
@@ -88,7 +89,7 @@ def measure_objective(
         ``inliers`` (their share of the coordinates), ``gradient_inliers`` (of the gradient), and
         ``balanced_l1``: what that share would be with alpha .5, gamma 1.5 on the same errors}.
     """
-    heads: Dict[str, Dict[str, Any]] = {}
+    heads: dict[str, dict[str, Any]] = {}
     for head in sorted({h for s in steps for h in s.get("objective", {})}):
         sections = [s["objective"][head] for s in steps if head in s.get("objective", {})]
         count = np.sum([s["count"] for s in sections], axis=0, dtype=float)
@@ -110,7 +111,7 @@ def measure_objective(
     return heads
 
 
-def _mean_gradient(sections: List[Dict[str, Any]]) -> np.ndarray:
+def _mean_gradient(sections: list[dict[str, Any]]) -> np.ndarray:
     """Gradient histogram (sum 1) over steps, each weighted by its number of coordinates."""
     total = np.zeros(NUM_ERROR_BINS + 1)
     for section in sections:
@@ -118,7 +119,7 @@ def _mean_gradient(sections: List[Dict[str, Any]]) -> np.ndarray:
     return total / max(total.sum(), 1e-12)
 
 
-def inlier_curve(steps: List[Dict[str, Any]], head: str, threshold: float) -> Optional[np.ndarray]:
+def inlier_curve(steps: list[dict[str, Any]], head: str, threshold: float) -> np.ndarray | None:
     """Share of the gradient from inliers per measured iteration, (2, S): iterations and shares."""
     rows = [
         (

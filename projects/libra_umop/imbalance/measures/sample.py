@@ -4,7 +4,7 @@ The paper: over 60 % of hard negatives overlap an object by more than IoU 0.05, 
 %.
 """
 
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def share_above(histogram: np.ndarray, iou: float = LOW_IOU) -> float:
     return float(histogram[first:].sum()) / total if total > 0 else float("nan")
 
 
-def measure_sample(steps: List[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
+def measure_sample(steps: list[dict[str, Any]]) -> dict[str, Any] | None:
     """IoU histograms of negatives over all measured iterations.
 
     Args:
@@ -38,7 +38,7 @@ def measure_sample(steps: List[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
     sections = [s["sample"] for s in steps if s.get("sample")]
     if not sections:
         return None
-    result: Dict[str, Any] = {"hard_among": sections[-1].get("hard_among", "all")}
+    result: dict[str, Any] = {"hard_among": sections[-1].get("hard_among", "all")}
     for kind in KINDS:
         total = np.zeros(NUM_IOU_BINS)
         for section in sections:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from typing import Any, Dict, List
+from typing import Any
 
 from detectron2.config import configurable
 from detectron2.data import MetadataCatalog
@@ -50,7 +50,7 @@ class ImbalanceCollector(HookBase):
         num_probed: int = 32,
         hard_fraction: float = 0.1,
         refine_level: str = "p4",
-        meta: Dict[str, Any],
+        meta: dict[str, Any],
     ):
         if period < 1:
             raise ValueError(f"ANALYSIS.PERIOD is {period}, should be 1 or more")
@@ -62,7 +62,7 @@ class ImbalanceCollector(HookBase):
         self.hard_fraction = hard_fraction
         self.refine_level = refine_level
         self.meta = meta
-        self._probes: List[Probe] = []
+        self._probes: list[Probe] = []
         self._step_start = 0.0
         self._meta_written = False
 
@@ -95,7 +95,7 @@ class ImbalanceCollector(HookBase):
 
     def _record(self) -> None:
         start = time.perf_counter()
-        step: Dict[str, Any] = {"iteration": self.trainer.iter}
+        step: dict[str, Any] = {"iteration": self.trainer.iter}
         for probe in self._probes:
             probe.detach()
             for name, section in probe.sections().items():
@@ -114,9 +114,9 @@ class ImbalanceCollector(HookBase):
             probe.detach()
         self._probes = []
 
-    def build_probes(self, model: nn.Module) -> List[Probe]:
+    def build_probes(self, model: nn.Module) -> list[Probe]:
         """The probes that fit ``model``; none for one without a pyramid, ROI heads or anchors."""
-        probes: List[Probe] = []
+        probes: list[Probe] = []
         if hasattr(model, "backbone"):
             probes.append(FeatureProbe(model, self.refine_level))
         if hasattr(getattr(model, "roi_heads", None), "box_predictor"):
@@ -151,9 +151,10 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model.module if is_wrapper else model
 
 
-def run_meta(cfg) -> Dict[str, Any]:
+def run_meta(cfg) -> dict[str, Any]:
     """What the report has to know of a run, from its config; see
-    :mod:`libra_umop.imbalance.records`."""
+    :mod:`libra_umop.imbalance.records`.
+    """
     names = list(cfg.DATASETS.TRAIN) + list(cfg.DATASETS.TEST)
     class_names = MetadataCatalog.get(names[0]).get("thing_classes", []) if names else []
     return {
@@ -171,9 +172,10 @@ def run_meta(cfg) -> Dict[str, Any]:
     }
 
 
-def run_settings(cfg) -> Dict[str, Any]:
+def run_settings(cfg) -> dict[str, Any]:
     """The sampler, losses and focus that a config asks for, as in
-    :func:`libra_umop.imbalance.records.empty_settings`."""
+    :func:`libra_umop.imbalance.records.empty_settings`.
+    """
     settings = records.empty_settings()
     settings["backbone"] = cfg.MODEL.BACKBONE.NAME
     settings["bfp"] = "bfp" in cfg.MODEL.BACKBONE.NAME
@@ -198,7 +200,7 @@ def _sampler(cfg) -> str:
     return next((kind for name, kind in kinds.items() if LEVERS[name].is_on(cfg)), "random")
 
 
-def _box_loss(cfg, head) -> Dict[str, Any]:
+def _box_loss(cfg, head) -> dict[str, Any]:
     """Type and parameters of a head's box loss."""
     beta = head.get("SMOOTH_L1_BETA", head.get("SMOOTH_L1_LOSS_BETA", 0.0))
     loss = {"type": head.BBOX_REG_LOSS_TYPE, "beta": float(beta)}
@@ -207,7 +209,7 @@ def _box_loss(cfg, head) -> Dict[str, Any]:
     return loss
 
 
-def _dataset(name: str) -> Dict[str, Any]:
+def _dataset(name: str) -> dict[str, Any]:
     """Where the annotations and images of a registered data set are; None where it does not say."""
     metadata = MetadataCatalog.get(name)
     return {
@@ -217,7 +219,7 @@ def _dataset(name: str) -> Dict[str, Any]:
     }
 
 
-def _focus(cfg) -> Dict[str, Any]:
+def _focus(cfg) -> dict[str, Any]:
     """How a dense detector focuses its classification loss."""
     detector = cfg.MODEL.META_ARCHITECTURE
     base = cfg.MODEL.RETINANET

@@ -11,7 +11,8 @@ R: anchors or proposals of an image, P: positives, L: levels, K: classes.
 import inspect
 import logging
 import time
-from typing import Any, Callable, Dict, List, Optional
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +34,7 @@ class Probe:
         self.model = model
         self.seconds = 0.0
         self.failed = False
-        self._undo: List[Callable[[], None]] = []
+        self._undo: list[Callable[[], None]] = []
 
     def attach(self) -> None:
         """Start to listen. A subclass says to what."""
@@ -44,7 +45,7 @@ class Probe:
         while self._undo:
             self._undo.pop()()
 
-    def sections(self) -> Dict[str, Any]:
+    def sections(self) -> dict[str, Any]:
         """What was heard; empty if the step never came by."""
         raise NotImplementedError
 
@@ -65,7 +66,8 @@ class Probe:
 
     def hook(self, module: nn.Module, listen: Callable[..., None]) -> None:
         """Call ``listen(module, args, output)`` after each forward pass of ``module`` in
-        training."""
+        training.
+        """
 
         def after_forward(module, args, output):
             if module.training and torch.is_grad_enabled():
@@ -123,7 +125,7 @@ class BoxErrors:
         weights = gradient.float().abs().flatten()
         self.gradient = self.gradient + torch.bincount(bins, weights, NUM_ERROR_BINS + 1)
 
-    def section(self) -> Optional[Dict[str, List[float]]]:
+    def section(self) -> dict[str, list[float]] | None:
         """As in the records; None without positives or without gradient."""
         if not torch.is_tensor(self.gradient) or not self.count.sum():
             return None
@@ -143,8 +145,8 @@ class DenseProbe(Probe):
         super().__init__(model)
         self.owner = owner
         self.head = head
-        self.anchor_sizes: Optional[torch.Tensor] = None
-        self._level: Dict[str, List[torch.Tensor]] = {}
+        self.anchor_sizes: torch.Tensor | None = None
+        self._level: dict[str, list[torch.Tensor]] = {}
         self._errors = BoxErrors()
 
     def attach(self) -> None:
@@ -198,7 +200,7 @@ class DenseProbe(Probe):
         bins = errors.add(deltas[mask] - targets)
         self.on_gradient(deltas, lambda g: errors.add_gradient(bins, g[mask]))
 
-    def sections(self) -> Dict[str, Any]:
+    def sections(self) -> dict[str, Any]:
         if not self._level:
             return {}
         level = {name: torch.stack(values).float() for name, values in self._level.items()}
@@ -223,8 +225,8 @@ class FeatureProbe(Probe):
     def __init__(self, model: nn.Module, refine_level: str = "p4"):
         super().__init__(model)
         self.refine_level = refine_level
-        self._before: Optional[Dict[str, torch.Tensor]] = None
-        self._feature: Dict[str, Any] = {}
+        self._before: dict[str, torch.Tensor] | None = None
+        self._feature: dict[str, Any] = {}
 
     def attach(self) -> None:
         inner = getattr(self.model.backbone, "pyramid", None)
@@ -259,12 +261,12 @@ class FeatureProbe(Probe):
             "gain": None,
         }
         if self.has_bfp:
-            added = torch.stack([rms(y - x) for x, y in zip(before, after)])
+            added = torch.stack([rms(y - x) for x, y in zip(before, after, strict=True)])
             self._feature["after"] = torch.stack([rms(x) for x in after])
             self._feature["gain"] = added / self._feature["before"].clamp(min=1e-12)
         self._before = None
 
-    def sections(self) -> Dict[str, Any]:
+    def sections(self) -> dict[str, Any]:
         if not self._feature:
             return {}
         to_list = {k: v.tolist() if torch.is_tensor(v) else v for k, v in self._feature.items()}

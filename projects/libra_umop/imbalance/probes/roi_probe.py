@@ -1,7 +1,8 @@
 """The probe of two-stage detectors: which negatives the ROI heads learn from, and their box
-errors."""
+errors.
+"""
 
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,10 +32,10 @@ class ROIHeadsProbe(Probe):
         predictors = model.roi_heads.box_predictor
         self.is_cascade = isinstance(predictors, nn.ModuleList)
         self.predictors = list(predictors) if self.is_cascade else [predictors]
-        self._targets: Optional[List[Any]] = None
-        self._negatives: List[Any] = []  # per image: boxes, IoU (both of negatives)
-        self._sample: Dict[str, Any] = {}
-        self._errors: Dict[str, BoxErrors] = {}
+        self._targets: list[Any] | None = None
+        self._negatives: list[Any] = []  # per image: boxes, IoU (both of negatives)
+        self._sample: dict[str, Any] = {}
+        self._errors: dict[str, BoxErrors] = {}
 
     def attach(self) -> None:
         self.wrap(self.model.roi_heads, "label_and_sample_proposals", self._listen_sampling)
@@ -57,7 +58,7 @@ class ROIHeadsProbe(Probe):
         """All candidates: the proposals before the sampler, ground truth left out."""
         self._targets = targets
         self._negatives = []
-        for proposals_i, targets_i in zip(proposals, targets):
+        for proposals_i, targets_i in zip(proposals, targets, strict=True):
             boxes = proposals_i.proposal_boxes
             quality = pairwise_iou(targets_i.gt_boxes, boxes)  # (M, R)
             _, labels = self.model.roi_heads.proposal_matcher(quality)
@@ -70,7 +71,7 @@ class ROIHeadsProbe(Probe):
         background = predictor.num_classes
         picked, random, ious = 0, 0, []
         for proposals_i, targets_i, (_, candidates) in zip(
-            proposals, self._targets, self._negatives
+            proposals, self._targets, self._negatives, strict=True
         ):
             quality = pairwise_iou(targets_i.gt_boxes, proposals_i.proposal_boxes)
             is_negative = proposals_i.gt_classes == background
@@ -88,8 +89,8 @@ class ROIHeadsProbe(Probe):
         if not self._negatives or len(args) < 2:
             return
         chosen = [spread(len(ious), self.num_probed, ious.device) for _, ious in self._negatives]
-        boxes = [boxes[c] for (boxes, _), c in zip(self._negatives, chosen)]
-        ious = torch.cat([ious[c] for (_, ious), c in zip(self._negatives, chosen)])
+        boxes = [boxes[c] for (boxes, _), c in zip(self._negatives, chosen, strict=True)]
+        ious = torch.cat([ious[c] for (_, ious), c in zip(self._negatives, chosen, strict=True)])
         if not len(ious):
             return
         head = roi_heads.box_head[0] if self.is_cascade else roi_heads.box_head
@@ -105,7 +106,8 @@ class ROIHeadsProbe(Probe):
 
     def _add_hard(self, predictor, scores, ious, among: str) -> None:
         """Of negatives with scores (R, K+1) and overlaps (R,), the hardest by classification
-        loss."""
+        loss.
+        """
         if getattr(predictor, "use_sigmoid_ce", False):
             losses = F.softplus(scores[:, :-1].float()).sum(dim=1)
         else:
@@ -131,8 +133,8 @@ class ROIHeadsProbe(Probe):
         bins = errors.add(select(deltas) - targets)
         self.on_gradient(deltas, lambda g: errors.add_gradient(bins, select(g)))
 
-    def sections(self) -> Dict[str, Any]:
-        found: Dict[str, Any] = {}
+    def sections(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
         if all(kind in self._sample for kind in ("all", "random", "picked", "hard")):
             found["sample"] = {
                 k: v.tolist() if torch.is_tensor(v) else v for k, v in self._sample.items()

@@ -1,21 +1,21 @@
 """Runs side by side: curves over training and the table of AP with differences to the first run."""
 
 import math
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
 from .run import Run
 
 AP_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
-def loss_names(runs: List[Run]) -> List[str]:
+def loss_names(runs: list[Run]) -> list[str]:
     """The losses that the runs logged, ``total_loss`` first."""
     names = {k for run in runs for line in run.metrics for k in line if "loss" in k.split("/")[-1]}
     names = {n for n in names if "val" not in n and "normalizer" not in n}
     return sorted(names, key=lambda n: (n != "total_loss", n))
 
 
-def series(run: Run, name: str) -> Tuple[List[int], List[float]]:
+def series(run: Run, name: str) -> tuple[list[int], list[float]]:
     """Iterations and values of one metric; what is not finite is left out."""
     rows = [
         (line["iteration"], float(line[name]))
@@ -27,7 +27,7 @@ def series(run: Run, name: str) -> Tuple[List[int], List[float]]:
     return [r[0] for r in rows], [r[1] for r in rows]
 
 
-def smooth(values: List[float]) -> List[float]:
+def smooth(values: list[float]) -> list[float]:
     """Moving average over a tenth of the values, centred: a straight line stays what it is.
 
     The window shrinks towards both ends, so that the average begins and ends where the values do;
@@ -42,16 +42,16 @@ def smooth(values: List[float]) -> List[float]:
     return result
 
 
-def ap_series(run: Run, task: str = "bbox", name: str = "AP") -> Tuple[List[int], List[float]]:
+def ap_series(run: Run, task: str = "bbox", name: str = "AP") -> tuple[list[int], list[float]]:
     """AP over training; with several test sets, the last one logged in a line."""
     keys = {k for line in run.metrics for k in line if k.split("/")[-2:] == [task, name]}
-    rows: Dict[int, float] = {}
+    rows: dict[int, float] = {}
     for key in sorted(keys):
-        rows.update(zip(*series(run, key)))
+        rows.update(zip(*series(run, key), strict=True))
     return sorted(rows), [rows[i] for i in sorted(rows)]
 
 
-def ap_table(runs: List[Run]) -> Dict[str, Any]:
+def ap_table(runs: list[Run]) -> dict[str, Any]:
     """The last evaluation of each run.
 
     Returns:

@@ -4,7 +4,7 @@ import base64
 import html
 import io
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 from PIL import Image, ImageOps
 
@@ -13,7 +13,7 @@ HIT, FALSE_ALARM, MISSED = "#56B4E9", "#D55E00", "#FFFFFF"
 MAX_SIDE = 460
 
 
-def encode(path: Path, max_side: int = MAX_SIDE) -> Optional[str]:
+def encode(path: Path, max_side: int = MAX_SIDE) -> str | None:
     """An image file as a small JPEG in a data URI; None if it cannot be read.
 
     EXIF rotation is undone, as training does.
@@ -29,7 +29,7 @@ def encode(path: Path, max_side: int = MAX_SIDE) -> Optional[str]:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def draw(uri: str, width: int, height: int, entry: Dict[str, Any]) -> str:
+def draw(uri: str, width: int, height: int, entry: dict[str, Any]) -> str:
     """One image with its boxes.
 
     Args:
@@ -55,7 +55,7 @@ def draw(uri: str, width: int, height: int, entry: Dict[str, Any]) -> str:
     )
 
 
-def _rectangle(box: Dict[str, Any], colour: str, unit: float, dash: str, title: str) -> str:
+def _rectangle(box: dict[str, Any], colour: str, unit: float, dash: str, title: str) -> str:
     """A rectangle over a darker one, seen on any image."""
     x, y, w, h = (f"{v:.1f}" for v in box["bbox"])
     place = f'x="{x}" y="{y}" width="{w}" height="{h}" fill="none"'
@@ -70,12 +70,12 @@ def _rectangle(box: Dict[str, Any], colour: str, unit: float, dash: str, title: 
 
 
 def image_rows(
-    coco: Dict[str, Any],
+    coco: dict[str, Any],
     image_root: Path,
-    names: List[str],
-    per_run: List[Dict[Any, Dict[str, Any]]],
-    chosen: Dict[str, List[Any]],
-) -> List[Dict[str, Any]]:
+    names: list[str],
+    per_run: list[dict[Any, dict[str, Any]]],
+    chosen: dict[str, list[Any]],
+) -> list[dict[str, Any]]:
     """Rows for the page: one image, drawn for each run.
 
     Args:
@@ -97,7 +97,7 @@ def image_rows(
             if uri is None:
                 continue
             cells = []
-            for name, images in zip(names, per_run):
+            for name, images in zip(names, per_run, strict=True):
                 entry = images[image_id]
                 text = f"F1 {entry['f1']:.2f}: {entry['tp']} hits, {entry['fp']} false alarms, "
                 svg = draw(uri, image["width"], image["height"], entry)

@@ -1,7 +1,8 @@
 """The report as one HTML page that needs no network: plotly.js, style and images are inside."""
 
 import html
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any
 
 from ...levers import LEVERS
 from ..findings.finding import Finding, percent
@@ -11,8 +12,7 @@ from .style import STYLE
 
 # Nothing may be fetched, wherever the page is opened; plotly.js makes pictures from data and blobs.
 POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline';"
-    " img-src data: blob:"
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )
 
 
@@ -20,14 +20,12 @@ class Page:
     """Sections of the page, collected one after the other."""
 
     def __init__(self) -> None:
-        self.parts: List[str] = []
-        self.links: List[str] = []
-        self._figures: List[Tuple[bool, str]] = []
+        self.parts: list[str] = []
+        self.links: list[str] = []
+        self._figures: list[tuple[bool, str]] = []
         self._count = 0
 
-    def figure(
-        self, figure: Optional[Any], title: str, caption: str = "", wide: bool = False
-    ) -> None:
+    def figure(self, figure: Any | None, title: str, caption: str = "", wide: bool = False) -> None:
         """Add a plotly figure to the section under way; nothing for None."""
         if figure is None:
             return
@@ -50,7 +48,7 @@ class Page:
             )
         self._figures = []
 
-    def _cards(self) -> List[str]:
+    def _cards(self) -> list[str]:
         """The cards of the section, two in a row; one that would be alone takes the whole row."""
         cards, is_left = [], True
         for i, (wide, body) in enumerate(self._figures):
@@ -71,7 +69,7 @@ class Page:
             f'<title>{html.escape(title)}</title><link rel="icon" href="data:,">'
             f"<style>{STYLE}</style><script>{get_plotlyjs()}</script></head><body>"
             f'<header><div>{head}</div></header><nav><div><a href="#findings">Findings</a>'
-            f'{"".join(self.links)}</div></nav><main>{"".join(self.parts)}</main>'
+            f"{''.join(self.links)}</div></nav><main>{''.join(self.parts)}</main>"
             f"<footer>{foot}</footer></body></html>\n"
         )
 
@@ -86,7 +84,7 @@ def badge(size: str) -> str:
     return f'<span class="badge {size}">{size}</span>' if size else ""
 
 
-def header(measured: Sequence[Dict[str, Any]]) -> str:
+def header(measured: Sequence[dict[str, Any]]) -> str:
     """Title, and what each run is."""
     runs = "".join(
         f'<div class="run">{dot(i)}{html.escape(m["name"])}'
@@ -102,7 +100,7 @@ def header(measured: Sequence[Dict[str, Any]]) -> str:
     )
 
 
-def _describe(m: Dict[str, Any]) -> str:
+def _describe(m: dict[str, Any]) -> str:
     """A run in a few words: detector, evaluation, how often it was measured."""
     # What stands behind a comma is the lever's range, of no use beside commas between words.
     on = " + ".join(LEVERS[name].title.partition(",")[0] for name in m["levers"])
@@ -119,7 +117,7 @@ def _unbroken(text: str) -> str:
     return html.escape(text).replace(" %", "&nbsp;%")
 
 
-def tiles(measured: Sequence[Dict[str, Any]], findings: List[Finding]) -> str:
+def tiles(measured: Sequence[dict[str, Any]], findings: list[Finding]) -> str:
     """The four imbalances of the first run that measured each, as one number against another."""
     cells = []
     for kind, pair in (
@@ -143,32 +141,32 @@ def tiles(measured: Sequence[Dict[str, Any]], findings: List[Finding]) -> str:
     return f'<div class="tiles">{"".join(cells)}</div>' if cells else ""
 
 
-def _sample_pair(found: Finding, m: Dict[str, Any]):
+def _sample_pair(found: Finding, m: dict[str, Any]):
     hard, random = found.numbers["hard"], found.numbers["random"]
     text = "hard negatives against random picks that overlap an object (IoU > 0.05)"
     return percent(hard), percent(random), text
 
 
-def _feature_pair(found: Finding, m: Dict[str, Any]):
+def _feature_pair(found: Finding, m: dict[str, Any]):
     share, levels = found.numbers["share"], found.numbers["levels"]
     top, low = share.index(max(share)), share.index(min(share))
     text = f"{levels[top].upper()} against {levels[low].upper()}: part of the integrated feature"
     return percent(share[top]), percent(max(share[low], 0.0)), text
 
 
-def _objective_pair(found: Finding, m: Dict[str, Any]):
+def _objective_pair(found: Finding, m: dict[str, Any]):
     text = "inliers among the box coordinates against their part of the box gradient"
     return percent(found.numbers["inliers"]), percent(found.numbers["gradient_inliers"]), text
 
 
-def _level_pair(found: Finding, m: Dict[str, Any]):
+def _level_pair(found: Finding, m: dict[str, Any]):
     rate, levels = found.numbers["rate"], found.numbers["levels"]
     top, low = rate.index(max(rate)), rate.index(min(r for r in rate if r > 0))
     text = f"{levels[top].upper()} against {levels[low].upper()}: positives of all anchors"
     return percent(rate[top]), percent(rate[low]), text
 
 
-def findings_section(measured: Sequence[Dict[str, Any]], findings: List[Finding]) -> str:
+def findings_section(measured: Sequence[dict[str, Any]], findings: list[Finding]) -> str:
     """Tiles and sentences."""
     index = {m["name"]: i for i, m in enumerate(measured)}
     items = []
@@ -197,14 +195,14 @@ def findings_section(measured: Sequence[Dict[str, Any]], findings: List[Finding]
     )
 
 
-def ap_table_html(table: Dict[str, Any], names: Sequence[str]) -> str:
+def ap_table_html(table: dict[str, Any], names: Sequence[str]) -> str:
     """The AP table, differences to the first run beside each value."""
     head = "".join(f"<th>{dot(i)} {html.escape(n)}</th>" for i, n in enumerate(names))
     head = head.replace('class="dot" style="', 'class="dot" style="display:inline-block;')
     rows, is_class = [], False
     for row in table["rows"]:
         cells = []
-        for i, (value, gap) in enumerate(zip(row["values"], row["differences"])):
+        for i, (value, gap) in enumerate(zip(row["values"], row["differences"], strict=True)):
             text = "" if value is None else f"{value:.2f}"
             if i and gap is not None:
                 text += f'<span class="diff">{gap:+.2f}</span>'
@@ -217,7 +215,7 @@ def ap_table_html(table: Dict[str, Any], names: Sequence[str]) -> str:
     return f'<div class="scroll"><table><tr><th></th>{head}</tr>{"".join(rows)}</table></div>'
 
 
-def picture_rows(rows: Sequence[Dict[str, Any]], names: Sequence[str]) -> str:
+def picture_rows(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
     """Images of one kind: a row each, a column per run; for one run, three in a row."""
     columns = len(names) if len(names) > 1 else 3
     cells = []
@@ -225,8 +223,8 @@ def picture_rows(rows: Sequence[Dict[str, Any]], names: Sequence[str]) -> str:
         for cell in row["cells"]:
             mark = dot(list(names).index(cell["run"]))
             cells.append(
-                f'<figure>{cell["svg"]}<figcaption>{mark}{html.escape(row["file"])}: '
-                f'{html.escape(cell["text"])}</figcaption></figure>'
+                f"<figure>{cell['svg']}<figcaption>{mark}{html.escape(row['file'])}: "
+                f"{html.escape(cell['text'])}</figcaption></figure>"
             )
     grid = f"grid-template-columns:repeat({min(columns, 4)},minmax(0,1fr))"
     return f'<div class="pictures" style="{grid}">{"".join(cells)}</div>'

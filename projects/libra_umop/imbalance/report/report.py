@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any
 
 from ..findings.rows import CAVEAT, find_all
 from ..measures.measure import measure_run
@@ -13,11 +13,11 @@ from .page import Page, findings_section, header
 from .run import Run
 
 
-def require_same_classes(measured: List[Dict[str, Any]]) -> None:
+def require_same_classes(measured: list[dict[str, Any]]) -> None:
     """Raises ValueError where runs were evaluated on data of different classes."""
     known = [m for m in measured if m["detections"]]
     labels = [list(m["detections"]["confusion"]["labels"]) for m in known]
-    for m, found in zip(known, labels):
+    for m, found in zip(known, labels, strict=True):
         if found != labels[0]:
             raise ValueError(
                 f"{m['name']} was evaluated on other classes than {known[0]['name']}, so they do"
@@ -33,7 +33,7 @@ class Report:
         min_score: detections from here on count in the confusion matrix and on images.
     """
 
-    def __init__(self, runs: List[Run], *, min_score: float = 0.5):
+    def __init__(self, runs: list[Run], *, min_score: float = 0.5):
         self.runs = runs
         self.measured = [measure_run(run, min_score=min_score) for run in runs]
         require_same_classes(self.measured)
@@ -57,12 +57,13 @@ class Report:
             lines = ["Nothing was measured in these runs; train with ANALYSIS.ENABLED True."]
         return "\n".join([*lines, "", CAVEAT])
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What the JSON holds: ``findings``, ``runs`` (see
         :func:`libra_umop.imbalance.measures.measure.measure_run`), ``ap_table`` and ``caveat``.
-        Boxes of single images are left out."""
+        Boxes of single images are left out.
+        """
         runs = []
-        for run, m in zip(self.runs, self.measured):
+        for run, m in zip(self.runs, self.measured, strict=True):
             detections = m["detections"] and {
                 **m["detections"],
                 "images": {
@@ -93,7 +94,7 @@ class Report:
         title = "Imbalance report: " + ", ".join(run.name for run in self.runs)
         return page.html(title, header(self.measured), self._footer())
 
-    def write(self, output: PathLike) -> List[Path]:
+    def write(self, output: PathLike) -> list[Path]:
         """Write the page to ``output``, and beside it the JSON and the text.
 
         Returns:

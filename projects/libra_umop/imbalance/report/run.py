@@ -1,10 +1,11 @@
 """Reading what a training left in its OUTPUT_DIR: config, metrics, measured imbalance,
-detections."""
+detections.
+"""
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 import yaml
 
@@ -29,23 +30,23 @@ class Run:
 
     name: str
     folder: Path
-    config: Dict[str, Any] = field(default_factory=dict)
-    metrics: List[Dict[str, Any]] = field(default_factory=list)
-    meta: Dict[str, Any] = field(default_factory=dict)
-    steps: List[Dict[str, Any]] = field(default_factory=list)
-    detections: Optional[List[Dict[str, Any]]] = None
-    ground_truth: Optional[Path] = None
-    image_root: Optional[Path] = None
-    train_set: Optional[Path] = None
+    config: dict[str, Any] = field(default_factory=dict)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    meta: dict[str, Any] = field(default_factory=dict)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    detections: list[dict[str, Any]] | None = None
+    ground_truth: Path | None = None
+    image_root: Path | None = None
+    train_set: Path | None = None
 
     @property
-    def settings(self) -> Dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """The run's losses and samplers, see :func:`records.empty_settings`."""
         return {**records.empty_settings(), **self.meta.get("settings", {})}
 
-    def final_metrics(self, task: str = "bbox") -> Dict[str, float]:
+    def final_metrics(self, task: str = "bbox") -> dict[str, float]:
         """The last evaluation's numbers, ``{"AP": 12.3, ...}``, in percent."""
-        found: Dict[str, float] = {}
+        found: dict[str, float] = {}
         for line in self.metrics:
             for key, value in line.items():
                 parts = key.split("/")
@@ -79,7 +80,7 @@ def load_run(folder: records.PathLike, name: str = "") -> Run:
     return run
 
 
-def load_runs(folders: List[records.PathLike], names: Optional[List[str]] = None) -> List[Run]:
+def load_runs(folders: list[records.PathLike], names: list[str] | None = None) -> list[Run]:
     """Read several OUTPUT_DIRs; equal names get their parent folder in front, or a number.
 
     Runs evaluated on one data set lend each other the place of its annotations.
@@ -104,9 +105,9 @@ def load_runs(folders: List[records.PathLike], names: Optional[List[str]] = None
     return runs
 
 
-def read_metrics(path: Path) -> List[Dict[str, Any]]:
+def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Lines of a ``metrics.json``; of an iteration that a resumed run wrote again, the last."""
-    lines: Dict[int, Dict[str, Any]] = {}
+    lines: dict[int, dict[str, Any]] = {}
     if path.is_file():
         for text in path.read_text(encoding="utf-8").splitlines():
             try:
@@ -117,7 +118,7 @@ def read_metrics(path: Path) -> List[Dict[str, Any]]:
     return [lines[k] for k in sorted(lines)]
 
 
-def _read_yaml(path: Path) -> Dict[str, Any]:
+def _read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping; empty if there is none, or if it is more than plain YAML."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -126,7 +127,7 @@ def _read_yaml(path: Path) -> Dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _read_detections(folder: Path) -> Optional[List[Dict[str, Any]]]:
+def _read_detections(folder: Path) -> list[dict[str, Any]] | None:
     """The newest COCO result file below ``inference``."""
     files = sorted(
         folder.glob("inference/**/coco_instances_results.json"), key=lambda p: p.stat().st_mtime
@@ -137,7 +138,7 @@ def _read_detections(folder: Path) -> Optional[List[Dict[str, Any]]]:
     return content if isinstance(content, list) else None
 
 
-def _find_set(meta: Dict[str, Any], split: str) -> Tuple[Optional[Path], Optional[Path]]:
+def _find_set(meta: dict[str, Any], split: str) -> tuple[Path | None, Path | None]:
     """Annotation file and image folder of the first set of a split, where they still exist."""
     for entry in meta.get("datasets", {}).get(split, []):
         if entry.get("json_file") and Path(entry["json_file"]).is_file():

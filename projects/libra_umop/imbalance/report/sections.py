@@ -1,6 +1,7 @@
 """The sections of the page, one after the other; each is left out if nothing of it was measured."""
 
-from typing import Any, Dict, List, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from ..measures.data import read_coco
 from ..measures.detections import choose_images
@@ -19,7 +20,7 @@ PICTURE_TITLES = {
     "best": "Best images",
     "different": "Images on which the runs differ most",
 }
-Measured = List[Dict[str, Any]]
+Measured = list[dict[str, Any]]
 
 
 def sample(page: Page, m: Measured) -> None:
@@ -134,7 +135,7 @@ def level(page: Page, m: Measured) -> None:
 
 def data(page: Page, measured: Measured) -> None:
     """The training set, once for runs that saw the same."""
-    shown: List[Dict[str, Any]] = []
+    shown: list[dict[str, Any]] = []
     for m in measured:
         entry = m["data"]
         if not entry or not entry["boxes"] or any(_same_data(entry, d) for d in shown):
@@ -152,7 +153,7 @@ def data(page: Page, measured: Measured) -> None:
     page.section("data", "Data", "The boxes of the training set; crowd regions are left out.")
 
 
-def _same_data(a: Dict[str, Any], b: Dict[str, Any]) -> bool:
+def _same_data(a: dict[str, Any], b: dict[str, Any]) -> bool:
     """Whether two runs saw the same boxes with the same levels."""
     return all(a[k] == b[k] for k in ("images", "boxes", "classes", "areas", "levels"))
 
@@ -191,12 +192,12 @@ def comparison(page: Page, runs: Sequence[Run], measured: Measured, min_score: f
 
 def pictures(page: Page, runs: Sequence[Run], measured: Measured, min_score: float) -> None:
     """The worst and best images, and those on which runs differ."""
-    first = next((r for r, m in zip(runs, measured) if m["detections"]), None)
+    first = next((r for r, m in zip(runs, measured, strict=True) if m["detections"]), None)
     if first is None or first.ground_truth is None or first.image_root is None:
         return
     pairs = [
         (r.name, m["detections"]["images"])
-        for r, m in zip(runs, measured)
+        for r, m in zip(runs, measured, strict=True)
         if m["detections"] and r.ground_truth == first.ground_truth
     ]
     names, per_run = [p[0] for p in pairs], [p[1] for p in pairs]

@@ -1,6 +1,6 @@
 """The balanced feature pyramid as a backbone around any other pyramid."""
 
-from typing import Any, Dict
+from typing import Any
 
 import torch
 from detectron2.layers import ShapeSpec
@@ -12,8 +12,7 @@ __all__ = ["BFP", "build_bfp_backbone"]
 
 
 class BFP(Backbone):
-    """
-    A pyramid whose levels are strengthened by :class:`BalancedFeaturePyramid`. Its outputs have
+    """A pyramid whose levels are strengthened by :class:`BalancedFeaturePyramid`. Its outputs have
     the names, shapes and strides of the pyramid inside, and its inputs the same constraints.
 
     In a state dict the pyramid's weights have the names that they have without BFP, and the
@@ -31,8 +30,7 @@ class BFP(Backbone):
         refine_type: str = "non_local",
         precision: str = "float32",
     ):
-        """
-        Args:
+        """Args:
             pyramid: a backbone that returns levels of one channel width.
             refine_level: name of the level at whose size the levels are averaged and refined.
             refine_type: "non_local", "conv" or "none".
@@ -64,12 +62,11 @@ class BFP(Backbone):
         return self.pyramid.size_divisibility
 
     @property
-    def padding_constraints(self) -> Dict[str, int]:
+    def padding_constraints(self) -> dict[str, int]:
         return self.pyramid.padding_constraints
 
-    def forward(self, x: torch.Tensor) -> Dict[str, torch.Tensor]:
-        """
-        Args:
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Args:
             x: images, (N, 3, H, W).
 
         Returns:
@@ -77,12 +74,12 @@ class BFP(Backbone):
         """
         features = self.pyramid(x)
         balanced = self.balance([features[name] for name in self._levels])
-        return dict(zip(self._levels, balanced))
+        return dict(zip(self._levels, balanced, strict=True))
 
-    def output_shape(self) -> Dict[str, ShapeSpec]:
+    def output_shape(self) -> dict[str, ShapeSpec]:
         return {name: self._shapes[name] for name in self._levels}
 
-    def state_dict(self, *args: Any, prefix: str = "", **kwargs: Any) -> Dict[str, Any]:
+    def state_dict(self, *args: Any, prefix: str = "", **kwargs: Any) -> dict[str, Any]:
         """Same interface as :meth:`nn.Module.state_dict`, under the names of the pyramid alone."""
         state = super().state_dict(*args, prefix=prefix, **kwargs)
         inside = f"{prefix}pyramid."
@@ -111,8 +108,7 @@ class BFP(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_bfp_backbone(cfg, input_shape: ShapeSpec) -> BFP:
-    """
-    Args:
+    """Args:
         cfg: a CfgNode; ``MODEL.BFP.PYRAMID`` names the registered pyramid that is balanced.
         input_shape: of the images.
 

@@ -11,8 +11,6 @@ half of the plain convolution whose weight it holds, and a new unmodulated one e
 Letters: N images, C channels, G offset groups, K = kernel height * kernel width.
 """
 
-from typing import Optional, Tuple
-
 import torch
 from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
@@ -38,7 +36,7 @@ def offset_channels(*, kernel_area: int, offset_groups: int, modulated: bool) ->
     return (3 if modulated else 2) * kernel_area * offset_groups
 
 
-def split_offsets(prediction: Tensor, modulated: bool) -> Tuple[Tensor, Optional[Tensor]]:
+def split_offsets(prediction: Tensor, modulated: bool) -> tuple[Tensor, Tensor | None]:
     """Offsets and modulation out of what the offset convolution predicts.
 
     Args:
@@ -69,13 +67,13 @@ class DeformConv2d(nn.Module):
         *,
         in_channels: int,
         out_channels: int,
-        kernel_size: Tuple[int, int] = (3, 3),
-        stride: Tuple[int, int] = (1, 1),
-        padding: Tuple[int, int] = (1, 1),
-        dilation: Tuple[int, int] = (1, 1),
+        kernel_size: tuple[int, int] = (3, 3),
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int] = (1, 1),
+        dilation: tuple[int, int] = (1, 1),
         groups: int = 1,
         bias: bool = False,
-        norm: Optional[nn.Module] = None,
+        norm: nn.Module | None = None,
     ):
         super().__init__()
         self.kernel_size, self.stride = kernel_size, stride
@@ -109,9 +107,8 @@ class DeformConv2d(nn.Module):
         new.bias = conv.bias
         return new
 
-    def forward(self, x: Tensor, offsets: Tensor, modulation: Optional[Tensor] = None) -> Tensor:
-        """
-        Args:
+    def forward(self, x: Tensor, offsets: Tensor, modulation: Tensor | None = None) -> Tensor:
+        """Args:
             x: (N, C_in, H, W), any floating dtype.
             offsets: (N, 2GK, H_out, W_out), feature pixels, y before x.
             modulation: (N, GK, H_out, W_out) in (0, 1), or None for all ones.
@@ -126,9 +123,7 @@ class DeformConv2d(nn.Module):
             out = self._sample_and_convolve(x, offsets, modulation)
         return out if self.norm is None else self.norm(out)
 
-    def _sample_and_convolve(
-        self, x: Tensor, offsets: Tensor, modulation: Optional[Tensor]
-    ) -> Tensor:
+    def _sample_and_convolve(self, x: Tensor, offsets: Tensor, modulation: Tensor | None) -> Tensor:
         dtype = torch.promote_types(x.dtype, torch.float32)
         with torch.autocast(device_type=x.device.type, enabled=False):
             out = deform_conv2d(
@@ -235,7 +230,7 @@ def build_deform_resnet_backbone(cfg, input_shape: ShapeSpec) -> ResNet:
         ValueError: if a stage of ResNet-18 or 34 is chosen, which have no bottleneck.
     """
     keys = cfg.MODEL.RESNETS
-    chosen = [name for name, on in zip(RESNET_STAGES, keys.DEFORM_ON_PER_STAGE) if on]
+    chosen = [name for name, on in zip(RESNET_STAGES, keys.DEFORM_ON_PER_STAGE, strict=True) if on]
     if chosen and keys.DEPTH in (18, 34):
         raise ValueError(
             f"MODEL.RESNETS.DEFORM_ON_PER_STAGE chooses {chosen}, but the blocks of"

@@ -1,6 +1,7 @@
 """From the detector's normalisation of its input to that of a pretrained backbone."""
 
-from typing import Optional, Sequence
+from collections.abc import Sequence
+from typing import Optional
 
 import torch
 from torch import Tensor, nn
@@ -49,10 +50,10 @@ class InputNormalization(nn.Module):
                 " a pretrained backbone sees 'RGB' or 'BGR'"
             )
         channels = [0, 1, 2] if input_format == "RGB" else [2, 1, 0]
-        scale = [pixel_std[c] / (255 * std) for c, std in zip(channels, rgb_std)]
+        scale = [pixel_std[c] / (255 * std) for c, std in zip(channels, rgb_std, strict=True)]
         shift = [
             (pixel_mean[c] - 255 * mean) / (255 * std)
-            for c, mean, std in zip(channels, rgb_mean, rgb_std)
+            for c, mean, std in zip(channels, rgb_mean, rgb_std, strict=True)
         ]
         if input_format == "RGB" and max(abs(s - 1) for s in scale) < 1e-4 > max(map(abs, shift)):
             return None

@@ -5,8 +5,6 @@ registered name from ``MODEL.FPN.BOTTOM_UP``; at their keys' defaults they build
 ``build_resnet_fpn_backbone`` and ``build_retinanet_resnet_fpn_backbone`` build.
 """
 
-from typing import List
-
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.backbone import FPN, Backbone
@@ -22,7 +20,7 @@ class LinearLastLevelP6P7(LastLevelP6P7):
     The RetinaNet paper (section 3, footnote 2) and Detectron2 put one there.
     """
 
-    def forward(self, c5: Tensor) -> List[Tensor]:
+    def forward(self, c5: Tensor) -> list[Tensor]:
         """Same interface as :meth:`LastLevelP6P7.forward`."""
         p6 = self.p6(c5)
         return [p6, self.p7(p6)]

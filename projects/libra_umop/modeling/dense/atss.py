@@ -3,7 +3,7 @@
 Letters: N images, R anchors of all L levels, K classes. Labels: [0, K) foreground, K background.
 """
 
-from typing import Dict, List, Tuple
+from itertools import pairwise
 
 import torch
 from detectron2.config import configurable
@@ -32,28 +32,32 @@ class ATSSHead(FCOSHead):
     As in the reference code, a convolution of the towers has no bias where a norm follows it.
     """
 
-    def __init__(self, *, input_shape: List[ShapeSpec], **kwargs):
-        """
-        Args:
-            kwargs: those of :class:`FCOSHead`.
+    def __init__(self, *, input_shape: list[ShapeSpec], **kwargs):
+        """Args:
+        kwargs: those of :class:`FCOSHead`.
         """
         super().__init__(input_shape=input_shape, **kwargs)
         self.scales = nn.ParameterList(nn.Parameter(torch.ones(())) for _ in input_shape)
         for tower in (self.cls_subnet, self.bbox_subnet):
-            for layer, follower in zip(tower, tower[1:]):
+            for layer, follower in pairwise(tower):
                 if isinstance(layer, nn.Conv2d) and not isinstance(follower, nn.ReLU):
                     layer.bias = None
 
-    def forward(self, features: List[Tensor]) -> Tuple[List[Tensor], List[Tensor], List[Tensor]]:
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Same interface as :meth:`FCOSHead.forward`."""
         logits, deltas, centerness = super().forward(features)
         scaled = _scaled if self.training else torch.mul
-        return logits, [scaled(x, scale) for x, scale in zip(deltas, self.scales)], centerness
+        return (
+            logits,
+            [scaled(x, scale) for x, scale in zip(deltas, self.scales, strict=True)],
+            centerness,
+        )
 
 
 def _scaled(x: Tensor, scale: Tensor) -> Tensor:
     """``x * scale``, but of an inf or NaN itself: no gradient comes to it where it is background,
-    and 0 times it would be the NaN of all of ``scale``."""
+    and 0 times it would be the NaN of all of ``scale``.
+    """
     finite = x.isfinite()
     return torch.where(finite, x, 0) * scale + torch.where(finite, 0, x)
 
@@ -74,7 +78,7 @@ class ATSS(DenseLosses, DenseDetector):
         *,
         backbone,
         head: nn.Module,
-        head_in_features: List[str],
+        head_in_features: list[str],
         anchor_generator: nn.Module,
         box2box_transform,
         num_classes: int,
@@ -90,15 +94,14 @@ class ATSS(DenseLosses, DenseDetector):
         pixel_std,
         input_format: str = "BGR",
     ):
-        """
-        Args:
-            backbone, head, head_in_features, anchor_generator, box2box_transform, num_classes,
-                pixel_mean, pixel_std, test_*, max_detections_per_image: as in
-                :class:`detectron2.modeling.RetinaNet`; the head also predicts centerness, the
-                score threshold is for the class score alone.
-            cls_loss: the classification loss.
-            match_topk: candidate anchors per box and level.
-            box_reg_loss_weight, centerness_loss_weight: factors of the losses, >= 0.
+        """Args:
+        backbone, head, head_in_features, anchor_generator, box2box_transform, num_classes,
+            pixel_mean, pixel_std, test_*, max_detections_per_image: as in
+            :class:`detectron2.modeling.RetinaNet`; the head also predicts centerness, the
+            score threshold is for the class score alone.
+        cls_loss: the classification loss.
+        match_topk: candidate anchors per box and level.
+        box_reg_loss_weight, centerness_loss_weight: factors of the losses, >= 0.
         """
         super().__init__(
             backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
@@ -175,7 +178,7 @@ class ATSS(DenseLosses, DenseDetector):
         )
 
     @torch.no_grad()
-    def label_anchors(self, anchors: List[Boxes], gt_instances: List[Instances]):
+    def label_anchors(self, anchors: list[Boxes], gt_instances: list[Instances]):
         """Same interface as :meth:`RetinaNet.label_anchors`; no anchor is ignored."""
         num_anchors_per_level = [len(x) for x in anchors]
         all_anchors = Boxes.cat(anchors).tensor  # (R, 4)
@@ -199,13 +202,13 @@ class ATSS(DenseLosses, DenseDetector):
 
     def losses(
         self,
-        anchors: List[Boxes],
-        pred_logits: List[Tensor],
-        gt_labels: List[Tensor],
-        pred_anchor_deltas: List[Tensor],
-        gt_boxes: List[Tensor],
-        pred_centerness: List[Tensor],
-    ) -> Dict[str, Tensor]:
+        anchors: list[Boxes],
+        pred_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+        pred_centerness: list[Tensor],
+    ) -> dict[str, Tensor]:
         """Same interface as :meth:`FCOS.losses`.
 
         Returns:
@@ -230,8 +233,8 @@ class ATSS(DenseLosses, DenseDetector):
         return count_positives(totals)
 
     def forward_inference(
-        self, images: ImageList, features: List[Tensor], predictions: List[List[Tensor]]
-    ) -> List[Instances]:
+        self, images: ImageList, features: list[Tensor], predictions: list[list[Tensor]]
+    ) -> list[Instances]:
         """Same interface as :meth:`RetinaNet.forward_inference`."""
         pred_logits, pred_anchor_deltas, pred_centerness = self._transpose_dense_predictions(
             predictions, [self.num_classes, 4, 1]
@@ -242,7 +245,7 @@ class ATSS(DenseLosses, DenseDetector):
             levels = [
                 self._decode_level(anchors_l, logits[i], deltas[i], centerness[i], image_size)
                 for anchors_l, logits, deltas, centerness in zip(
-                    anchors, pred_logits, pred_anchor_deltas, pred_centerness
+                    anchors, pred_logits, pred_anchor_deltas, pred_centerness, strict=True
                 )
             ]
             results.append(self._suppress(clip_to_image(levels[0].cat(levels))))

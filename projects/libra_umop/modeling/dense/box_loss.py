@@ -33,8 +33,7 @@ class DenseBoxLoss:
         gamma: float = 1.5,
         formula: str = "exact",
     ):
-        """
-        Args:
+        """Args:
             loss_type: one of ``BOX_LOSS_TYPES``; the IoU losses compare decoded boxes, not clipped.
             beta: transition point of "smooth_l1" and "balanced_l1".
             alpha, gamma, formula: of "balanced_l1", see :func:`balanced_l1_loss`.
@@ -55,8 +54,7 @@ class DenseBoxLoss:
     def __call__(
         self, anchors: Tensor, transform, pred_deltas: Tensor, gt_boxes: Tensor, weights: Tensor
     ) -> Tensor:
-        """
-        Args:
+        """Args:
             anchors: (R, 4) XYXY pixels.
             transform: the Box2BoxTransform that decodes the predictions.
             pred_deltas: (N, R, 4).

@@ -3,8 +3,6 @@
 Letters: N images, R_l anchors of level l of L, R of all levels.
 """
 
-from typing import List
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,7 +10,7 @@ from torch.nn import functional as F
 __all__ = ["centerness_loss_sum"]
 
 
-def centerness_loss_sum(pred_centerness: List[Tensor], targets: Tensor, is_pos: Tensor) -> Tensor:
+def centerness_loss_sum(pred_centerness: list[Tensor], targets: Tensor, is_pos: Tensor) -> Tensor:
     """Binary cross entropy of the centerness, summed over the positives (0-dim fp32).
 
     Args:

@@ -4,7 +4,8 @@ Letters: N images, R_l anchors of level l of L, R of all levels, K classes. Labe
 [0, K) foreground, K background.
 """
 
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Tuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 LEVEL_REDUCTIONS = ("mean", "sum")
-CLS_LOSSES: Dict[str, Callable[..., "ClassificationLoss"]] = {}  # value of CLS_LOSS_TYPE -> builder
+CLS_LOSSES: dict[str, Callable[..., "ClassificationLoss"]] = {}  # value of CLS_LOSS_TYPE -> builder
 
 
 class LabelledPredictions:
@@ -36,32 +37,33 @@ class LabelledPredictions:
     def __init__(
         self,
         *,
-        logits: List[Tensor],
+        logits: list[Tensor],
         labels: Tensor,
         anchors: Tensor,
         deltas: Tensor,
         gt_boxes: Tensor,
         transform: Any,
     ):
-        """
-        Args:
-            logits: L of (N, R_l, K).
-            labels: (N, R) int64.
-            anchors: (R, 4) XYXY pixels.
-            deltas: (N, R, 4), predicted.
-            gt_boxes: (N, R, 4) XYXY pixels, matched; of any value where there is no positive.
-            transform: the Box2BoxTransform that decodes ``deltas``.
+        """Args:
+        logits: L of (N, R_l, K).
+        labels: (N, R) int64.
+        anchors: (R, 4) XYXY pixels.
+        deltas: (N, R, 4), predicted.
+        gt_boxes: (N, R, 4) XYXY pixels, matched; of any value where there is no positive.
+        transform: the Box2BoxTransform that decodes ``deltas``.
         """
         self.logits, self.labels = logits, labels
         self.anchors, self.deltas, self.gt_boxes = anchors, deltas, gt_boxes
         self.transform = transform
         self.is_pos = (labels >= 0) & (labels != logits[0].shape[2])  # (N, R)
 
-    def levels(self) -> List[Tuple[Tensor, Tensor]]:
+    def levels(self) -> list[tuple[Tensor, Tensor]]:
         """Pairs of (N R_l, K) logits and (N R_l,) labels, level by level."""
-        return list(zip([x.flatten(0, 1) for x in self.logits], self.split(self.labels)))
+        return list(
+            zip([x.flatten(0, 1) for x in self.logits], self.split(self.labels), strict=True)
+        )
 
-    def split(self, values: Tensor) -> List[Tensor]:
+    def split(self, values: Tensor) -> list[Tensor]:
         """L of (N R_l,): what belongs to the levels' anchors, of (N, R) of all levels."""
         return [x.flatten() for x in values.split([x.shape[1] for x in self.logits], dim=1)]
 
@@ -102,11 +104,10 @@ class ClassificationLoss:
     def __call__(
         self, predictions: LabelledPredictions, totals: RankTotals, normalizer: Tensor
     ) -> LevelLoss:
-        """
-        Args:
-            predictions: of this rank; gradients flow through the logits.
-            totals: :meth:`sums` and the positives over all ranks.
-            normalizer: 0-dim, mean over ranks of all levels' positives, or what stands for it.
+        """Args:
+        predictions: of this rank; gradients flow through the logits.
+        totals: :meth:`sums` and the positives over all ranks.
+        normalizer: 0-dim, mean over ranks of all levels' positives, or what stands for it.
         """
         raise NotImplementedError
 
@@ -150,8 +151,7 @@ class LevelFocalLoss(ClassificationLoss):
         w: float = 0.5,
         level_reduction: str = "sum",
     ):
-        """
-        Args:
+        """Args:
             gamma, alpha: of the focal loss; gamma is also the centre of the progressive one.
             progressive_focus: PFL.
             level_wise: LRP.
@@ -209,7 +209,7 @@ class LevelFocalLoss(ClassificationLoss):
         gammas, alphas = [self.gamma] * num_levels, [self.alpha] * num_levels
         if self.progressive_focus:
             gammas, alphas = self._progressive(totals)  # (L,)
-        levels = zip(predictions.levels(), gammas, alphas)
+        levels = zip(predictions.levels(), gammas, alphas, strict=True)
         level_losses = torch.stack(
             [focal_loss_sum(x, y, gamma=gamma, alpha=alpha) for (x, y), gamma, alpha in levels]
         )
@@ -237,7 +237,7 @@ class LevelFocalLoss(ClassificationLoss):
         labels = predictions.labels.flatten()
         return focal_loss_sum(logits, labels, gamma=self.gamma, alpha=self.alpha)
 
-    def _progressive(self, totals: RankTotals) -> Tuple[Tensor, Tensor]:
+    def _progressive(self, totals: RankTotals) -> tuple[Tensor, Tensor]:
         """Gamma and alpha of each level, both (L,)."""
         focus, positives = totals.sums[:, 0], totals.num_positives
         if not self.level_wise:

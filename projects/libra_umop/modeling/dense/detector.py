@@ -3,7 +3,7 @@
 Letters: N images, R anchors of all L levels, K classes.
 """
 
-from typing import Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import NamedTuple
 
 import torch
 from detectron2.structures import Boxes
@@ -31,7 +31,7 @@ class BoxPart(NamedTuple):
     """
 
     total: Tensor  # 0-dim
-    weight: Optional[Tensor] = None  # 0-dim
+    weight: Tensor | None = None  # 0-dim
 
 
 class DenseLosses:
@@ -48,7 +48,7 @@ class DenseLosses:
     box_loss: DenseBoxLoss
     box_reg_loss_weight: float
     loss_normalizer: LossNormalizer
-    head_in_features: List[str]
+    head_in_features: list[str]
     _scalars: DeferredScalars
 
     @classmethod
@@ -72,11 +72,11 @@ class DenseLosses:
 
     def label_predictions(
         self,
-        anchors: List[Boxes],
-        pred_logits: List[Tensor],
-        gt_labels: List[Tensor],
-        pred_anchor_deltas: List[Tensor],
-        gt_boxes: List[Tensor],
+        anchors: list[Boxes],
+        pred_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
     ) -> LabelledPredictions:
         """The arguments of :meth:`RetinaNet.losses`, images and levels put together."""
         return LabelledPredictions(
@@ -99,8 +99,8 @@ class DenseLosses:
         )
 
     def finish_losses(
-        self, predictions: LabelledPredictions, cls_name: str, parts: Dict[str, BoxPart]
-    ) -> Union[Dict[str, Tensor], Dict[str, LossSum]]:
+        self, predictions: LabelledPredictions, cls_name: str, parts: dict[str, BoxPart]
+    ) -> dict[str, Tensor] | dict[str, LossSum]:
         """All losses, normalised and logged, or :class:`LossSum` while ``returns_sums`` is True.
 
         Args:
@@ -119,7 +119,7 @@ class DenseLosses:
         totals, sums_of_weights = self._total(predictions, num_positives, list(weights.values()))
         normalizer = self._normalizer(totals)
         divisors = dict.fromkeys(parts, normalizer)
-        for name, weight in zip(weights, sums_of_weights):
+        for name, weight in zip(weights, sums_of_weights, strict=True):
             divisors[name] = torch.where(weight > 0, weight, 1.0) / totals.num_ranks
         cls = self.cls_loss(predictions, totals, normalizer)
         self._log(cls, num_positives, len(predictions.labels))
@@ -127,8 +127,8 @@ class DenseLosses:
         return {cls_name: cls.loss, **boxes}
 
     def _total(
-        self, predictions: LabelledPredictions, num_positives: Tensor, weights: List[Tensor]
-    ) -> Tuple[RankTotals, List[Tensor]]:
+        self, predictions: LabelledPredictions, num_positives: Tensor, weights: list[Tensor]
+    ) -> tuple[RankTotals, list[Tensor]]:
         """What this step needs of all ranks, in one collective."""
         sums = self.cls_loss.sums(predictions)
         num_images = num_positives.new_full((), float(len(predictions.labels)))

@@ -3,8 +3,6 @@
 Letters: N images, R anchor points of all L levels, K classes.
 """
 
-from typing import Dict, List, Optional
-
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
@@ -36,18 +34,17 @@ class FCOS(DenseLosses, fcos.FCOS):
     def __init__(
         self,
         *,
-        cls_loss: Optional[ClassificationLoss] = None,
+        cls_loss: ClassificationLoss | None = None,
         box_reg_loss_weight: float = 1.0,
         loss_normalizer: str = "moving_average",
         input_format: str = "BGR",
         **kwargs,
     ):
-        """
-        Args:
-            cls_loss: the classification loss; by default focal loss with the parent's arguments.
-            box_reg_loss_weight: factor of the box loss, >= 0.
-            loss_normalizer: see :class:`LossNormalizer`.
-            kwargs: those of :class:`detectron2.modeling.meta_arch.fcos.FCOS`.
+        """Args:
+        cls_loss: the classification loss; by default focal loss with the parent's arguments.
+        box_reg_loss_weight: factor of the box loss, >= 0.
+        loss_normalizer: see :class:`LossNormalizer`.
+        kwargs: those of :class:`detectron2.modeling.meta_arch.fcos.FCOS`.
         """
         super().__init__(**kwargs)
         if not box_reg_loss_weight >= 0:
@@ -95,13 +92,13 @@ class FCOS(DenseLosses, fcos.FCOS):
 
     def losses(
         self,
-        anchors: List[Boxes],
-        pred_logits: List[Tensor],
-        gt_labels: List[Tensor],
-        pred_anchor_deltas: List[Tensor],
-        gt_boxes: List[Tensor],
-        pred_centerness: List[Tensor],
-    ) -> Dict[str, Tensor]:
+        anchors: list[Boxes],
+        pred_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+        pred_centerness: list[Tensor],
+    ) -> dict[str, Tensor]:
         """Same interface as the parent's."""
         predictions = self.label_predictions(
             anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes

@@ -6,7 +6,8 @@ it. Letters: L levels, S statistics.
 """
 
 import contextlib
-from typing import Dict, Iterator, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -65,8 +66,7 @@ class LossNormalizer(nn.Module):
     def __init__(
         self, *, initial: float, momentum: float = 0.9, loss_normalizer: str = "moving_average"
     ):
-        """
-        Args:
+        """Args:
             initial: what the average starts from.
             momentum: weight of the average so far, in [0, 1).
             loss_normalizer: "moving_average" (Detectron2) or "num_positives", those of this step
@@ -100,7 +100,7 @@ class LossNormalizer(nn.Module):
             missing.remove(prefix + "average")
 
 
-def get_normalizers(model: nn.Module) -> Dict[str, float]:
+def get_normalizers(model: nn.Module) -> dict[str, float]:
     """Dotted name -> value of every running normaliser in ``model``."""
     return {
         f"{module_name}.{name}": value
@@ -110,7 +110,7 @@ def get_normalizers(model: nn.Module) -> Dict[str, float]:
     }
 
 
-def set_normalizers(model: nn.Module, values: Dict[str, float]) -> None:
+def set_normalizers(model: nn.Module, values: dict[str, float]) -> None:
     """Make the running normalisers of ``model`` those of :func:`get_normalizers`, and no others."""
     for name in set(get_normalizers(model)) - set(values):
         module_name, _, attribute = name.rpartition(".")

@@ -3,8 +3,6 @@
 Letters: N images, R anchors of all L levels, K classes.
 """
 
-from typing import Dict, List, Optional
-
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch import RetinaNet
@@ -34,22 +32,21 @@ class LibraRetinaNet(DenseLosses, RetinaNet):
     def __init__(
         self,
         *,
-        cls_loss: Optional[ClassificationLoss] = None,
-        box_loss: Optional[DenseBoxLoss] = None,
+        cls_loss: ClassificationLoss | None = None,
+        box_loss: DenseBoxLoss | None = None,
         box_reg_loss_weight: float = 1.0,
         clip_before_nms: bool = True,
         loss_normalizer: str = "moving_average",
         **kwargs,
     ):
-        """
-        Args:
-            cls_loss: the classification loss; by default focal loss with RetinaNet's arguments.
-            box_loss: the box loss; by default that of RetinaNet's arguments.
-            box_reg_loss_weight: factor of the box loss, >= 0.
-            clip_before_nms: clip boxes to the image and drop empty ones before non-maximum
-                suppression, as the reference implementation does, and not after.
-            loss_normalizer: see :class:`LossNormalizer`.
-            kwargs: those of :class:`RetinaNet`.
+        """Args:
+        cls_loss: the classification loss; by default focal loss with RetinaNet's arguments.
+        box_loss: the box loss; by default that of RetinaNet's arguments.
+        box_reg_loss_weight: factor of the box loss, >= 0.
+        clip_before_nms: clip boxes to the image and drop empty ones before non-maximum
+            suppression, as the reference implementation does, and not after.
+        loss_normalizer: see :class:`LossNormalizer`.
+        kwargs: those of :class:`RetinaNet`.
         """
         super().__init__(**kwargs)
         if not box_reg_loss_weight >= 0:
@@ -85,12 +82,12 @@ class LibraRetinaNet(DenseLosses, RetinaNet):
 
     def losses(
         self,
-        anchors: List[Boxes],
-        pred_logits: List[Tensor],
-        gt_labels: List[Tensor],
-        pred_anchor_deltas: List[Tensor],
-        gt_boxes: List[Tensor],
-    ) -> Dict[str, Tensor]:
+        anchors: list[Boxes],
+        pred_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+    ) -> dict[str, Tensor]:
         """Same interface as :meth:`RetinaNet.losses`."""
         predictions = self.label_predictions(
             anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes

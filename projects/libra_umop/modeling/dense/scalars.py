@@ -1,6 +1,7 @@
 """Scalars of a loss on their way into the event storage; nothing here waits for the device."""
 
-from typing import List, MutableMapping, NamedTuple, Tuple
+from collections.abc import MutableMapping
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -22,7 +23,7 @@ class DeferredScalars:
         self._pending: MutableMapping[EventStorage, _Pending] = WeakKeyDictionary()
 
     @torch.compiler.disable  # reads numbers, which would recompile at each step
-    def put(self, names: List[str], values: Tensor) -> None:
+    def put(self, names: list[str], values: Tensor) -> None:
         """Write ``values`` (len(names),) to the current :class:`EventStorage`."""
         storage = get_event_storage()
         values = values.detach()
@@ -36,9 +37,9 @@ class DeferredScalars:
         self._pending[storage] = _Pending(names, *_start_copy(values), storage.iter)
 
     @staticmethod
-    def _write(names: List[str], host: Tensor, iteration: int) -> None:
+    def _write(names: list[str], host: Tensor, iteration: int) -> None:
         storage = get_event_storage()
-        for name, value in zip(names, host.tolist()):
+        for name, value in zip(names, host.tolist(), strict=True):
             storage.put_scalar(name, value, cur_iter=iteration)
 
     def __getstate__(self):
@@ -47,13 +48,13 @@ class DeferredScalars:
 
 
 class _Pending(NamedTuple):
-    names: List[str]
+    names: list[str]
     host: Tensor
     copied: torch.cuda.Event
     iteration: int
 
 
-def _start_copy(values: Tensor) -> Tuple[Tensor, torch.cuda.Event]:
+def _start_copy(values: Tensor) -> tuple[Tensor, torch.cuda.Event]:
     """A tensor on the host, and the event after which it has the values."""
     host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
     host.copy_(values, non_blocking=True)

@@ -1,9 +1,9 @@
 """Multi-scale and flip testing for dense detectors; Detectron2's own serves R-CNN only."""
 
 import copy
+from collections.abc import Callable
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Callable, Dict, List, Optional
 
 import numpy as np
 import torch
@@ -26,9 +26,8 @@ class MultiScaleViews:
     limit for all. Serves :class:`GeneralizedRCNNWithTTA` as ``tta_mapper`` just as well.
     """
 
-    def __init__(self, *, min_sizes: List[int], max_sizes: List[int], flip: bool):
-        """
-        Args:
+    def __init__(self, *, min_sizes: list[int], max_sizes: list[int], flip: bool):
+        """Args:
             min_sizes: shorter side of each scale, in pixels.
             max_sizes: longest side of each scale, in pixels.
             flip: add the mirrored view of each scale.
@@ -43,7 +42,7 @@ class MultiScaleViews:
             )
         self._mappers = [
             DatasetMapperTTA([min_size], max_size, flip)
-            for min_size, max_size in zip(min_sizes, max_sizes)
+            for min_size, max_size in zip(min_sizes, max_sizes, strict=True)
         ]
 
     @classmethod
@@ -53,7 +52,7 @@ class MultiScaleViews:
         max_sizes = list(cfg.TEST.AUG.MAX_SIZES) or [cfg.TEST.AUG.MAX_SIZE] * len(min_sizes)
         return cls(min_sizes=min_sizes, max_sizes=max_sizes, flip=cfg.TEST.AUG.FLIP)
 
-    def __call__(self, dataset_dict: Dict) -> List[Dict]:
+    def __call__(self, dataset_dict: dict) -> list[dict]:
         """Same interface as :meth:`DatasetMapperTTA.__call__`."""
         return [view for mapper in self._mappers for view in mapper(dataset_dict)]
 
@@ -67,9 +66,8 @@ class DenseDetectorWithTTA(nn.Module):
     as :class:`detectron2.modeling.GeneralizedRCNNWithTTA`.
     """
 
-    def __init__(self, cfg, model: nn.Module, tta_mapper: Optional[Callable] = None):
-        """
-        Args:
+    def __init__(self, cfg, model: nn.Module, tta_mapper: Callable | None = None):
+        """Args:
             cfg: read for ``TEST.AUG`` if there is no ``tta_mapper``.
             model: the detector, possibly wrapped for distributed training.
             tta_mapper: takes a dataset dict and returns its views, each with "transforms".
@@ -86,9 +84,8 @@ class DenseDetectorWithTTA(nn.Module):
         self.tta_mapper = tta_mapper or MultiScaleViews.from_cfg(cfg)
         self.input_format = cfg.INPUT.FORMAT
 
-    def __call__(self, batched_inputs: List[Dict]) -> List[Dict]:
-        """
-        Args:
+    def __call__(self, batched_inputs: list[dict]) -> list[dict]:
+        """Args:
             batched_inputs: as for :meth:`DenseDetector.forward`; "file_name" may stand in for
                 "image".
 
@@ -98,15 +95,15 @@ class DenseDetectorWithTTA(nn.Module):
         return [{"instances": self._inference_one_image(x)} for x in batched_inputs]
 
     @torch.no_grad()
-    def _inference_one_image(self, dataset_dict: Dict) -> Instances:
+    def _inference_one_image(self, dataset_dict: dict) -> Instances:
         dataset_dict = self._with_image(dataset_dict)
         image_size = (dataset_dict["height"], dataset_dict["width"])
         views = self.tta_mapper(dataset_dict)
         # Equal sizes go through the network together, so that no view is padded by another.
-        merged: List[Instances] = []
+        merged: list[Instances] = []
         for _, group in groupby(views, key=lambda view: view["image"].shape):
             group = list(group)
-            for view, candidates in zip(group, self._candidates(group)):
+            for view, candidates in zip(group, self._candidates(group), strict=True):
                 merged.append(_to_original(candidates, view["transforms"], image_size))
         pred = Instances.cat(merged)
         pred.pred_boxes.clip(image_size)
@@ -116,7 +113,7 @@ class DenseDetectorWithTTA(nn.Module):
         )
         return pred[keep[: self.model.max_detections_per_image]]
 
-    def _with_image(self, dataset_dict: Dict) -> Dict:
+    def _with_image(self, dataset_dict: dict) -> dict:
         dataset_dict = copy.copy(dataset_dict)
         if "image" not in dataset_dict:
             image = read_image(dataset_dict["file_name"], self.input_format)
@@ -126,7 +123,7 @@ class DenseDetectorWithTTA(nn.Module):
         dataset_dict.setdefault("width", dataset_dict["image"].shape[2])
         return dataset_dict
 
-    def _candidates(self, views: List[Dict]) -> List[Instances]:
+    def _candidates(self, views: list[dict]) -> list[Instances]:
         """All candidates above the score threshold of each view, in pixels of the view."""
         images = self.model.preprocess_image(views)
         features = self.model.backbone(images.tensor)

@@ -1,10 +1,7 @@
-"""
-Fast R-CNN's output layers with the balanced L1 loss, and their loss region by region.
+"""Fast R-CNN's output layers with the balanced L1 loss, and their loss region by region.
 
 Letters: N images, R regions of all of them, K classes. Labels: [0, K) foreground, K background.
 """
-
-from typing import Dict, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -22,15 +19,14 @@ __all__ = ["BalancedL1OutputLayers", "balance_box_loss", "region_losses"]
 
 
 class BalancedL1OutputLayers(FastRCNNOutputLayers):
-    """
-    :class:`FastRCNNOutputLayers` with the balanced L1 loss on the box deltas. ``smooth_l1_beta`` is
-    its transition point, ``loss_weight["loss_box_reg"]`` its weight.
+    """:class:`FastRCNNOutputLayers` with the balanced L1 loss on the box deltas.
+
+    ``smooth_l1_beta`` is its transition point, ``loss_weight["loss_box_reg"]`` its weight.
     """
 
     @configurable
-    def __init__(self, input_shape: ShapeSpec, *, balanced_l1: Optional[Dict] = None, **kwargs):
-        """
-        Args:
+    def __init__(self, input_shape: ShapeSpec, *, balanced_l1: dict | None = None, **kwargs):
+        """Args:
             input_shape: shape of the region features.
             balanced_l1: alpha, gamma and formula of :func:`balanced_l1_loss`, by default its own.
             kwargs: of :class:`FastRCNNOutputLayers`.
@@ -63,9 +59,7 @@ class BalancedL1OutputLayers(FastRCNNOutputLayers):
         pred_deltas: torch.Tensor,
         gt_classes: torch.Tensor,
     ) -> torch.Tensor:
-        """
-        Same interface as :meth:`FastRCNNOutputLayers.box_reg_loss`.
-        """
+        """Same interface as :meth:`FastRCNNOutputLayers.box_reg_loss`."""
         fg_idxs = nonzero_tuple((gt_classes >= 0) & (gt_classes < self.num_classes))[0]
         fg_deltas = _own_class_deltas(pred_deltas, gt_classes, fg_idxs, proposal_boxes.shape[1])
         gt_deltas = self.box2box_transform.get_deltas(proposal_boxes[fg_idxs], gt_boxes[fg_idxs])
@@ -76,8 +70,7 @@ class BalancedL1OutputLayers(FastRCNNOutputLayers):
 def balance_box_loss(
     cfg: CfgNode, predictor: FastRCNNOutputLayers, box_head: nn.Module
 ) -> FastRCNNOutputLayers:
-    """
-    Args:
+    """Args:
         predictor: what the parent of an ROIHeads built for ``box_head``.
 
     Returns:
@@ -103,8 +96,8 @@ def _own_class_deltas(
 
 def region_losses(
     predictor: FastRCNNOutputLayers,
-    predictions: Tuple[torch.Tensor, torch.Tensor],
-    proposals: List[Instances],
+    predictions: tuple[torch.Tensor, torch.Tensor],
+    proposals: list[Instances],
 ) -> torch.Tensor:
     """The weighted loss of each region; its mean is the sum of ``predictor.losses(...)``.
 

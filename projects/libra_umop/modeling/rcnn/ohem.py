@@ -1,7 +1,5 @@
 """ROI heads with online hard example mining, what Libra R-CNN compares its sampling with."""
 
-from typing import Dict, List, Optional, Tuple
-
 import torch
 from detectron2.config import configurable
 from detectron2.layers import nonzero_tuple
@@ -19,11 +17,11 @@ __all__ = ["OHEMROIHeads"]
 
 @ROI_HEADS_REGISTRY.register()
 class OHEMROIHeads(StandardROIHeads):
-    """
-    :class:`StandardROIHeads` that learn from the regions they get most wrong (OHEM, Shrivastava et
-    al., CVPR 2016): a first pass without gradient takes the loss of every region, a second one
-    trains on the hardest. Nothing is drawn at random; of the limits on the number of regions only
-    ``num_hard`` holds. Box losses as in :class:`LibraROIHeads`.
+    """:class:`StandardROIHeads` that learn from the regions they get most wrong.
+
+    OHEM, Shrivastava et al., CVPR 2016: a first pass without gradient takes the loss of every
+    region, a second one trains on the hardest. Nothing is drawn at random; of the limits on the
+    number of regions only ``num_hard`` holds. Box losses as in :class:`LibraROIHeads`.
     """
 
     @configurable
@@ -35,8 +33,7 @@ class OHEMROIHeads(StandardROIHeads):
         nms_thresh: float = 1.0,
         **kwargs,
     ):
-        """
-        Args:
+        """Args:
             num_hard: regions of each image to train on; > 0.
             sparse_roi_align: whether to train on a CPU with :class:`SparseROIAlign`.
             nms_thresh: regions of a smaller loss that overlap a harder one by more than this IoU
@@ -78,10 +75,8 @@ class OHEMROIHeads(StandardROIHeads):
 
     def _sample_proposals(
         self, matched_idxs: torch.Tensor, matched_labels: torch.Tensor, gt_classes: torch.Tensor
-    ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """
-        Same interface as :meth:`ROIHeads._sample_proposals`, but takes all that are not ignored.
-        """
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Same interface as :meth:`ROIHeads._sample_proposals`, but takes all but the ignored."""
         if len(gt_classes) == 0:
             return torch.arange(len(matched_idxs), device=matched_idxs.device), torch.full_like(
                 matched_idxs, self.num_classes
@@ -93,13 +88,11 @@ class OHEMROIHeads(StandardROIHeads):
     def forward(
         self,
         images: ImageList,
-        features: Dict[str, torch.Tensor],
-        proposals: List[Instances],
-        targets: Optional[List[Instances]] = None,
-    ) -> Tuple[List[Instances], Dict[str, torch.Tensor]]:
-        """
-        Same interface as :meth:`StandardROIHeads.forward`.
-        """
+        features: dict[str, torch.Tensor],
+        proposals: list[Instances],
+        targets: list[Instances] | None = None,
+    ) -> tuple[list[Instances], dict[str, torch.Tensor]]:
+        """Same interface as :meth:`StandardROIHeads.forward`."""
         if not self.training:
             return super().forward(images, features, proposals)
         with get_event_storage().name_scope("all_regions"):
@@ -112,8 +105,8 @@ class OHEMROIHeads(StandardROIHeads):
 
     @torch.no_grad()
     def _hardest_proposals(
-        self, features: Dict[str, torch.Tensor], proposals: List[Instances]
-    ) -> List[Instances]:
+        self, features: dict[str, torch.Tensor], proposals: list[Instances]
+    ) -> list[Instances]:
         """The ``num_hard`` labelled proposals of each image that have the largest loss."""
         box_features = self.box_pooler(
             [features[f] for f in self.box_in_features], [p.proposal_boxes for p in proposals]
@@ -122,7 +115,9 @@ class OHEMROIHeads(StandardROIHeads):
         losses = region_losses(self.box_predictor, predictions, proposals)
         hard = [
             proposals_i[self._hardest_apart(proposals_i.proposal_boxes.tensor, losses_i)]
-            for proposals_i, losses_i in zip(proposals, losses.split([len(p) for p in proposals]))
+            for proposals_i, losses_i in zip(
+                proposals, losses.split([len(p) for p in proposals]), strict=True
+            )
         ]
         num_fg = sum((p.gt_classes < self.num_classes).sum() for p in hard).item()
         storage = get_event_storage()
@@ -132,7 +127,8 @@ class OHEMROIHeads(StandardROIHeads):
 
     def _hardest_apart(self, boxes: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
         """Indices of the ``num_hard`` regions of an image, (R, 4) and (R,), that are hardest and no
-        more than ``nms_thresh`` alike, hardest first."""
+        more than ``nms_thresh`` alike, hardest first.
+        """
         if self.nms_thresh == 1:
             return hardest(losses, self.num_hard)
         losses = losses.float().nan_to_num(nan=float("inf"))  # not a number: hardest, as above

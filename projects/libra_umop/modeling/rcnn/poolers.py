@@ -13,8 +13,8 @@ SUPPORTED = (torch.float32, torch.float64)
 
 
 class SparseROIAlign(nn.Module):
-    """
-    A :class:`ROIAlign` that trains on a CPU by :func:`sparse_roi_align`, in a fraction of the time.
+    """A :class:`ROIAlign` training on a CPU by :func:`sparse_roi_align`, in a fraction of the time.
+
     On other devices, in half precision and in inference it is the one it was made of.
     """
 
@@ -23,9 +23,7 @@ class SparseROIAlign(nn.Module):
         self.roi_align = roi_align
 
     def forward(self, input: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
-        """
-        Same interface as :meth:`ROIAlign.forward`.
-        """
+        """Same interface as :meth:`ROIAlign.forward`."""
         if self.training and input.device.type == "cpu" and input.dtype in SUPPORTED:
             return sparse_roi_align(
                 input,

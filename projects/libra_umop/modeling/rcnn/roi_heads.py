@@ -1,6 +1,6 @@
 """ROI heads of Libra R-CNN: balanced samplers and the balanced L1 loss."""
 
-from typing import Dict, List, Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 from detectron2.config import configurable
@@ -31,8 +31,7 @@ def _random_sample(candidates: torch.Tensor, num_samples: int) -> torch.Tensor:
 
 
 class BalancedSampling:
-    """
-    What the Libra heads share: an ROIHeads whose samplers see the IoU of every proposal and the
+    """What the Libra heads share: an ROIHeads whose samplers see the IoU of every proposal and the
     ground-truth box that it is matched to. With both samplers "random", and without the sparse
     ROIAlign, it is its parent.
     """
@@ -43,12 +42,11 @@ class BalancedSampling:
         *,
         negative_sampler: str = "iou_balanced",
         positive_sampler: str = "instance_balanced",
-        iou_balanced: Optional[Dict] = None,
+        iou_balanced: dict | None = None,
         sparse_roi_align: bool = True,
         **kwargs,
     ):
-        """
-        Args:
+        """Args:
             negative_sampler: "random" or "iou_balanced".
             positive_sampler: "random" or "instance_balanced".
             iou_balanced: num_bins, floor_iou, floor_fraction and bin_range of
@@ -91,15 +89,13 @@ class BalancedSampling:
 
     @torch.no_grad()
     def label_and_sample_proposals(
-        self, proposals: List[Instances], targets: List[Instances]
-    ) -> List[Instances]:
-        """
-        Same interface as :meth:`ROIHeads.label_and_sample_proposals`.
-        """
+        self, proposals: list[Instances], targets: list[Instances]
+    ) -> list[Instances]:
+        """Same interface as :meth:`ROIHeads.label_and_sample_proposals`."""
         if self.proposal_append_gt:
             proposals = add_ground_truth_to_proposals(targets, proposals)
         sampled, num_fg, num_bg = [], 0, 0
-        for proposals_i, targets_i in zip(proposals, targets):
+        for proposals_i, targets_i in zip(proposals, targets, strict=True):
             match_quality = pairwise_iou(targets_i.gt_boxes, proposals_i.proposal_boxes)
             matched_idxs, matched_labels = self.proposal_matcher(match_quality)
             fg_idxs, bg_idxs = self._sample(match_quality, matched_idxs, matched_labels)
@@ -116,9 +112,8 @@ class BalancedSampling:
 
     def _sample(
         self, match_quality: torch.Tensor, matched_idxs: torch.Tensor, matched_labels: torch.Tensor
-    ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """
-        Args:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Args:
             match_quality: IoU of M ground-truth boxes and R proposals, (M, R).
             matched_idxs: the ground-truth box of each proposal, (R,), in [0, M).
             matched_labels: 1 for foreground, 0 for background, -1 for ignored, (R,).
@@ -164,12 +159,12 @@ class BalancedSampling:
         return sampled
 
 
-def _check_choice(key: str, value: str, allowed: Tuple[str, ...]) -> None:
+def _check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"MODEL.ROI_HEADS.{key} is {value!r}, not one of {allowed}")
 
 
-def negatives_range(thresholds: Sequence[float], labels: Sequence[int]) -> Tuple[float, float]:
+def negatives_range(thresholds: Sequence[float], labels: Sequence[int]) -> tuple[float, float]:
     """Where the IoUs of background begin and end.
 
     Args:
@@ -192,8 +187,7 @@ def negatives_range(thresholds: Sequence[float], labels: Sequence[int]) -> Tuple
 
 @ROI_HEADS_REGISTRY.register()
 class LibraROIHeads(BalancedSampling, StandardROIHeads):
-    """
-    :class:`StandardROIHeads` with balanced samplers, and with the balanced L1 loss where
+    """:class:`StandardROIHeads` with balanced samplers, and with the balanced L1 loss where
     ``MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE`` is "balanced_l1".
     """
 
@@ -206,10 +200,10 @@ class LibraROIHeads(BalancedSampling, StandardROIHeads):
 
 @ROI_HEADS_REGISTRY.register()
 class LibraCascadeROIHeads(BalancedSampling, CascadeROIHeads):
-    """
-    :class:`CascadeROIHeads` with balanced samplers at its first stage, the only one that samples,
-    and with the balanced L1 loss at every stage where ``MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE`` is
-    "balanced_l1".
+    """:class:`CascadeROIHeads` with balanced samplers at its first stage.
+
+    The first stage is the only one that samples. The balanced L1 loss is used at every stage where
+    ``MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE`` is "balanced_l1".
     """
 
     @classmethod
@@ -217,6 +211,6 @@ class LibraCascadeROIHeads(BalancedSampling, CascadeROIHeads):
         ret = super()._init_box_head(cfg, input_shape)
         ret["box_predictors"] = [
             balance_box_loss(cfg, predictor, box_head)
-            for predictor, box_head in zip(ret["box_predictors"], ret["box_heads"])
+            for predictor, box_head in zip(ret["box_predictors"], ret["box_heads"], strict=True)
         ]
         return ret

@@ -1,7 +1,5 @@
 """The region proposal network with the two changes that Libra R-CNN's code offers for it."""
 
-from typing import Dict, List, Optional
-
 import torch
 import torch.nn.functional as F
 from detectron2.config import configurable
@@ -19,8 +17,7 @@ __all__ = ["LibraRPN"]
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class LibraRPN(RPN):
-    """
-    :class:`RPN` with a limit on the negatives for each positive, and with the balanced L1 loss
+    """:class:`RPN` with a limit on the negatives for each positive, and with the balanced L1 loss
     where ``MODEL.RPN.BBOX_REG_LOSS_TYPE`` is "balanced_l1". With neither it is its parent.
 
     Under a limit an image seldom has the ``batch_size_per_image`` anchors that its parent divides
@@ -28,11 +25,8 @@ class LibraRPN(RPN):
     """
 
     @configurable
-    def __init__(
-        self, *, neg_pos_ratio: float = -1.0, balanced_l1: Optional[Dict] = None, **kwargs
-    ):
-        """
-        Args:
+    def __init__(self, *, neg_pos_ratio: float = -1.0, balanced_l1: dict | None = None, **kwargs):
+        """Args:
             neg_pos_ratio: largest number of negatives for each positive; no limit if <= 0.
             balanced_l1: alpha, gamma and formula of :func:`balanced_l1_loss`, by default its own;
                 ``smooth_l1_beta`` is its transition point.
@@ -62,9 +56,10 @@ class LibraRPN(RPN):
         return ret
 
     def _subsample_labels(self, label: torch.Tensor) -> torch.Tensor:
-        """
-        Same interface as :meth:`RPN._subsample_labels`. An image without a positive counts as one
-        with one, so that it still teaches what background is.
+        """Same interface as :meth:`RPN._subsample_labels`.
+
+        An image without a positive counts as one with one, so that it still teaches what background
+        is.
         """
         if self.neg_pos_ratio <= 0:
             return super()._subsample_labels(label)
@@ -80,15 +75,13 @@ class LibraRPN(RPN):
     @torch.jit.unused
     def losses(
         self,
-        anchors: List[Boxes],
-        pred_objectness_logits: List[torch.Tensor],
-        gt_labels: List[torch.Tensor],
-        pred_anchor_deltas: List[torch.Tensor],
-        gt_boxes: List[torch.Tensor],
-    ) -> Dict[str, torch.Tensor]:
-        """
-        Same interface as :meth:`RPN.losses`.
-        """
+        anchors: list[Boxes],
+        pred_objectness_logits: list[torch.Tensor],
+        gt_labels: list[torch.Tensor],
+        pred_anchor_deltas: list[torch.Tensor],
+        gt_boxes: list[torch.Tensor],
+    ) -> dict[str, torch.Tensor]:
+        """Same interface as :meth:`RPN.losses`."""
         is_balanced = self.box_reg_loss_type == "balanced_l1"
         losses_of = self._balanced_l1_losses if is_balanced else super().losses
         losses = losses_of(anchors, pred_objectness_logits, gt_labels, pred_anchor_deltas, gt_boxes)
@@ -101,12 +94,12 @@ class LibraRPN(RPN):
     @torch.jit.unused
     def _balanced_l1_losses(
         self,
-        anchors: List[Boxes],
-        pred_objectness_logits: List[torch.Tensor],
-        gt_labels: List[torch.Tensor],
-        pred_anchor_deltas: List[torch.Tensor],
-        gt_boxes: List[torch.Tensor],
-    ) -> Dict[str, torch.Tensor]:
+        anchors: list[Boxes],
+        pred_objectness_logits: list[torch.Tensor],
+        gt_labels: list[torch.Tensor],
+        pred_anchor_deltas: list[torch.Tensor],
+        gt_boxes: list[torch.Tensor],
+    ) -> dict[str, torch.Tensor]:
         """:meth:`RPN.losses` with the balanced L1 loss in the place of the smooth one."""
         labels = torch.stack(gt_labels)  # (N, R)
         image_idxs, anchor_idxs = nonzero_tuple(labels == 1)

@@ -1,7 +1,6 @@
 """The files of a study's answer: results.json, results.txt and, with plotly, study.html."""
 
 from pathlib import Path
-from typing import List, Tuple
 
 from ...utils.output_files import writing
 from ..records import write_json
@@ -10,7 +9,7 @@ from .results import as_text, collect
 __all__ = ["write_answer"]
 
 
-def write_answer(folder: Path) -> Tuple[str, List[Path]]:
+def write_answer(folder: Path) -> tuple[str, list[Path]]:
     """Collect the study in ``folder`` and write what it shows; returns the text and the files.
 
     Raises:

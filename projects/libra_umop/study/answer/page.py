@@ -2,7 +2,7 @@
 
 import html
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -21,7 +21,7 @@ CURVES = (("bbox/AP", "box AP"), ("total_loss", "total loss"))
 MOST_CURVES = 6  # told apart by colour
 
 
-def page_of(results: Dict[str, Any], folder: Path) -> str:
+def page_of(results: dict[str, Any], folder: Path) -> str:
     """The whole page as HTML; it needs no network.
 
     Args:
@@ -46,7 +46,7 @@ def page_of(results: Dict[str, Any], folder: Path) -> str:
     return page.html("Which lever helps", _head(results), _foot(results))
 
 
-def _head(results: Dict[str, Any]) -> str:
+def _head(results: dict[str, Any]) -> str:
     opts = html.escape(" ".join(map(str, results["opts"])))
     return (
         "<h1>Which lever helps</h1>"
@@ -55,11 +55,11 @@ def _head(results: Dict[str, Any]) -> str:
     )
 
 
-def _foot(results: Dict[str, Any]) -> str:
+def _foot(results: dict[str, Any]) -> str:
     return " ".join(html.escape(note) for note in results["notes"])
 
 
-def _sentences(rows: List[Dict[str, Any]]) -> str:
+def _sentences(rows: list[dict[str, Any]]) -> str:
     """One sentence for each variant; it says no more than the interval."""
     parts = []
     for row in rows:
@@ -71,11 +71,11 @@ def _sentences(rows: List[Dict[str, Any]]) -> str:
     return "; ".join(parts) + "." + failed
 
 
-def _table(rows: List[Dict[str, Any]]) -> str:
+def _table(rows: list[dict[str, Any]]) -> str:
     header, *cells = table_cells(rows)
     head = "".join(f"<th>{html.escape(text)}</th>" for text in header)
     lines = []
-    for row, texts in zip(rows, cells):
+    for row, texts in zip(rows, cells, strict=True):
         mark = ' class="lead"' if row["name"] == BASELINE else ""
         title = html.escape(f"{row['title']}: {row['keys']}", quote=True)
         first = f'<td title="{title}">{html.escape(texts[0])}</td>'
@@ -84,7 +84,7 @@ def _table(rows: List[Dict[str, Any]]) -> str:
     return f'<div class="scroll"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
 
 
-def forest(rows: List[Dict[str, Any]]) -> Optional[go.Figure]:
+def forest(rows: list[dict[str, Any]]) -> go.Figure | None:
     """Difference of AP per variant, with interval and single seeds; None without any."""
     shown = [
         (row["name"], row["metrics"]["AP"]["difference"])
@@ -125,8 +125,8 @@ def forest(rows: List[Dict[str, Any]]) -> Optional[go.Figure]:
 
 
 def curves(
-    rows: List[Dict[str, Any]], folder: Path, dataset: str, seeds: List[int], key: str, title: str
-) -> Optional[go.Figure]:
+    rows: list[dict[str, Any]], folder: Path, dataset: str, seeds: list[int], key: str, title: str
+) -> go.Figure | None:
     """A metric over iterations: mean and band over seeds, per variant; None without curves."""
     figure = go.Figure()
     has_curve = False
@@ -143,9 +143,7 @@ def curves(
         is_shown: Any = True if index < MOST_CURVES else "legendonly"
         band = line(x + x[::-1], high + low[::-1], row["name"], faint(colour, 0.0), width=0)
         band.update(fill="toself", fillcolor=faint(colour, 0.14), hoverinfo="skip")
-        figure.add_trace(
-            band.update(showlegend=False, legendgroup=row["name"], visible=is_shown)
-        )
+        figure.add_trace(band.update(showlegend=False, legendgroup=row["name"], visible=is_shown))
         mode = "lines+markers" if len(x) < 30 else "lines"
         strong = line(x, centre, row["name"], colour, mode=mode, legendgroup=row["name"])
         figure.add_trace(strong.update(visible=is_shown))
@@ -157,15 +155,15 @@ def curves(
     return figure
 
 
-def _series(path: Path, key: str) -> Dict[int, float]:
+def _series(path: Path, key: str) -> dict[int, float]:
     """A metric by iteration; {} where it was not logged."""
     lines = read_metrics(path)
     return {int(entry["iteration"]): entry[key] for entry in lines if entry.get(key) is not None}
 
 
 def _band(
-    series: List[Dict[int, float]],
-) -> Tuple[List[int], List[float], List[float], List[float]]:
+    series: list[dict[int, float]],
+) -> tuple[list[int], list[float], list[float], list[float]]:
     """Iterations that all seeds have, and lowest, mean and highest value there."""
     common = sorted(set.intersection(*map(set, series))) if series else []
     values = [[s[x] for s in series] for x in common]

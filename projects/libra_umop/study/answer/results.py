@@ -1,8 +1,9 @@
 """The answer of a study, out of the records of its runs: per data set and variant, against the
-baseline, with how sure that is."""
+baseline, with how sure that is.
+"""
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 from ...errors import ConfigError
 from ..records import BASELINE, PLAN_FILE, read_json, read_record, run_folder
@@ -19,10 +20,10 @@ METRICS = {
     "APm": "bbox/APm",
     "APl": "bbox/APl",
 }
-Records = Dict[int, Dict[str, Any]]  # by seed
+Records = dict[int, dict[str, Any]]  # by seed
 
 
-def collect(folder: Path) -> Dict[str, Any]:
+def collect(folder: Path) -> dict[str, Any]:
     """Everything that the runs below ``folder`` have shown so far, of plain values.
 
     Works on any machine that sees the folder, while runs go on.
@@ -44,7 +45,7 @@ def collect(folder: Path) -> Dict[str, Any]:
     }
 
 
-def _dataset(folder: Path, plan: Dict[str, Any], name: str) -> Dict[str, Any]:
+def _dataset(folder: Path, plan: dict[str, Any], name: str) -> dict[str, Any]:
     records = {
         variant["name"]: {
             seed: read_record(run_folder(folder, name, variant["name"], seed))
@@ -56,7 +57,7 @@ def _dataset(folder: Path, plan: Dict[str, Any], name: str) -> Dict[str, Any]:
     return {"path": plan["datasets"][name], "variants": rows}
 
 
-def _row(variant: Dict[str, Any], records: Records, base: Records) -> Dict[str, Any]:
+def _row(variant: dict[str, Any], records: Records, base: Records) -> dict[str, Any]:
     """One variant on one data set."""
     is_base = variant["name"] == BASELINE
     done = {seed: r for seed, r in records.items() if r.get("status") == "done"}
@@ -77,7 +78,7 @@ def _row(variant: Dict[str, Any], records: Records, base: Records) -> Dict[str, 
     }
 
 
-def _metric(by_seed: Dict[int, float], base: Optional[Dict[int, float]]) -> Dict[str, Any]:
+def _metric(by_seed: dict[int, float], base: dict[int, float] | None) -> dict[str, Any]:
     values = list(by_seed.values())
     result = {"by_seed": by_seed, "mean": mean(values), "std": spread(values)}
     if base is not None:
@@ -85,7 +86,7 @@ def _metric(by_seed: Dict[int, float], base: Optional[Dict[int, float]]) -> Dict
     return result
 
 
-def _by_seed(records: Records, metric: str) -> Dict[int, float]:
+def _by_seed(records: Records, metric: str) -> dict[int, float]:
     values = {
         seed: record["metrics"].get(metric)
         for seed, record in records.items()
@@ -94,11 +95,11 @@ def _by_seed(records: Records, metric: str) -> Dict[int, float]:
     return {seed: value for seed, value in values.items() if value is not None}
 
 
-def _values(records: Records, key: str) -> List[float]:
+def _values(records: Records, key: str) -> list[float]:
     return [r[key] for r in records.values() if r.get(key) is not None]
 
 
-def _mean_ratio(records: Records, base: Records, key: str) -> Optional[float]:
+def _mean_ratio(records: Records, base: Records, key: str) -> float | None:
     """Mean over seeds of variant over baseline; only where both were made on the same device."""
     pairs = [(record, base.get(seed, {})) for seed, record in records.items()]
     return mean(
@@ -110,7 +111,7 @@ def _mean_ratio(records: Records, base: Records, key: str) -> Optional[float]:
     )
 
 
-def _notes(datasets: Dict[str, Any]) -> List[str]:
+def _notes(datasets: dict[str, Any]) -> list[str]:
     """What has to be known to read the numbers."""
     notes = [
         "A difference is the mean over seeds of variant minus baseline under the same seed: same"
@@ -131,7 +132,7 @@ def _notes(datasets: Dict[str, Any]) -> List[str]:
     return notes
 
 
-def as_text(results: Dict[str, Any]) -> str:
+def as_text(results: dict[str, Any]) -> str:
     """The answer for a terminal: a table for each data set."""
     opts = f" with {' '.join(map(str, results['opts']))}" if results["opts"] else ""
     lines = [f"study of {results['config_file']}{opts}"]
@@ -140,20 +141,22 @@ def as_text(results: Dict[str, Any]) -> str:
     return "\n".join([*lines, "", *results["notes"]])
 
 
-def table_cells(rows: List[Dict[str, Any]]) -> List[List[str]]:
+def table_cells(rows: list[dict[str, Any]]) -> list[list[str]]:
     """Header and rows of one data set's table, all text."""
     header = ["variant", "seeds", *METRICS, "difference of AP", "to halve", "step", "memory", ""]
     return [header, *map(_cells, rows)]
 
 
-def _table(rows: List[Dict[str, Any]]) -> List[str]:
+def _table(rows: list[dict[str, Any]]) -> list[str]:
     table = table_cells(rows)
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in table]
+    lines = [
+        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in table
+    ]
     return lines + failures(rows)
 
 
-def failures(rows: List[Dict[str, Any]]) -> List[str]:
+def failures(rows: list[dict[str, Any]]) -> list[str]:
     """A line for each run that failed."""
     return [
         f"{row['name']} seed {seed} failed: {reason}"
@@ -162,7 +165,7 @@ def failures(rows: List[Dict[str, Any]]) -> List[str]:
     ]
 
 
-def _cells(row: Dict[str, Any]) -> List[str]:
+def _cells(row: dict[str, Any]) -> list[str]:
     metrics = row["metrics"]
     cells = [row["name"], str(len(row["seeds_done"]))]
     cells += [_shown(metrics[short]["mean"], "{:.2f}") for short in METRICS]
@@ -179,7 +182,7 @@ def _shown(value: Any, form: str) -> str:
     return "-" if value is None else form.format(value)
 
 
-def interval(difference: Dict[str, Any]) -> str:
+def interval(difference: dict[str, Any]) -> str:
     """Mean difference and its interval, as far as there are any."""
     if difference["mean"] is None:
         return "-"
@@ -189,7 +192,7 @@ def interval(difference: Dict[str, Any]) -> str:
     return f"{text} [{difference['low']:+.2f}, {difference['high']:+.2f}]"
 
 
-def verdict(difference: Dict[str, Any]) -> str:
-    """ "helps", "hurts", or "not shown" and why."""
+def verdict(difference: dict[str, Any]) -> str:
+    """One of "helps", "hurts", "not shown", and why."""
     reason = difference["reason"]
     return f"{difference['verdict']}: {reason}" if reason else difference["verdict"]

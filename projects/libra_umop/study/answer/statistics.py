@@ -1,7 +1,7 @@
 """Differences paired by seed, and what they show: Student's t, and nothing beyond its interval."""
 
 import math
-from typing import Dict, List, NamedTuple, Optional
+from typing import NamedTuple
 
 from ...errors import ConfigError
 
@@ -25,21 +25,21 @@ class Difference(NamedTuple):
         reason: of "not shown".
     """
 
-    by_seed: Dict[int, float]
-    mean: Optional[float]
-    low: Optional[float]
-    high: Optional[float]
-    seeds_to_halve: Optional[int]
+    by_seed: dict[int, float]
+    mean: float | None
+    low: float | None
+    high: float | None
+    seeds_to_halve: int | None
     verdict: str
     reason: str
 
 
-def mean(values: List[float]) -> Optional[float]:
+def mean(values: list[float]) -> float | None:
     """The mean; None of nothing."""
     return sum(values) / len(values) if values else None
 
 
-def spread(values: List[float]) -> Optional[float]:
+def spread(values: list[float]) -> float | None:
     """Standard deviation with N - 1; None below two values."""
     if len(values) < 2:
         return None
@@ -47,7 +47,7 @@ def spread(values: List[float]) -> Optional[float]:
     return math.sqrt(sum((v - centre) ** 2 for v in values) / (len(values) - 1))
 
 
-def paired_difference(variant: Dict[int, float], baseline: Dict[int, float]) -> Difference:
+def paired_difference(variant: dict[int, float], baseline: dict[int, float]) -> Difference:
     """Variant minus baseline over the seeds that both have.
 
     Args:
@@ -84,7 +84,7 @@ def _factor(count: int) -> float:
     return float(t.ppf((1 + CONFIDENCE) / 2, count - 1)) / math.sqrt(count)
 
 
-def _seeds_to_halve(count: int) -> Optional[int]:
+def _seeds_to_halve(count: int) -> int | None:
     """How many more seeds make the interval half as wide, at the same standard deviation."""
     wanted = _factor(count) / 2
     for larger in range(count + 1, MOST_SEEDS):

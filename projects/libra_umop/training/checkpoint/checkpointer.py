@@ -4,7 +4,8 @@ import glob
 import logging
 import os
 import re
-from typing import Any, Dict, List, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
@@ -75,8 +76,8 @@ class LibraCheckpointer(DetectionCheckpointer):
         model: torch.nn.Module,
         save_dir: str = "",
         *,
-        cfg: Optional[CfgNode] = None,
-        average: Optional[torch.nn.Module] = None,
+        cfg: CfgNode | None = None,
+        average: torch.nn.Module | None = None,
         **checkpointables: Any,
     ):
         super().__init__(model, save_dir, **checkpointables)
@@ -85,7 +86,7 @@ class LibraCheckpointer(DetectionCheckpointer):
         self._resuming = False
         self._demand = ""  # what to do about a file that does not fit entirely; "" allows it
         self._datasets: Sequence[str] = ()  # whose classes the weights have to be of
-        self._fit: Optional[Fit] = None  # of what was loaded last
+        self._fit: Fit | None = None  # of what was loaded last
         self._other_classes = ""  # what its labels stand for and the data's do not
 
     @heard_by_all_ranks()
@@ -110,7 +111,7 @@ class LibraCheckpointer(DetectionCheckpointer):
         """Write ``name``.pth to predict with, not to resume from; the last checkpoint stays it."""
         self._write(name, kwargs)
 
-    def _write(self, name: str, states: Dict[str, Any]) -> bool:
+    def _write(self, name: str, states: dict[str, Any]) -> bool:
         if not self.save_dir or not self.save_to_disk:
             return False
         weights = self.model if self.average is None else self.average
@@ -123,7 +124,8 @@ class LibraCheckpointer(DetectionCheckpointer):
 
     def _remove_older(self, name: str) -> None:
         """After ``name`` = model_<iteration>, leave the newest ``SOLVER.CHECKPOINT_KEEP`` of its
-        kind. Those of later iterations, of before a fallback, are left to be overwritten."""
+        kind. Those of later iterations, of before a fallback, are left to be overwritten.
+        """
         keep = self.cfg.SOLVER.CHECKPOINT_KEEP if self.cfg is not None else 0
         newest = iteration_of(name)
         if keep <= 0 or newest is None:
@@ -138,7 +140,7 @@ class LibraCheckpointer(DetectionCheckpointer):
         path = os.path.join(self.save_dir, "last_checkpoint")
         atomic_write(path, lambda f: f.write(last_filename_basename.encode()))
 
-    def resume(self) -> Optional[Dict[str, Any]]:
+    def resume(self) -> dict[str, Any] | None:
         """Restore the run from the last whole checkpoint of ``save_dir``.
 
         Returns:
@@ -160,7 +162,7 @@ class LibraCheckpointer(DetectionCheckpointer):
         finally:
             self._resuming = False
 
-    def resume_or_load(self, path: str, *, resume: bool = True) -> Dict[str, Any]:
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Same interface as there; resumes from the last whole checkpoint."""
         restored = self.resume() if resume else None
         return self.load(path, checkpointables=[]) if restored is None else restored
@@ -187,7 +189,7 @@ class LibraCheckpointer(DetectionCheckpointer):
             for path in glob.glob(os.path.join(glob.escape(self.save_dir), ".model_*.pth.*")):
                 os.unlink(path)
 
-    def _candidates(self) -> List[str]:
+    def _candidates(self) -> list[str]:
         """The noted last checkpoint, then the others from the newest to the oldest."""
         files = glob.glob(os.path.join(glob.escape(self.save_dir), "model_*.pth"))
         files = [f for f in files if re.search(r"model_(\d+|final)\.pth$", f)]
@@ -198,7 +200,7 @@ class LibraCheckpointer(DetectionCheckpointer):
             self.logger.warning(f"last_checkpoint names {name}, which is not there")
         return sorted(files, key=lambda f: f != noted)
 
-    def load(self, path: str, checkpointables: Optional[List[str]] = None) -> Dict[str, Any]:
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Start from ``path``, "" for nothing; same interface as ``DetectionCheckpointer.load``.
 
         What fits by name and shape is loaded. The last line of the log names the modules of which
@@ -209,7 +211,7 @@ class LibraCheckpointer(DetectionCheckpointer):
         """
         return self._load(path, checkpointables)
 
-    def load_all(self, path: str, datasets: Sequence[str] = ()) -> Dict[str, Any]:
+    def load_all(self, path: str, datasets: Sequence[str] = ()) -> dict[str, Any]:
         """Load weights to predict or evaluate with: the model's, every one of them.
 
         Args:
@@ -229,10 +231,10 @@ class LibraCheckpointer(DetectionCheckpointer):
     def _load(
         self,
         path: str,
-        checkpointables: Optional[List[str]],
+        checkpointables: list[str] | None,
         demand: str = "",
         datasets: Sequence[str] = (),
-    ) -> Dict[str, Any]:
+    ) -> dict[str, Any]:
         self._demand, self._datasets, self._fit = demand, datasets, None
         self._other_classes = ""
         if path:
@@ -262,22 +264,22 @@ class LibraCheckpointer(DetectionCheckpointer):
             f' or train from scratch with MODEL.WEIGHTS ""'
         )
 
-    def _load_file(self, filename: str) -> Dict[str, Any]:
+    def _load_file(self, filename: str) -> dict[str, Any]:
         checkpoint = self._read(filename)
         require_weights(checkpoint, filename)
         self._path = filename
         return checkpoint
 
-    def _read(self, filename: str) -> Dict[str, Any]:
+    def _read(self, filename: str) -> dict[str, Any]:
         if filename.endswith((".pkl", ".pyth")):
             return safe_zoo_load(filename)
         return super()._load_file(filename)
 
-    def _torch_load(self, f: str) -> Dict[str, Any]:
+    def _torch_load(self, f: str) -> dict[str, Any]:
         content = safe_torch_load(f)
         return content if isinstance(content, dict) else {"model": content}
 
-    def _load_model(self, checkpoint: Dict[str, Any]):
+    def _load_model(self, checkpoint: dict[str, Any]):
         stored = Classes.of_checkpoint(checkpoint)
         for name in self._datasets if stored else ():
             data, demand = Classes.of_dataset(name, read=True), self._demand

@@ -1,6 +1,6 @@
 """What a checkpoint holds beside weights: the config of its run and what its labels stand for."""
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
 
@@ -12,7 +12,7 @@ from .weight_fit import Classes
 __all__ = ["about_run", "read_run"]
 
 
-def read_run(weights_path: str) -> Tuple[Optional[CfgNode], Optional[List[str]]]:
+def read_run(weights_path: str) -> tuple[CfgNode | None, list[str] | None]:
     """The config and the class names that a checkpoint of this project holds.
 
     Args:
@@ -36,11 +36,11 @@ def read_run(weights_path: str) -> Tuple[Optional[CfgNode], Optional[List[str]]]
     return cfg, list(classes.names) if classes else None
 
 
-def about_run(cfg: Optional[CfgNode]) -> Dict[str, Any]:
+def about_run(cfg: CfgNode | None) -> dict[str, Any]:
     """What predicting needs to know beside the weights."""
     if cfg is None:
         return {}
-    about: Dict[str, Any] = {"config": cfg.dump()}
+    about: dict[str, Any] = {"config": cfg.dump()}
     classes = Classes.of_dataset(cfg.DATASETS.TRAIN[0]) if cfg.DATASETS.TRAIN else None
     if classes:
         about["class_names"] = list(classes.names)

@@ -6,7 +6,7 @@ that all tensors are there and that the classes are the data's, label by label.
 
 import re
 from collections import Counter
-from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -44,8 +44,8 @@ class Classes(NamedTuple):
         ids: category ids in the annotation file, by label; empty where they are not known.
     """
 
-    names: Tuple[str, ...]
-    ids: Tuple[int, ...] = ()
+    names: tuple[str, ...]
+    ids: tuple[int, ...] = ()
 
     @classmethod
     def of_dataset(cls, name: str, *, read: bool = False) -> Optional["Classes"]:
@@ -78,7 +78,7 @@ class Classes(NamedTuple):
         """
         if len(self.names) != len(data.names):
             return f"it knows {len(self.names)} classes, the data has {len(data.names)}"
-        for label, (ours, theirs) in enumerate(zip(self.names, data.names)):
+        for label, (ours, theirs) in enumerate(zip(self.names, data.names, strict=True)):
             if ours != theirs:
                 here, there = self._named(label), data._named(label)
                 return f"label {label} is {here} in it, {there} in the data"
@@ -99,10 +99,10 @@ class Fit(NamedTuple):
         left_over: in the file, and not in the model.
     """
 
-    wanted: List[str]
-    missing: List[str]
-    misshaped: List[Tuple[str, Tuple[int, ...], Tuple[int, ...]]]
-    left_over: List[str]
+    wanted: list[str]
+    missing: list[str]
+    misshaped: list[tuple[str, tuple[int, ...], tuple[int, ...]]]
+    left_over: list[str]
 
     @classmethod
     def of(cls, model: torch.nn.Module, incompatible: Any) -> "Fit":
@@ -117,11 +117,11 @@ class Fit(NamedTuple):
         return cls(wanted, [name for name in wanted if name in absent], misshaped, left_over)
 
     @property
-    def loaded(self) -> Set[str]:
+    def loaded(self) -> set[str]:
         """Names of the weights that the file had."""
         return set(self.wanted) - set(self.missing) - {name for name, *_ in self.misshaped}
 
-    def differences(self) -> List[str]:
+    def differences(self) -> list[str]:
         """One sentence for each tensor because of which the file is not of this model."""
         said = [
             f"{name} is {tuple(stored)} in the file and {tuple(wanted)} in the model"
@@ -138,8 +138,8 @@ class Fit(NamedTuple):
         alone = bool(names) and len(names) == len(self.differences())
         return alone and all(map(CLASS_LAYERS.fullmatch, names))
 
-    def poor_modules(self) -> List[str]:
-        """"name n of m" for each module of which less than half was loaded.
+    def poor_modules(self) -> list[str]:
+        """A line "name n of m" for each module of which less than half was loaded.
 
         Of a file that has a backbone alone the rest is not expected.
         """
@@ -177,7 +177,7 @@ def check_weights(fit: Fit, path: str, *, demand: str = "") -> None:
 
 
 def require_same_classes(
-    stored: Optional[Classes], data: Optional[Classes], *, path: str, dataset: str, demand: str
+    stored: Classes | None, data: Classes | None, *, path: str, dataset: str, demand: str
 ) -> None:
     """Refuse weights whose labels stand for other classes than those of the data.
 
@@ -194,13 +194,13 @@ def require_same_classes(
         raise ConfigError(f"{path}: is of other classes than {dataset}: {difference}. {demand}")
 
 
-def current_name(name: str, known: Set[str]) -> str:
+def current_name(name: str, known: set[str]) -> str:
     """A stored name as the model has it: version 0.1.0 wrote ``pyramid.`` inside a BFP's."""
     now = re.sub(r"(^|\.)pyramid\.", r"\1", name, count=1)
     return now if name not in known and now in known else name
 
 
-def current_names(weights: Dict[str, Any], model: torch.nn.Module) -> Dict[str, Any]:
+def current_names(weights: dict[str, Any], model: torch.nn.Module) -> dict[str, Any]:
     """:func:`current_name` for all of ``weights``, in a dict of the same kind."""
     known = set(model.state_dict())
     for name in [name for name in weights if current_name(name, known) != name]:
@@ -208,7 +208,7 @@ def current_names(weights: Dict[str, Any], model: torch.nn.Module) -> Dict[str, 
     return weights
 
 
-def require_weights(checkpoint: Dict[str, Any], path: str) -> None:
+def require_weights(checkpoint: dict[str, Any], path: str) -> None:
     """Refuse a file that does not hold tensors or arrays by name under "model".
 
     Raises:

@@ -1,6 +1,6 @@
 """Exponential moving average of the weights."""
 
-from typing import Any, Dict
+from typing import Any
 
 import torch
 from detectron2.engine import HookBase
@@ -30,9 +30,9 @@ class WeightAverage(HookBase):
     def after_step(self):
         self._averaged.update_parameters(self._model)
 
-    def state_dict(self) -> Dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Number of averaged iterations; the checkpointer keeps the weights."""
         return {"n_averaged": int(self._averaged.n_averaged)}
 
-    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._averaged.n_averaged.fill_(state_dict["n_averaged"])

@@ -2,7 +2,8 @@
 
 import logging
 import math
-from typing import Any, Callable, Dict, Optional
+from collections.abc import Callable
+from typing import Any
 
 from detectron2.engine import HookBase
 from detectron2.evaluation.testing import flatten_results_dict
@@ -27,11 +28,11 @@ class Evaluate(HookBase):
         evaluate: returns a nested dict of metrics on the main rank.
     """
 
-    def __init__(self, period: int, evaluate: Callable[[], Dict[str, Any]]):
+    def __init__(self, period: int, evaluate: Callable[[], dict[str, Any]]):
         self._period = period
         self._evaluate = evaluate
         self.done_until = 0  # iterations that were done at the last evaluation
-        self.metrics: Dict[str, float] = {}  # of the last evaluation
+        self.metrics: dict[str, float] = {}  # of the last evaluation
         self.count = 0  # evaluations in this process
 
     def before_train(self):
@@ -63,10 +64,10 @@ class Evaluate(HookBase):
         self.count += 1
         comm.synchronize()  # evaluation takes longer on the main rank
 
-    def state_dict(self) -> Dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {"done_until": self.done_until}
 
-    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.done_until = state_dict["done_until"]
 
 
@@ -106,9 +107,9 @@ class BestSoFar(HookBase):
         self._patience = patience
         self._min_delta = min_delta
         self._seen = 0
-        self.best: Optional[float] = None  # its weights are in model_best.pth
+        self.best: float | None = None  # its weights are in model_best.pth
         self.best_iter = -1
-        self._mark: Optional[float] = None  # the value that the next has to beat by min_delta
+        self._mark: float | None = None  # the value that the next has to beat by min_delta
         self._since_mark = 0
 
     @property
@@ -162,7 +163,7 @@ class BestSoFar(HookBase):
                 best = {self.metric: value}
                 self._checkpointer.save_weights(self.FILE, iteration=iteration, best=best)
 
-    def _value(self) -> Optional[float]:
+    def _value(self) -> float | None:
         metrics = self._evaluate.metrics
         names = [k for k in metrics if k == self.metric or k.endswith("/" + self.metric)]
         if not names:
@@ -172,7 +173,7 @@ class BestSoFar(HookBase):
         value = metrics[names[0]]
         return value if math.isfinite(value) else None
 
-    def state_dict(self) -> Dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {
             "metric": self.metric,
             "best": self.best,
@@ -181,7 +182,7 @@ class BestSoFar(HookBase):
             "since_mark": self._since_mark,
         }
 
-    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if state_dict["metric"] != self.metric:
             return  # another metric is watched now
         self.best, self.best_iter = state_dict["best"], state_dict["best_iter"]

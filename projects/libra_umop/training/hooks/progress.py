@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import time
-from typing import Callable, Optional, Sequence
+from collections.abc import Callable, Sequence
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
@@ -67,8 +67,8 @@ class PrintProgress(HookBase):
         self,
         max_iter: int,
         *,
-        epochs: Optional[float] = None,
-        interval_s: Optional[float] = None,
+        epochs: float | None = None,
+        interval_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
         if interval_s is None:
@@ -87,9 +87,10 @@ class PrintProgress(HookBase):
 
 class _Printer(CommonMetricPrinter):
     """Detectron2's, with epochs; ``eta_seconds`` is printed and not stored, as it is not periodic
-    here and metrics.json would get lines with nothing else."""
+    here and metrics.json would get lines with nothing else.
+    """
 
-    def __init__(self, max_iter: int, epochs: Optional[float]):
+    def __init__(self, max_iter: int, epochs: float | None):
         super().__init__(max_iter)
         if epochs is not None:
             self.logger = _WithEpochs(self.logger, {"epochs": epochs, "max_iter": max_iter})

@@ -5,7 +5,7 @@ import math
 import signal
 import threading
 import time
-from typing import Any, Dict
+from typing import Any
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
@@ -30,7 +30,7 @@ class StopOnSignal(HookBase):
 
     def __init__(self, checkpointer):
         self._checkpointer = checkpointer
-        self._old_handlers: Dict[int, Any] = {}
+        self._old_handlers: dict[int, Any] = {}
         self._first_interrupt = math.inf
 
     def listen(self) -> None:

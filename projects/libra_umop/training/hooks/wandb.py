@@ -1,6 +1,7 @@
 """Weights & Biases, fed from the tensorboard file that training writes anyway."""
 
 import os
+from pathlib import Path
 
 import yaml
 
@@ -22,7 +23,7 @@ def start_wandb(cfg) -> None:
             'WANDB.ENABLED is True, which needs wandb: pip install -e ".[wandb]" in the checkout'
         ) from e
     id_file = os.path.join(cfg.OUTPUT_DIR, "wandb_id")
-    run_id = open(id_file).read().strip() if os.path.isfile(id_file) else None
+    run_id = Path(id_file).read_text().strip() if os.path.isfile(id_file) else None
     run = wandb.init(
         project=cfg.WANDB.PROJECT,
         name=cfg.WANDB.NAME or os.path.basename(os.path.normpath(cfg.OUTPUT_DIR)),

@@ -1,12 +1,13 @@
 """How every figure of the report looks, and what they share."""
 
 import math
-from typing import Any, Dict, List, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-Measured = List[Dict[str, Any]]  # what measure_run gave for every run
+Measured = list[dict[str, Any]]  # what measure_run gave for every run
 
 # Okabe and Ito's colours, told apart with any colour vision; the n-th run has the n-th everywhere.
 RUN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -119,7 +120,7 @@ def to_div(figure: go.Figure, name: str) -> str:
 
 def line(x: Sequence[Any], y: Sequence[Any], name: str, colour: str, **more: Any) -> go.Scatter:
     """A line; ``more`` goes to plotly, ``dash``, ``width`` and ``shape`` to its line."""
-    look: Dict[str, Any] = {"color": colour, "width": more.pop("width", 2)}
+    look: dict[str, Any] = {"color": colour, "width": more.pop("width", 2)}
     for key in ("dash", "shape"):
         if key in more:
             look[key] = more.pop(key)
@@ -127,7 +128,7 @@ def line(x: Sequence[Any], y: Sequence[Any], name: str, colour: str, **more: Any
     return go.Scatter(x=list(x), y=list(y), name=name, line=look, **more)
 
 
-def thin(values: List[Any], number: int = 400) -> List[Any]:
+def thin(values: list[Any], number: int = 400) -> list[Any]:
     """At most ``number`` of ``values``, evenly chosen, the last among them."""
     if len(values) <= number:
         return values
@@ -135,13 +136,13 @@ def thin(values: List[Any], number: int = 400) -> List[Any]:
     return [values[min(int((i + 1) * step) - 1, len(values) - 1)] for i in range(number)]
 
 
-def log_floor(values: List[List[float]]) -> Optional[float]:
+def log_floor(values: list[list[float]]) -> float | None:
     """Where zeros are drawn on a logarithmic axis: below the smallest that is not zero."""
     positive = [v for row in values for v in row if v > 0]
     return min(positive) / 3 if positive else None
 
 
-def log_axis(low: float, high: float, unit: str = "") -> Dict[str, Any]:
+def log_axis(low: float, high: float, unit: str = "") -> dict[str, Any]:
     """A logarithmic axis over positive values, with at least two labelled ticks on it.
 
     Args:
@@ -166,7 +167,7 @@ def log_axis(low: float, high: float, unit: str = "") -> Dict[str, Any]:
     }
 
 
-def panels(titles: List[str], **kwargs: Any) -> go.Figure:
+def panels(titles: list[str], **kwargs: Any) -> go.Figure:
     """Panels side by side, one per run, with a title only if there are several."""
     shown = titles if len(titles) > 1 else None
     space = 0.09 if len(titles) < 3 else 0.06

@@ -1,7 +1,8 @@
 """The figures of the data: boxes by size, class and level."""
 
 import math
-from typing import Any, Dict, List
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -12,7 +13,7 @@ from .base import DARK, GREY, level_colour, style
 MAX_CLASSES = 15
 
 
-def box_sides(data: Dict[str, Any]) -> go.Figure:
+def box_sides(data: dict[str, Any]) -> go.Figure:
     """How large the boxes are, with COCO's limits."""
     sides = np.maximum(np.asarray(data["sides"]), 1.0)
     edges = np.arange(0, np.ceil(np.log2(sides.max(initial=2.0))) + 0.25, 0.25)
@@ -22,7 +23,7 @@ def box_sides(data: Dict[str, Any]) -> go.Figure:
             x=((edges[:-1] + edges[1:]) / 2).tolist(),
             y=count.tolist(),
             marker_color=GREY,
-            customdata=[f"{2**a:.0f} to {2**b:.0f} px" for a, b in zip(edges, edges[1:])],
+            customdata=[f"{2**a:.0f} to {2**b:.0f} px" for a, b in pairwise(edges)],
             hovertemplate="%{customdata}: %{y} boxes<extra></extra>",
         )
     )
@@ -45,7 +46,7 @@ def box_sides(data: Dict[str, Any]) -> go.Figure:
     return figure
 
 
-def box_classes(data: Dict[str, Any]) -> go.Figure:
+def box_classes(data: dict[str, Any]) -> go.Figure:
     """Boxes per class, the most frequent first; the rest together."""
     classes = data["classes"]
     shown = [(c["name"], c["count"]) for c in classes[:MAX_CLASSES]]
@@ -55,7 +56,7 @@ def box_classes(data: Dict[str, Any]) -> go.Figure:
     return _horizontal_bars([name for name, _ in shown], [count for _, count in shown], [GREY])
 
 
-def box_levels(data: Dict[str, Any]) -> go.Figure:
+def box_levels(data: dict[str, Any]) -> go.Figure:
     """Boxes by the pyramid level whose anchors are nearest in size."""
     levels = data["levels"]
     names = [f"{entry['name'].upper()} ({entry['size']:.0f} px)" for entry in levels]
@@ -63,7 +64,7 @@ def box_levels(data: Dict[str, Any]) -> go.Figure:
     return _horizontal_bars(names, [entry["count"] for entry in levels], colours)
 
 
-def _horizontal_bars(names: List[str], counts: List[int], colours: List[str]) -> go.Figure:
+def _horizontal_bars(names: list[str], counts: list[int], colours: list[str]) -> go.Figure:
     """Bars with their numbers, the first on top."""
     total = max(sum(counts), 1)
     figure = go.Figure(

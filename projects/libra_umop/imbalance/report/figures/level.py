@@ -1,7 +1,5 @@
 """The figures of the level imbalance."""
 
-from typing import Dict, Optional, Tuple
-
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -23,7 +21,7 @@ from .base import (
 )
 
 
-def level_positives(measured: Measured, head: str) -> Optional[go.Figure]:
+def level_positives(measured: Measured, head: str) -> go.Figure | None:
     """Positives over all anchors per level and iteration, as box plots on a logarithmic axis."""
     shown = [(i, m) for i, m in enumerate(measured) if head in m["level"]]
     floor = log_floor([row for _, m in shown for row in m["level"][head]["rates"]])
@@ -51,15 +49,15 @@ def level_positives(measured: Measured, head: str) -> Optional[go.Figure]:
     axis = log_axis(300 * floor, 100 * max(rates), " %")
     if min(rates) <= 0:
         axis["range"][0] = np.log10(80 * floor)
-        labels = dict(zip(axis["tickvals"], axis["ticktext"]))
+        labels = dict(zip(axis["tickvals"], axis["ticktext"], strict=True))
         labels = {100 * floor: "none", **{v: t for v, t in labels.items() if v > 140 * floor}}
         axis["tickvals"], axis["ticktext"] = list(labels), list(labels.values())
     figure.update_yaxes(title_text="positives of all anchors", **axis)
     return figure
 
 
-def focus_over_time(measured: Measured) -> Optional[go.Figure]:
-    """gamma and alpha of each level over training, a column a run."""
+def focus_over_time(measured: Measured) -> go.Figure | None:
+    """Gamma and alpha of each level over training, a column a run."""
     shown = [m for m in measured if "dense" in m["level"]]
     if not shown:
         return None
@@ -77,7 +75,7 @@ def focus_over_time(measured: Measured) -> Optional[go.Figure]:
         entry = m["level"]["dense"]
         iterations = thin(entry["iterations"])
         for row, key in enumerate(("gamma", "alpha"), start=1):
-            table = list(zip(*thin(entry[key])))
+            table = list(zip(*thin(entry[key]), strict=True))
             for i, name in enumerate(entry["levels"]):
                 colour = level_colour(i, len(entry["levels"]))
                 trace = line(iterations, table[i], name.upper(), colour, legendgroup=name)
@@ -98,13 +96,13 @@ def focus_over_time(measured: Measured) -> Optional[go.Figure]:
     return lift_legend(figure, len(shown) > 1)
 
 
-def _limits(focus: Dict[str, float]) -> Dict[str, Tuple[float, float]]:
+def _limits(focus: dict[str, float]) -> dict[str, tuple[float, float]]:
     """Between which values gamma and alpha = w / gamma can lie."""
     low, high = focus["gamma"] - focus["delta"], focus["gamma"] + focus["delta"]
     return {"gamma": (low, high), "alpha": (focus["w"] / high, focus["w"] / max(low, 1e-6))}
 
 
-def clipped_shares(measured: Measured) -> Optional[go.Figure]:
+def clipped_shares(measured: Measured) -> go.Figure | None:
     """How often each level's gamma is at a limit."""
     figure = go.Figure()
     for i, m in enumerate(measured):
@@ -124,7 +122,7 @@ def clipped_shares(measured: Measured) -> Optional[go.Figure]:
     return figure
 
 
-def level_gradients(measured: Measured, head: str) -> Optional[go.Figure]:
+def level_gradients(measured: Measured, head: str) -> go.Figure | None:
     """Which level, and there positives or negatives, the classification gradient comes from."""
     shown = [(i, m) for i, m in enumerate(measured) if head in m["level"]]
     shown = [(i, m) for i, m in shown if m["level"][head]["gradient_positives"]]

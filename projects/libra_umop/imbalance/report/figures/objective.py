@@ -1,6 +1,7 @@
 """The figures of the objective level."""
 
-from typing import Any, Dict, List, Optional, Tuple
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,15 +12,15 @@ from ...records import ERROR_EDGES
 from .base import DARK, GREY, LIGHT, Measured, lift_legend, line, panels, run_colour, style, thin
 
 
-def main_head(m: Dict[str, Any]) -> Optional[str]:
+def main_head(m: dict[str, Any]) -> str | None:
     """The head whose boxes are the detections: the dense one, or the last of the ROI heads."""
     heads = [h for h in m["objective"] if h != "rpn"] or list(m["objective"])
     return heads[0] if heads else None
 
 
-def gradient_shares(measured: Measured) -> Optional[go.Figure]:
+def gradient_shares(measured: Measured) -> go.Figure | None:
     """What inliers are among the coordinates, and what they give of the gradient."""
-    rows: List[Tuple[str, Dict[str, Any], str]] = []
+    rows: list[tuple[str, dict[str, Any], str]] = []
     for i, m in enumerate(measured):
         for head, entry in m["objective"].items():
             label = head.replace("roi_heads", "ROI heads").replace("_", " ").replace("rpn", "RPN")
@@ -59,9 +60,9 @@ def gradient_shares(measured: Measured) -> Optional[go.Figure]:
     return figure
 
 
-def loss_curves(measured: Measured) -> Optional[go.Figure]:
+def loss_curves(measured: Measured) -> go.Figure | None:
     """Loss and gradient of each run's box loss, beside smooth L1 and balanced L1 as published."""
-    losses: Dict[str, Tuple[Dict[str, Any], str, str]] = {}
+    losses: dict[str, tuple[dict[str, Any], str, str]] = {}
     for i, m in enumerate(measured):
         head = main_head(m)
         loss = m["objective"][head]["loss"] if head else {}
@@ -87,13 +88,13 @@ def loss_curves(measured: Measured) -> Optional[go.Figure]:
     return lift_legend(figure, True)
 
 
-def error_histogram(measured: Measured) -> Optional[go.Figure]:
+def error_histogram(measured: Measured) -> go.Figure | None:
     """Where the errors are, and where the gradient comes from, a panel a run."""
     shown = [(i, m, main_head(m)) for i, m in enumerate(measured) if main_head(m)]
     if not shown:
         return None
     figure = panels([m["name"] for _, m, _ in shown], shared_yaxes=True)
-    x = [(a + b) / 2 for a, b in zip(ERROR_EDGES, ERROR_EDGES[1:])] + [ERROR_EDGES[-1] + 0.05]
+    x = [(a + b) / 2 for a, b in pairwise(ERROR_EDGES)] + [ERROR_EDGES[-1] + 0.05]
     for column, (i, m, head) in enumerate(shown, start=1):
         entry = m["objective"][head]
         for key, name, colour in (
@@ -114,7 +115,7 @@ def error_histogram(measured: Measured) -> Optional[go.Figure]:
     return lift_legend(figure, len(shown) > 1)
 
 
-def inliers_over_time(measured: Measured) -> Optional[go.Figure]:
+def inliers_over_time(measured: Measured) -> go.Figure | None:
     """The inliers' share of the gradient over training."""
     figure = go.Figure()
     for i, m in enumerate(measured):

@@ -1,7 +1,5 @@
 """The figures of runs side by side."""
 
-from typing import List, Optional
-
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -14,7 +12,7 @@ MAX_PANELS = 6
 MAX_CLASSES = 15
 
 
-def losses(runs: List[Run]) -> Optional[go.Figure]:
+def losses(runs: list[Run]) -> go.Figure | None:
     """Every logged loss over training: faint as logged, strong as moving average."""
     names = loss_names(runs)[:MAX_PANELS]
     if not names:
@@ -40,11 +38,11 @@ def losses(runs: List[Run]) -> Optional[go.Figure]:
     return lift_legend(figure, True)
 
 
-def ap_curves(runs: List[Run]) -> Optional[go.Figure]:
+def ap_curves(runs: list[Run]) -> go.Figure | None:
     """AP at every evaluation; none if no run was evaluated more than once."""
     figure = go.Figure()
     curves = [ap_series(run) for run in runs]
-    for i, (run, (x, y)) in enumerate(zip(runs, curves)):
+    for i, (run, (x, y)) in enumerate(zip(runs, curves, strict=True)):
         if x:
             figure.add_trace(line(x, y, run.name, run_colour(i), mode="lines+markers"))
     if not any(len(x) > 1 for x, _ in curves):
@@ -55,7 +53,7 @@ def ap_curves(runs: List[Run]) -> Optional[go.Figure]:
     return figure
 
 
-def ap_by_size(runs: List[Run]) -> Optional[go.Figure]:
+def ap_by_size(runs: list[Run]) -> go.Figure | None:
     """AP, AP50, AP75 and AP of small, medium and large objects."""
     rows = [r for r in ap_table(runs)["rows"] if not r["name"].startswith("AP-")]
     rows = [r for r in rows if any(v is not None for v in r["values"])]
@@ -81,7 +79,7 @@ def ap_by_size(runs: List[Run]) -> Optional[go.Figure]:
     return figure
 
 
-def precision_recall(measured: Measured) -> Optional[go.Figure]:
+def precision_recall(measured: Measured) -> go.Figure | None:
     """Precision over recall at IoU 0.5, a panel for each of the classes with most objects."""
     shown = [(i, m) for i, m in enumerate(measured) if m["detections"]]
     if not shown:
@@ -117,7 +115,7 @@ def precision_recall(measured: Measured) -> Optional[go.Figure]:
     return lift_legend(figure, True)
 
 
-def _largest_classes(measured: Measured, number: int) -> List[str]:
+def _largest_classes(measured: Measured, number: int) -> list[str]:
     """Names of the classes with most objects in the ground truth."""
     confusion = measured[0]["detections"]["confusion"]
     totals = np.sum(confusion["matrix"], axis=1)[:-1]
@@ -126,7 +124,7 @@ def _largest_classes(measured: Measured, number: int) -> List[str]:
     return [confusion["labels"][k] for k in order if confusion["labels"][k] in have]
 
 
-def confusions(measured: Measured) -> Optional[go.Figure]:
+def confusions(measured: Measured) -> go.Figure | None:
     """Confusion matrices, rows in percent of the true class, a panel a run."""
     shown = [m for m in measured if m["detections"]]
     if not shown:

@@ -1,7 +1,5 @@
 """The figures of the sample and the feature level."""
 
-from typing import Optional
-
 import numpy as np
 import plotly.graph_objects as go
 
@@ -24,7 +22,7 @@ from .base import (
 LAST_IOU_BIN = 20
 
 
-def sample_histograms(measured: Measured) -> Optional[go.Figure]:
+def sample_histograms(measured: Measured) -> go.Figure | None:
     """IoU of all negatives, random picks, this sampler's picks and the hard ones, a panel a run."""
     shown = [(i, m) for i, m in enumerate(measured) if m["sample"]]
     if not shown:
@@ -52,7 +50,7 @@ def sample_histograms(measured: Measured) -> Optional[go.Figure]:
     return lift_legend(figure, len(shown) > 1)
 
 
-def sample_shares(measured: Measured) -> Optional[go.Figure]:
+def sample_shares(measured: Measured) -> go.Figure | None:
     """Share above IoU 0.05 of random picks, this sampler's and hard negatives, with the paper's."""
     shown = [(i, m) for i, m in enumerate(measured) if m["sample"]]
     if not shown:
@@ -78,7 +76,7 @@ def sample_shares(measured: Measured) -> Optional[go.Figure]:
     return figure
 
 
-def feature_shares(measured: Measured) -> Optional[go.Figure]:
+def feature_shares(measured: Measured) -> go.Figure | None:
     """Each level's part in the integrated feature."""
     shown = [(i, m) for i, m in enumerate(measured) if m["feature"] and m["feature"]["share"]]
     if not shown:
@@ -100,7 +98,7 @@ def feature_shares(measured: Measured) -> Optional[go.Figure]:
     return figure
 
 
-def feature_norms(measured: Measured) -> Optional[go.Figure]:
+def feature_norms(measured: Measured) -> go.Figure | None:
     """Root mean square of each level, before and after BFP where there is one."""
     shown = [(i, m) for i, m in enumerate(measured) if m["feature"] and m["feature"]["before"]]
     if not shown:

@@ -5,7 +5,7 @@ Features are named as Detectron2's ResNet names them, by stride: res2 (4), res3 
 is built.
 """
 
-from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from collections.abc import Iterator, Sequence
 
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
@@ -53,18 +53,18 @@ class TimmBackbone(Backbone):
         norm: str = "",
         out_norm: str = "",
         grad_checkpoint: bool = False,
-        input_normalization: Optional[nn.Module] = None,
+        input_normalization: nn.Module | None = None,
     ):
         super().__init__()
         self.net = net
         self._channels_last = str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC")
         info = net.feature_info
         self._out_features = [feature_name(stride) for stride in info.reduction()]
-        self._out_feature_strides = dict(zip(self._out_features, info.reduction()))
-        self._out_feature_channels = dict(zip(self._out_features, info.channels()))
+        self._out_feature_strides = dict(zip(self._out_features, info.reduction(), strict=True))
+        self._out_feature_channels = dict(zip(self._out_features, info.channels(), strict=True))
         self.input_normalization = input_normalization or nn.Identity()
         self.out_norms = _build_out_norms(out_norm, self._out_feature_channels)
-        for name, on in zip(RESNET_STAGES, deform_on_per_stage):
+        for name, on in zip(RESNET_STAGES, deform_on_per_stage, strict=True):
             if on:
                 self._deform(name, deform_num_groups, deform_modulated)
         if grad_checkpoint:
@@ -72,11 +72,11 @@ class TimmBackbone(Backbone):
         _convert_batch_norm(net, norm)
         self._frozen = self._freeze(freeze_at)
 
-    def forward(self, image: Tensor) -> Dict[str, Tensor]:
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
         """(N, 3, H, W), normalised by the detector, to {name: (N, C, H/stride, W/stride)}."""
         features = self.net(self.input_normalization(image))
         outputs = {}
-        for name, feature in zip(self._out_features, features):
+        for name, feature in zip(self._out_features, features, strict=True):
             if name in self.out_norms:
                 feature = feature if self._channels_last else feature.permute(0, 2, 3, 1)
                 feature = self.out_norms[name](feature).permute(0, 3, 1, 2)  # (N, C, H, W)
@@ -97,7 +97,7 @@ class TimmBackbone(Backbone):
         """The largest stride: transformers cannot have a fraction of a patch."""
         return max(self._out_feature_strides.values())
 
-    def _stages(self) -> Dict[str, List[str]]:
+    def _stages(self) -> dict[str, list[str]]:
         """Modules of the net by the stage whose feature they make: "stem", "res2" and so on.
 
         Raises:
@@ -106,8 +106,8 @@ class TimmBackbone(Backbone):
         made_by = {
             _flat(i["module"]): feature_name(i["reduction"]) for i in self.net.feature_info.info
         }
-        stages: Dict[str, List[str]] = {"stem": []}
-        pending: List[str] = []
+        stages: dict[str, list[str]] = {"stem": []}
+        pending: list[str] = []
         for module in _modules_in_a_row(self.net, set(made_by)):
             pending.append(module)
             feature = made_by.get(_flat(module))
@@ -147,7 +147,7 @@ class TimmBackbone(Backbone):
                 f"MODEL.RESNETS.DEFORM_ON_PER_STAGE chooses {stage}, which has no 3x3 convolution"
             )
 
-    def _freeze(self, freeze_at: int) -> Tuple[str, ...]:
+    def _freeze(self, freeze_at: int) -> tuple[str, ...]:
         """Freeze the stem and ``freeze_at - 1`` stages; returns the names of their modules."""
         if freeze_at <= 0:
             return ()
@@ -173,7 +173,7 @@ def _flat(name: str) -> str:
     return name.removeprefix("model.").replace(".", "_")
 
 
-def _modules_in_a_row(net: nn.Module, wanted: Set[str]) -> Iterator[str]:
+def _modules_in_a_row(net: nn.Module, wanted: set[str]) -> Iterator[str]:
     """Dotted names of the modules that ``net`` runs one after the other.
 
     Its children; but a container of modules of ``wanted`` (flat names) stands for its own, as
@@ -192,7 +192,7 @@ def _modules_in_a_row(net: nn.Module, wanted: Set[str]) -> Iterator[str]:
     return walk(net, "")
 
 
-def _build_out_norms(out_norm: str, channels: Dict[str, int]) -> nn.ModuleDict:
+def _build_out_norms(out_norm: str, channels: dict[str, int]) -> nn.ModuleDict:
     if out_norm not in ("", "LN"):
         raise ValueError(f"MODEL.TIMM.OUT_NORM is {out_norm!r}, should be 'LN' or ''")
     return nn.ModuleDict({k: nn.LayerNorm(c) for k, c in channels.items()} if out_norm else {})

@@ -5,7 +5,8 @@ import difflib
 import itertools
 import logging
 import math
-from typing import Any, Dict, List, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -40,7 +41,7 @@ def feature_name(stride: int) -> str:
     return f"res{int(math.log2(stride))}"
 
 
-def probe_timm_model(keys, in_chans: int) -> Tuple[Dict[str, Any], List[Dict[str, Any]]]:
+def probe_timm_model(keys, in_chans: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Arguments that the constructor of ``MODEL.TIMM.NAME`` takes, and the features it has.
 
     Found on the meta device, without memory. ``keys`` is ``cfg.MODEL.TIMM``.
@@ -69,7 +70,7 @@ def probe_timm_model(keys, in_chans: int) -> Tuple[Dict[str, Any], List[Dict[str
     )
 
 
-def indices_of(names: Sequence[str], info: List[Dict[str, Any]]) -> Tuple[int, ...]:
+def indices_of(names: Sequence[str], info: list[dict[str, Any]]) -> tuple[int, ...]:
     """The last feature of each of the strides that ``names`` stand for."""
     index_of = {feature_name(i["reduction"]): index for index, i in enumerate(info)}
     missing = [name for name in names if name not in index_of]
@@ -80,7 +81,7 @@ def indices_of(names: Sequence[str], info: List[Dict[str, Any]]) -> Tuple[int, .
     return tuple(index_of[name] for name in names)
 
 
-def create_timm_model(keys, kwargs: Dict[str, Any], pretrained: bool) -> nn.Module:
+def create_timm_model(keys, kwargs: dict[str, Any], pretrained: bool) -> nn.Module:
     """The feature extractor, with the weights that ``MODEL.TIMM`` names if ``pretrained``.
 
     Raises:
@@ -111,7 +112,7 @@ def create_timm_model(keys, kwargs: Dict[str, Any], pretrained: bool) -> nn.Modu
         return timm.create_model(keys.NAME, pretrained=True, features_only=True, **kwargs)
 
 
-def _read_weights(path: str) -> Dict[str, torch.Tensor]:
+def _read_weights(path: str) -> dict[str, torch.Tensor]:
     """Tensors by name, from a state dict, or from one in a training checkpoint of timm's."""
     path = PathManager.get_local_path(path)
     load = safe_safetensors_load if path.endswith(".safetensors") else safe_torch_load
