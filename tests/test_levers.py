@@ -16,7 +16,7 @@ from libra_umop.config.checks import check_config
 from libra_umop.config.loading import load_config, merge_opts
 from libra_umop.levers import FAMILIES, LEVERS, active, baseline, levers_for, switch
 from libra_umop.modeling.backbones.bfp import BFP
-from libra_umop.modeling.dense.classification_losses import HardNegativeLoss
+from libra_umop.modeling.dense.losses.hard_negatives import HardNegativeLoss
 from shrink import shrink
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

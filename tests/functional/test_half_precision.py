@@ -20,8 +20,8 @@ from libra_umop.functional.quality_losses import (
     quality_focal_loss_sum,
     varifocal_loss_sum,
 )
-from libra_umop.modeling.dense.box_loss import DenseBoxLoss
-from libra_umop.modeling.dense.centerness import centerness_loss_sum
+from libra_umop.modeling.dense.losses.box_loss import DenseBoxLoss
+from libra_umop.modeling.dense.losses.centerness import centerness_loss_sum
 
 R, K = 400, 20
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}

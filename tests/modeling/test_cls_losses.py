@@ -8,7 +8,7 @@ from detectron2.structures.boxes import matched_pairwise_iou
 from detectron2.utils.events import EventStorage
 
 from dense_models import make_batch, make_input, spread_scores, tiny_cfg, tiny_model
-from libra_umop.modeling.dense.classification_losses import (
+from libra_umop.modeling.dense.losses.classification import (
     CLS_LOSSES,
     ClassificationLoss,
     LevelLoss,

@@ -20,7 +20,7 @@ from dense_models import (
     tiny_cfg,
     tiny_model,
 )
-from libra_umop.modeling.dense.box_loss import BOX_LOSS_TYPES
+from libra_umop.modeling.dense.losses.box_loss import BOX_LOSS_TYPES
 
 EMPTY = make_input([], [])
 PLAIN_DETECTORS = [name for name in DETECTORS if name not in UMOP_DETECTORS]

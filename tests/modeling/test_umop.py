@@ -5,8 +5,9 @@ import torch
 
 from libra_umop.functional.focal_loss import focal_loss_sum
 from libra_umop.functional.progressive_focal_loss import progressive_focus
-from libra_umop.modeling.dense.classification_losses import LabelledPredictions, LevelFocalLoss
-from libra_umop.modeling.dense.normalizers import RankTotals
+from libra_umop.modeling.dense.losses.focal import LevelFocalLoss
+from libra_umop.modeling.dense.losses.normalizers import RankTotals
+from libra_umop.modeling.dense.losses.predictions import LabelledPredictions
 
 K = 3
 

@@ -22,8 +22,9 @@ from ..functional.balanced_l1_loss import FORMULAS
 from ..functional.balanced_pyramid import ATTENTION_PRECISIONS, REFINE_TYPES
 from ..functional.iou_balanced_sampling import BIN_RANGES
 from ..functional.progressive_focal_loss import FOCUS_TYPES
-from ..modeling.dense.classification_losses import CLS_LOSSES, LEVEL_REDUCTIONS
-from ..modeling.dense.normalizers import LOSS_NORMALIZERS
+from ..modeling.dense.losses.classification import CLS_LOSSES
+from ..modeling.dense.losses.focal import LEVEL_REDUCTIONS
+from ..modeling.dense.losses.normalizers import LOSS_NORMALIZERS
 from ..modeling.rcnn.roi_heads import NEGATIVE_SAMPLERS, POSITIVE_SAMPLERS
 
 Check = tuple[Callable[[Any], bool], str]

@@ -16,7 +16,7 @@ from torch import nn
 
 from ..data.mapper import OwnDatasetMapper
 from ..data.shielded_loader import build_test_loader
-from ..modeling.dense.normalizers import preserved_normalizers, set_normalizers
+from ..modeling.dense.losses.normalizers import preserved_normalizers, set_normalizers
 from ..utils.rng import preserved_rng, seed_all_rng
 
 # Layers that behave otherwise in training: batch statistics, and whatever drops at random.

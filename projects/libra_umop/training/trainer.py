@@ -22,7 +22,7 @@ from ..errors import ConfigError, StopTraining
 from ..evaluation.coco import build_coco_evaluator
 from ..evaluation.validation_losses import validation_losses
 from ..modeling.backbones.timm.models import without_pretrained
-from ..modeling.dense.normalizers import get_normalizers, set_normalizers
+from ..modeling.dense.losses.normalizers import get_normalizers, set_normalizers
 from ..utils.rng import get_rng_state, set_rng_state
 from .checkpoint.checkpointer import LibraCheckpointer
 from .hooks.ema import WeightAverage

@@ -16,11 +16,11 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
 from ...functional.atss_matching import atss_match, centerness_target
-from .box_loss import DenseBoxLoss, clip_to_image
-from .centerness import centerness_loss_sum
-from .classification_losses import ClassificationLoss
 from .detector import BoxPart, DenseLosses
-from .normalizers import RankTotals, count_positives
+from .losses.box_loss import DenseBoxLoss, clip_to_image
+from .losses.centerness import centerness_loss_sum
+from .losses.classification import ClassificationLoss
+from .losses.normalizers import RankTotals, count_positives
 from .scalars import DeferredScalars
 
 __all__ = ["ATSS", "ATSSHead", "UMOPATSS"]

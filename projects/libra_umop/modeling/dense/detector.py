@@ -11,14 +11,10 @@ from detectron2.utils import comm
 from torch import Tensor
 
 from ...utils.ranks import sum_over_ranks
-from .box_loss import DenseBoxLoss
-from .classification_losses import (
-    CLS_LOSSES,
-    ClassificationLoss,
-    LabelledPredictions,
-    LevelLoss,
-)
-from .normalizers import LossNormalizer, LossSum, RankTotals
+from .losses.box_loss import DenseBoxLoss
+from .losses.classification import CLS_LOSSES, ClassificationLoss, LevelLoss
+from .losses.normalizers import LossNormalizer, LossSum, RankTotals
+from .losses.predictions import LabelledPredictions
 from .scalars import DeferredScalars
 
 __all__ = ["BoxPart", "DenseLosses"]

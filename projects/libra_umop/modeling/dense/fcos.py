@@ -11,11 +11,12 @@ from detectron2.structures import Boxes
 from torch import Tensor
 
 from ...functional.atss_matching import centerness_target
-from .box_loss import DenseBoxLoss
-from .centerness import centerness_loss_sum
-from .classification_losses import ClassificationLoss, LevelFocalLoss
 from .detector import BoxPart, DenseLosses
-from .normalizers import LossNormalizer
+from .losses.box_loss import DenseBoxLoss
+from .losses.centerness import centerness_loss_sum
+from .losses.classification import ClassificationLoss
+from .losses.focal import LevelFocalLoss
+from .losses.normalizers import LossNormalizer
 from .scalars import DeferredScalars
 
 __all__ = ["FCOS", "UMOPFCOS"]

@@ -9,10 +9,11 @@ from detectron2.modeling.meta_arch import RetinaNet
 from detectron2.structures import Boxes
 from torch import Tensor
 
-from .box_loss import DenseBoxLoss, clip_to_image
-from .classification_losses import ClassificationLoss, LevelFocalLoss
 from .detector import BoxPart, DenseLosses
-from .normalizers import LossNormalizer
+from .losses.box_loss import DenseBoxLoss, clip_to_image
+from .losses.classification import ClassificationLoss
+from .losses.focal import LevelFocalLoss
+from .losses.normalizers import LossNormalizer
 from .scalars import DeferredScalars
 
 __all__ = ["LibraRetinaNet", "UMOPRetinaNet"]

@@ -1,132 +1,21 @@
-"""Classification losses over pyramid levels: focal, UMOP's two remedies, hard negative mining.
+"""Focal loss over pyramid levels, and UMOP's two remedies.
 
 Letters: N images, R_l anchors of level l of L, R of all levels, K classes. Labels: -1 ignore,
 [0, K) foreground, K background.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
-
 import torch
 from torch import Tensor
 
-from ...functional.dense_box_loss import box_iou
-from ...functional.focal_loss import focal_loss_sum
-from ...functional.hard_negative_mining import hard_negative_bce_sum
-from ...functional.progressive_focal_loss import FOCUS_TYPES, focus_from_sums, focus_sums
-from .box_loss import decode_boxes
+from ....functional.focal_loss import focal_loss_sum
+from ....functional.progressive_focal_loss import FOCUS_TYPES, focus_from_sums, focus_sums
+from .classification import ClassificationLoss, LevelLoss, register_cls_loss
 from .normalizers import RankTotals
+from .predictions import LabelledPredictions
 
-__all__ = [
-    "CLS_LOSSES",
-    "ClassificationLoss",
-    "HardNegativeLoss",
-    "LabelledPredictions",
-    "LevelFocalLoss",
-    "LevelLoss",
-    "register_cls_loss",
-]
+__all__ = ["LEVEL_REDUCTIONS", "LevelFocalLoss"]
 
 LEVEL_REDUCTIONS = ("mean", "sum")
-CLS_LOSSES: dict[str, Callable[..., "ClassificationLoss"]] = {}  # value of CLS_LOSS_TYPE -> builder
-
-
-class LabelledPredictions:
-    """What a classification loss sees of a batch."""
-
-    def __init__(
-        self,
-        *,
-        logits: list[Tensor],
-        labels: Tensor,
-        anchors: Tensor,
-        deltas: Tensor,
-        gt_boxes: Tensor,
-        transform: Any,
-    ):
-        """Args:
-        logits: L of (N, R_l, K).
-        labels: (N, R) int64.
-        anchors: (R, 4) XYXY pixels.
-        deltas: (N, R, 4), predicted.
-        gt_boxes: (N, R, 4) XYXY pixels, matched; of any value where there is no positive.
-        transform: the Box2BoxTransform that decodes ``deltas``.
-        """
-        self.logits, self.labels = logits, labels
-        self.anchors, self.deltas, self.gt_boxes = anchors, deltas, gt_boxes
-        self.transform = transform
-        self.is_pos = (labels >= 0) & (labels != logits[0].shape[2])  # (N, R)
-
-    def levels(self) -> list[tuple[Tensor, Tensor]]:
-        """Pairs of (N R_l, K) logits and (N R_l,) labels, level by level."""
-        return list(
-            zip([x.flatten(0, 1) for x in self.logits], self.split(self.labels), strict=True)
-        )
-
-    def split(self, values: Tensor) -> list[Tensor]:
-        """L of (N R_l,): what belongs to the levels' anchors, of (N, R) of all levels."""
-        return [x.flatten() for x in values.split([x.shape[1] for x in self.logits], dim=1)]
-
-    def num_positives(self) -> Tensor:
-        """(L,) fp32."""
-        return torch.stack([x.sum() for x in self.split(self.is_pos)]).float()
-
-    @torch.no_grad()
-    def quality(self) -> Tensor:
-        """(N, R) fp32 in [0, 1]: IoU of a positive's predicted with its matched box, else 0.
-
-        A target, without a gradient, and computed for the losses that ask.
-        """
-        deltas = torch.where(self.is_pos[..., None], self.deltas.float(), 0.0)
-        boxes = decode_boxes(self.transform, deltas, self.anchors.expand_as(deltas))
-        return torch.where(self.is_pos, box_iou(boxes, self.gt_boxes), 0.0)
-
-
-class LevelLoss(NamedTuple):
-    """A normalised classification loss, and what is worth logging of each level."""
-
-    loss: Tensor  # 0-dim
-    scalars: Mapping[str, Tensor] = {}  # name -> (L,), written as "<group>/<level>/<name>"
-    group: str = "level"
-
-
-class ClassificationLoss:
-    """What a detector asks of its classification loss.
-
-    A step calls :meth:`sums`, adds the result over ranks together with all else that they share,
-    and then calls the loss. Neither waits for the device.
-    """
-
-    def sums(self, predictions: LabelledPredictions) -> Tensor:
-        """(L, S) fp32: the S statistics of each level that have to be added over ranks first."""
-        return predictions.labels.new_zeros((len(predictions.logits), 0), dtype=torch.float32)
-
-    def __call__(
-        self, predictions: LabelledPredictions, totals: RankTotals, normalizer: Tensor
-    ) -> LevelLoss:
-        """Args:
-        predictions: of this rank; gradients flow through the logits.
-        totals: :meth:`sums` and the positives over all ranks.
-        normalizer: 0-dim, mean over ranks of all levels' positives, or what stands for it.
-        """
-        raise NotImplementedError
-
-    def plain_sum(self, predictions: LabelledPredictions) -> Tensor:
-        """The loss as it is summed over images one by one, not divided (0-dim).
-
-        A measure that stays the same while the model learns: nothing in it depends on the batch.
-        """
-        raise NotImplementedError
-
-
-def register_cls_loss(name: str):
-    """Make ``build(cfg, keys)``, keys such as ``cfg.MODEL.ATSS``, the CLS_LOSS_TYPE ``name``."""
-
-    def register(build):
-        CLS_LOSSES[name] = build
-        return build
-
-    return register
 
 
 class LevelFocalLoss(ClassificationLoss):
@@ -245,31 +134,6 @@ class LevelFocalLoss(ClassificationLoss):
         return focus_from_sums(focus, positives, **self._focus)
 
 
-class HardNegativeLoss(ClassificationLoss):
-    """One-stage OHEM in the place of the focal loss: all positives, the hardest negatives.
-
-    The negatives are ranked over all levels and images of a rank together; fewer positives than
-    images count as one per image.
-    """
-
-    def __init__(self, *, neg_pos_ratio: float = 3.0):
-        if not neg_pos_ratio > 0:
-            raise ValueError(f"OHEM_NEG_POS_RATIO must be > 0, got {neg_pos_ratio}")
-        self.neg_pos_ratio = neg_pos_ratio
-
-    def __call__(self, predictions, totals, normalizer) -> LevelLoss:
-        """Same interface as :meth:`ClassificationLoss.__call__`."""
-        return LevelLoss(self.plain_sum(predictions) / normalizer)
-
-    def plain_sum(self, predictions: LabelledPredictions) -> Tensor:
-        """Same interface as the parent's; ranked over the images given."""
-        logits = torch.cat(predictions.logits, dim=1).flatten(0, 1)
-        labels, num_images = predictions.labels.flatten(), len(predictions.labels)
-        return hard_negative_bce_sum(
-            logits, labels, neg_pos_ratio=self.neg_pos_ratio, min_positives=num_images
-        )
-
-
 @register_cls_loss("focal")
 def build_focal_loss(cfg, keys) -> LevelFocalLoss:
     """RetinaNet's focal loss."""
@@ -290,9 +154,3 @@ def build_progressive_focal_loss(cfg, keys) -> LevelFocalLoss:
         w=umop.W,
         level_reduction=umop.LEVEL_REDUCTION,
     )
-
-
-@register_cls_loss("ohem")
-def build_hard_negative_loss(cfg, keys) -> HardNegativeLoss:
-    """One-stage OHEM."""
-    return HardNegativeLoss(neg_pos_ratio=keys.OHEM_NEG_POS_RATIO)

@@ -1,0 +1,3 @@
+"""Losses of dense detectors; importing this package registers those that a config can name."""
+
+from . import focal, hard_negatives  # noqa: F401

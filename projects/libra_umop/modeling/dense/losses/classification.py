@@ -1,0 +1,65 @@
+"""What a detector asks of its classification loss, and the losses that a config can name.
+
+Letters: N images, R_l anchors of level l of L, R of all levels, K classes. Labels: -1 ignore,
+[0, K) foreground, K background.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .normalizers import RankTotals
+from .predictions import LabelledPredictions
+
+__all__ = ["CLS_LOSSES", "ClassificationLoss", "LevelLoss", "register_cls_loss"]
+
+CLS_LOSSES: dict[str, Callable[..., "ClassificationLoss"]] = {}  # value of CLS_LOSS_TYPE -> builder
+
+
+class LevelLoss(NamedTuple):
+    """A normalised classification loss, and what is worth logging of each level."""
+
+    loss: Tensor  # 0-dim
+    scalars: Mapping[str, Tensor] = {}  # name -> (L,), written as "<group>/<level>/<name>"
+    group: str = "level"
+
+
+class ClassificationLoss:
+    """What a detector asks of its classification loss.
+
+    A step calls :meth:`sums`, adds the result over ranks together with all else that they share,
+    and then calls the loss. Neither waits for the device.
+    """
+
+    def sums(self, predictions: LabelledPredictions) -> Tensor:
+        """(L, S) fp32: the S statistics of each level that have to be added over ranks first."""
+        return predictions.labels.new_zeros((len(predictions.logits), 0), dtype=torch.float32)
+
+    def __call__(
+        self, predictions: LabelledPredictions, totals: RankTotals, normalizer: Tensor
+    ) -> LevelLoss:
+        """Args:
+        predictions: of this rank; gradients flow through the logits.
+        totals: :meth:`sums` and the positives over all ranks.
+        normalizer: 0-dim, mean over ranks of all levels' positives, or what stands for it.
+        """
+        raise NotImplementedError
+
+    def plain_sum(self, predictions: LabelledPredictions) -> Tensor:
+        """The loss as it is summed over images one by one, not divided (0-dim).
+
+        A measure that stays the same while the model learns: nothing in it depends on the batch.
+        """
+        raise NotImplementedError
+
+
+def register_cls_loss(name: str):
+    """Make ``build(cfg, keys)``, keys such as ``cfg.MODEL.ATSS``, the CLS_LOSS_TYPE ``name``."""
+
+    def register(build):
+        CLS_LOSSES[name] = build
+        return build
+
+    return register
