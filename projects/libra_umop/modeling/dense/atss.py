@@ -4,24 +4,25 @@ Letters: N images, R anchors of all L levels, K classes. Labels: [0, K) foregrou
 """
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec, batched_nms
-from detectron2.modeling import META_ARCH_REGISTRY, build_anchor_generator, build_backbone
+from detectron2.modeling import META_ARCH_REGISTRY, build_anchor_generator
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.box_regression import Box2BoxTransform
-from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.modeling.meta_arch.fcos import FCOSHead
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
-from ...functional.atss_matching import atss_match, centerness_target
-from .detector import BoxPart, DenseLosses
-from .losses.box_loss import DenseBoxLoss, clip_to_image
+from ...functional.atss_matching import atss_match
+from .centerness_detector import CenternessDetector, centerness_targets
+from .detector import BoxPart
+from .losses.box_loss import clip_to_image
 from .losses.centerness import centerness_loss_sum
-from .losses.classification import ClassificationLoss
 from .losses.normalizers import RankTotals, count_positives
-from .scalars import DeferredScalars
+from .losses.predictions import LabelledPredictions
 
 __all__ = ["ATSS", "ATSSHead", "UMOPATSS"]
 
@@ -63,119 +64,76 @@ def _scaled(x: Tensor, scale: Tensor) -> Tensor:
 
 
 @META_ARCH_REGISTRY.register()
-class ATSS(DenseLosses, DenseDetector):
-    """RetinaNet whose positives are chosen by the statistics of each box's nearest anchors.
+class ATSS(CenternessDetector):
+    """FCOS with an anchor per location, positive by the statistics of each box's nearest anchors.
 
     Classification by focal loss, boxes by GIoU weighted with the centerness target, centerness by
     cross entropy; every normaliser is a mean over ranks.
     """
 
     keys = "ATSS"
+    head_class = ATSSHead
 
     @configurable
     def __init__(
         self,
         *,
-        backbone,
-        head: nn.Module,
-        head_in_features: list[str],
-        anchor_generator: nn.Module,
-        box2box_transform,
-        num_classes: int,
-        cls_loss: ClassificationLoss,
+        anchor_generator: nn.Module | None = None,
+        box2box_transform: Any = None,
         match_topk: int = 9,
         box_reg_loss_weight: float = 2.0,
         centerness_loss_weight: float = 1.0,
         test_score_thresh: float = 0.05,
-        test_topk_candidates: int = 1000,
-        test_nms_thresh: float = 0.6,
-        max_detections_per_image: int = 100,
-        pixel_mean,
-        pixel_std,
-        input_format: str = "BGR",
+        **kwargs,
     ):
         """Args:
-        backbone, head, head_in_features, anchor_generator, box2box_transform, num_classes,
-            pixel_mean, pixel_std, test_*, max_detections_per_image: as in
-            :class:`detectron2.modeling.RetinaNet`; the head also predicts centerness, the
-            score threshold is for the class score alone.
-        cls_loss: the classification loss.
-        match_topk: candidate anchors per box and level.
-        box_reg_loss_weight, centerness_loss_weight: factors of the losses, >= 0.
+            anchor_generator: one anchor per location; by default a square of 8 strides.
+            box2box_transform: between anchors and boxes; by default Box2BoxTransform.
+            match_topk: candidate anchors per box and level.
+            box_reg_loss_weight, centerness_loss_weight: factors of the losses, >= 0.
+            test_score_thresh: for the class score alone.
+            kwargs: those of :class:`CenternessDetector`.
+
+        Raises:
+            ValueError: for a number out of its range, or another number of anchors.
         """
         super().__init__(
-            backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
+            box2box_transform=box2box_transform or Box2BoxTransform((10.0, 10.0, 5.0, 5.0)),
+            box_reg_loss_weight=box_reg_loss_weight,
+            test_score_thresh=test_score_thresh,
+            **kwargs,
         )
-        if not (box_reg_loss_weight >= 0 and centerness_loss_weight >= 0):
+        if not centerness_loss_weight >= 0:
             raise ValueError(
-                "MODEL.ATSS.BBOX_REG_LOSS_WEIGHT and CENTERNESS_LOSS_WEIGHT must be >= 0, got "
-                f"{box_reg_loss_weight} and {centerness_loss_weight}"
+                f"MODEL.ATSS.CENTERNESS_LOSS_WEIGHT is {centerness_loss_weight}, should be >= 0"
             )
         if match_topk < 1:
-            raise ValueError(f"MODEL.ATSS.MATCH_TOPK must be >= 1, got {match_topk}")
-        self.num_classes = num_classes
-        self.anchor_generator = anchor_generator
-        self.box2box_transform = box2box_transform
+            raise ValueError(f"MODEL.ATSS.MATCH_TOPK is {match_topk}, should be >= 1")
+        self.anchor_generator = anchor_generator or self._square_anchors()
+        if set(self.anchor_generator.num_anchors) != {1}:
+            raise ValueError(
+                "ATSS has one anchor per location, MODEL.ANCHOR_GENERATOR gives "
+                f"{self.anchor_generator.num_anchors}"
+            )
         self.match_topk = match_topk
-        self.cls_loss = cls_loss
-        self.box_loss = DenseBoxLoss(loss_type="giou")
-        self.box_reg_loss_weight = box_reg_loss_weight
         self.centerness_loss_weight = centerness_loss_weight
-        self.test_score_thresh = test_score_thresh
-        self.test_topk_candidates = test_topk_candidates
-        self.test_nms_thresh = test_nms_thresh
-        self.max_detections_per_image = max_detections_per_image
-        self.input_format = input_format
-        self._scalars = DeferredScalars()
 
     @classmethod
     def from_config(cls, cfg):
-        backbone = build_backbone(cfg)
+        ret = super().from_config(cfg)
         node = cfg.MODEL.ATSS
-        feature_shapes = [backbone.output_shape()[f] for f in node.IN_FEATURES]
-        anchor_generator = build_anchor_generator(cfg, feature_shapes)
-        if set(anchor_generator.num_anchors) != {1}:
-            raise ValueError(
-                "ATSS has one anchor per location, MODEL.ANCHOR_GENERATOR gives "
-                f"{anchor_generator.num_anchors}"
-            )
-        head = ATSSHead(
-            input_shape=feature_shapes,
-            num_classes=node.NUM_CLASSES,
-            conv_dims=[feature_shapes[0].channels] * node.NUM_CONVS,
-            norm=node.NORM,
-            prior_prob=node.PRIOR_PROB,
-        )
-        return {
-            "backbone": backbone,
-            "head": head,
-            "head_in_features": node.IN_FEATURES,
-            "anchor_generator": anchor_generator,
-            "box2box_transform": Box2BoxTransform(weights=node.BBOX_REG_WEIGHTS),
-            "num_classes": node.NUM_CLASSES,
-            "cls_loss": cls.build_cls_loss(cfg),
-            "match_topk": node.MATCH_TOPK,
-            "box_reg_loss_weight": node.BBOX_REG_LOSS_WEIGHT,
-            "centerness_loss_weight": node.CENTERNESS_LOSS_WEIGHT,
-            "test_score_thresh": node.SCORE_THRESH_TEST,
-            "test_topk_candidates": node.TOPK_CANDIDATES_TEST,
-            "test_nms_thresh": node.NMS_THRESH_TEST,
-            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-            "input_format": cfg.INPUT.FORMAT,
-        }
+        shapes = ret["backbone"].output_shape()
+        ret["anchor_generator"] = build_anchor_generator(cfg, [shapes[f] for f in node.IN_FEATURES])
+        ret["box2box_transform"] = Box2BoxTransform(weights=node.BBOX_REG_WEIGHTS)
+        ret["match_topk"] = node.MATCH_TOPK
+        ret["centerness_loss_weight"] = node.CENTERNESS_LOSS_WEIGHT
+        return ret
 
-    def forward_training(self, images, features, predictions, gt_instances):
-        """Same interface as :meth:`RetinaNet.forward_training`."""
-        pred_logits, pred_anchor_deltas, pred_centerness = self._transpose_dense_predictions(
-            predictions, [self.num_classes, 4, 1]
-        )
-        anchors = self.anchor_generator(features)
-        gt_labels, gt_boxes = self.label_anchors(anchors, gt_instances)
-        return self.losses(
-            anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes, pred_centerness
-        )
+    def _square_anchors(self) -> nn.Module:
+        shapes = self.backbone.output_shape()
+        strides = [shapes[f].stride for f in self.head_in_features]
+        sizes = [[8 * stride] for stride in strides]
+        return DefaultAnchorGenerator(sizes=sizes, aspect_ratios=[1.0], strides=strides, offset=0.0)
 
     @torch.no_grad()
     def label_anchors(self, anchors: list[Boxes], gt_instances: list[Instances]):
@@ -200,34 +158,18 @@ class ATSS(DenseLosses, DenseDetector):
             matched_gt_boxes.append(gt_boxes_i[gt_idxs])
         return gt_labels, matched_gt_boxes
 
-    def losses(
-        self,
-        anchors: list[Boxes],
-        pred_logits: list[Tensor],
-        gt_labels: list[Tensor],
-        pred_anchor_deltas: list[Tensor],
-        gt_boxes: list[Tensor],
-        pred_centerness: list[Tensor],
-    ) -> dict[str, Tensor]:
-        """Same interface as :meth:`FCOS.losses`.
-
-        Returns:
-            "loss_cls", "loss_box_reg" and "loss_centerness".
-        """
-        predictions = self.label_predictions(
-            anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes
-        )
-        targets = centerness_target(predictions.anchors, predictions.gt_boxes)
-        targets = torch.where(predictions.is_pos, targets, 0.0)  # (N, R)
-        loss_box_reg = self.box_loss_sum(predictions, targets)
+    def box_losses(
+        self, predictions: LabelledPredictions, pred_centerness: list[Tensor]
+    ) -> dict[str, BoxPart]:
+        """Same interface as :meth:`DenseLosses.box_losses`."""
+        targets = centerness_targets(predictions)
         loss_centerness = self.centerness_loss_weight * centerness_loss_sum(
             pred_centerness, targets, predictions.is_pos
         )
-        parts = {
-            "loss_box_reg": BoxPart(loss_box_reg, targets.sum()),
+        return {
+            "loss_box_reg": BoxPart(self.box_loss_sum(predictions, targets), targets.sum()),
             "loss_centerness": BoxPart(loss_centerness),
         }
-        return self.finish_losses(predictions, "loss_cls", parts)
 
     def _normalizer(self, totals: RankTotals) -> Tensor:
         return count_positives(totals)

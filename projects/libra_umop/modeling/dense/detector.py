@@ -13,6 +13,7 @@ from torch import Tensor
 from ...utils.ranks import sum_over_ranks
 from .losses.box_loss import DenseBoxLoss
 from .losses.classification import CLS_LOSSES, ClassificationLoss, LevelLoss
+from .losses.focal import LevelFocalLoss
 from .losses.normalizers import LossNormalizer, LossSum, RankTotals
 from .losses.predictions import LabelledPredictions
 from .scalars import DeferredScalars
@@ -33,19 +34,48 @@ class BoxPart(NamedTuple):
 class DenseLosses:
     """Mixin of a :class:`DenseDetector`: its classification loss, and all losses put together.
 
-    The detector sets what is annotated here, and has a ``box2box_transform``.
+    It stands before Detectron2's class among the bases. The detector has a ``box2box_transform``,
+    and says in :meth:`box_losses` what it learns beside the classes.
     """
 
     returns_sums = False  # see LossSum
     keys: str  # the group of config keys below MODEL
     own_cls_loss = "focal"  # what CLS_LOSS_TYPE "focal" means to this class
+    cls_loss_name = "loss_cls"  # among the losses
 
-    cls_loss: ClassificationLoss
-    box_loss: DenseBoxLoss
-    box_reg_loss_weight: float
     loss_normalizer: LossNormalizer
     head_in_features: list[str]
-    _scalars: DeferredScalars
+
+    def __init__(
+        self,
+        *,
+        cls_loss: ClassificationLoss | None = None,
+        box_loss: DenseBoxLoss | None = None,
+        box_reg_loss_weight: float = 1.0,
+        **kwargs,
+    ):
+        """Args:
+            cls_loss: the classification loss; by default focal loss of the parent's
+                ``focal_loss_gamma`` and ``focal_loss_alpha``.
+            box_loss: the box loss; by default GIoU.
+            box_reg_loss_weight: factor of the box loss, >= 0.
+            kwargs: those of Detectron2's detector.
+
+        Raises:
+            ValueError: for a number out of its range.
+        """
+        super().__init__(**kwargs)
+        if not box_reg_loss_weight >= 0:
+            raise ValueError(
+                f"MODEL.{self.keys}.BBOX_REG_LOSS_WEIGHT is {box_reg_loss_weight}, should be >= 0"
+            )
+        self.cls_loss = cls_loss or LevelFocalLoss(
+            gamma=self.focal_loss_gamma,  # type: ignore[attr-defined]
+            alpha=self.focal_loss_alpha,  # type: ignore[attr-defined]
+        )
+        self.box_loss = box_loss or DenseBoxLoss(loss_type="giou")
+        self.box_reg_loss_weight = box_reg_loss_weight
+        self._scalars = DeferredScalars()
 
     @classmethod
     def build_cls_loss(cls, cfg) -> ClassificationLoss:
@@ -66,16 +96,22 @@ class DenseLosses:
             )
         return CLS_LOSSES[cls.own_cls_loss if loss_type == "focal" else loss_type](cfg, keys)
 
-    def label_predictions(
+    def losses(
         self,
         anchors: list[Boxes],
         pred_logits: list[Tensor],
         gt_labels: list[Tensor],
         pred_anchor_deltas: list[Tensor],
         gt_boxes: list[Tensor],
-    ) -> LabelledPredictions:
-        """The arguments of :meth:`RetinaNet.losses`, images and levels put together."""
-        return LabelledPredictions(
+        *others: list[Tensor],
+    ) -> dict[str, Tensor] | dict[str, LossSum]:
+        """Same interface as :meth:`RetinaNet.losses`, and as :meth:`FCOS.losses`.
+
+        Args:
+            anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes: as there.
+            others: what else the head predicts, for :meth:`box_losses`: L of (N, R_l, ...) each.
+        """
+        predictions = LabelledPredictions(
             logits=pred_logits,
             labels=torch.stack(gt_labels),
             anchors=Boxes.cat(anchors).tensor,
@@ -83,6 +119,13 @@ class DenseLosses:
             gt_boxes=torch.stack(gt_boxes),
             transform=self.box2box_transform,  # type: ignore[attr-defined]
         )
+        return self._finish_losses(predictions, self.box_losses(predictions, *others))
+
+    def box_losses(
+        self, predictions: LabelledPredictions, *others: list[Tensor]
+    ) -> dict[str, BoxPart]:
+        """Name -> loss of what is learnt beside the classes; ``others`` as in :meth:`losses`."""
+        raise NotImplementedError
 
     def box_loss_sum(self, predictions: LabelledPredictions, weights: Tensor) -> Tensor:
         """The box loss with its factor, summed over anchors weighted by (N, R) ``weights``."""
@@ -94,19 +137,13 @@ class DenseLosses:
             weights,
         )
 
-    def finish_losses(
-        self, predictions: LabelledPredictions, cls_name: str, parts: dict[str, BoxPart]
+    def _finish_losses(
+        self, predictions: LabelledPredictions, parts: dict[str, BoxPart]
     ) -> dict[str, Tensor] | dict[str, LossSum]:
-        """All losses, normalised and logged, or :class:`LossSum` while ``returns_sums`` is True.
-
-        Args:
-            predictions: of this rank.
-            cls_name: the name of the classification loss among the losses.
-            parts: name -> what else is trained.
-        """
+        """All losses, normalised and logged, or :class:`LossSum` while ``returns_sums`` is True."""
         if self.returns_sums:
             num_pos = predictions.is_pos.sum()
-            sums = {cls_name: LossSum(self.cls_loss.plain_sum(predictions), num_pos)}
+            sums = {self.cls_loss_name: LossSum(self.cls_loss.plain_sum(predictions), num_pos)}
             for name, part in parts.items():
                 sums[name] = LossSum(part.total, num_pos if part.weight is None else part.weight)
             return sums
@@ -120,7 +157,7 @@ class DenseLosses:
         cls = self.cls_loss(predictions, totals, normalizer)
         self._log(cls, num_positives, len(predictions.labels))
         boxes = {name: part.total / divisors[name] for name, part in parts.items()}
-        return {cls_name: cls.loss, **boxes}
+        return {self.cls_loss_name: cls.loss, **boxes}
 
     def _total(
         self, predictions: LabelledPredictions, num_positives: Tensor, weights: list[Tensor]

@@ -6,15 +6,11 @@ Letters: N images, R anchors of all L levels, K classes.
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch import RetinaNet
-from detectron2.structures import Boxes
-from torch import Tensor
 
 from .detector import BoxPart, DenseLosses
 from .losses.box_loss import DenseBoxLoss, clip_to_image
-from .losses.classification import ClassificationLoss
-from .losses.focal import LevelFocalLoss
 from .losses.normalizers import LossNormalizer
-from .scalars import DeferredScalars
+from .losses.predictions import LabelledPredictions
 
 __all__ = ["LibraRetinaNet", "UMOPRetinaNet"]
 
@@ -33,37 +29,23 @@ class LibraRetinaNet(DenseLosses, RetinaNet):
     def __init__(
         self,
         *,
-        cls_loss: ClassificationLoss | None = None,
         box_loss: DenseBoxLoss | None = None,
-        box_reg_loss_weight: float = 1.0,
         clip_before_nms: bool = True,
         loss_normalizer: str = "moving_average",
         **kwargs,
     ):
         """Args:
-        cls_loss: the classification loss; by default focal loss with RetinaNet's arguments.
         box_loss: the box loss; by default that of RetinaNet's arguments.
-        box_reg_loss_weight: factor of the box loss, >= 0.
         clip_before_nms: clip boxes to the image and drop empty ones before non-maximum
             suppression, as the reference implementation does, and not after.
         loss_normalizer: see :class:`LossNormalizer`.
-        kwargs: those of :class:`RetinaNet`.
+        kwargs: those of :class:`DenseLosses` and :class:`RetinaNet`.
         """
-        super().__init__(**kwargs)
-        if not box_reg_loss_weight >= 0:
-            raise ValueError(
-                f"MODEL.RETINANET.BBOX_REG_LOSS_WEIGHT must be >= 0, got {box_reg_loss_weight}"
-            )
-        self.cls_loss = cls_loss or LevelFocalLoss(
-            gamma=self.focal_loss_gamma, alpha=self.focal_loss_alpha
-        )
-        self.box_loss = box_loss or DenseBoxLoss(
-            loss_type=self.box_reg_loss_type, beta=self.smooth_l1_beta
-        )
-        self.box_reg_loss_weight = box_reg_loss_weight
+        super().__init__(box_loss=box_loss, **kwargs)
+        if box_loss is None:
+            self.box_loss = DenseBoxLoss(loss_type=self.box_reg_loss_type, beta=self.smooth_l1_beta)
         self.clip_before_nms = clip_before_nms
         self.loss_normalizer = LossNormalizer(initial=100, loss_normalizer=loss_normalizer)
-        self._scalars = DeferredScalars()
 
     @classmethod
     def from_config(cls, cfg):
@@ -81,20 +63,10 @@ class LibraRetinaNet(DenseLosses, RetinaNet):
         ret["loss_normalizer"] = cfg.MODEL.RETINANET.LOSS_NORMALIZER
         return ret
 
-    def losses(
-        self,
-        anchors: list[Boxes],
-        pred_logits: list[Tensor],
-        gt_labels: list[Tensor],
-        pred_anchor_deltas: list[Tensor],
-        gt_boxes: list[Tensor],
-    ) -> dict[str, Tensor]:
-        """Same interface as :meth:`RetinaNet.losses`."""
-        predictions = self.label_predictions(
-            anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes
-        )
+    def box_losses(self, predictions: LabelledPredictions) -> dict[str, BoxPart]:
+        """Same interface as :meth:`DenseLosses.box_losses`."""
         loss_box_reg = self.box_loss_sum(predictions, predictions.is_pos.float())
-        return self.finish_losses(predictions, "loss_cls", {"loss_box_reg": BoxPart(loss_box_reg)})
+        return {"loss_box_reg": BoxPart(loss_box_reg)}
 
     def _decode_multi_level_predictions(self, *args, **kwargs):
         """Same interface as the parent's."""
