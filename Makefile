@@ -21,10 +21,10 @@ help:
 	@echo "make clean   remove what the demo made"
 
 setup:
-	@$(PYTHON) tools/setup_environment.py $(VENV) --extras plots
+	@$(PYTHON) dev/setup_environment.py $(VENV) --extras plots
 
 setup-dev:
-	@$(PYTHON) tools/setup_environment.py $(VENV) --extras $(EXTRAS)
+	@$(PYTHON) dev/setup_environment.py $(VENV) --extras $(EXTRAS)
 
 demo: setup
 	$(RUN) tools/make_shapes.py --output $(SHAPES)

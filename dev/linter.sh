@@ -22,6 +22,16 @@ ruff check --quiet .
 mypy
 git ls-files '*.sh' '*.sbatch' | xargs -r shellcheck
 git ls-files '*Dockerfile' | xargs -r hadolint
-check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+fits() { # SCHEMA FILE...
+  check-jsonschema --quiet --builtin-schema "vendor.$1" "${@:2}"
+}
+fits github-workflows .github/workflows/*.yml
+fits dependabot .github/dependabot.yml
+fits github-issue-config .github/ISSUE_TEMPLATE/config.yml
+for form in .github/ISSUE_TEMPLATE/*.yml; do
+  case $form in */config.yml) ;; *) fits github-issue-forms "$form" ;; esac
+done
+fits citation-file-format CITATION.cff
 kubernetes-validate --strict --quiet deploy/kubernetes/indexed-job.yaml deploy/kubernetes/storage.yaml
 check-jsonschema --quiet --schemafile tests/deploy/pytorchjob.schema.json deploy/kubernetes/pytorchjob.yaml

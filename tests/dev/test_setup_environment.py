@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def tool(repo):
-    path = repo / "tools" / "setup_environment.py"
+    path = repo / "dev" / "setup_environment.py"
     spec = importlib.util.spec_from_file_location("setup_environment", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
