@@ -1,6 +1,7 @@
 """The rooms of the package: which may import which, and how large a folder may be."""
 
 import ast
+import re
 from collections import Counter, defaultdict
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -88,3 +89,25 @@ def test_a_folder_is_a_table_of_contents():
         assert len(names) <= MOST_FILES, folder
         prefixes = Counter(name.split("_")[0] for name in names if "_" in name)
         assert all(count < 5 for count in prefixes.values()), (folder, prefixes)
+
+
+def floors():
+    """The rooms by floor from the top: one above the highest room that it imports from."""
+    height: dict[str, int] = {}
+    for room, others in WALLS.items():
+        height[room] = max((height[other] + 1 for other in others.split()), default=0)
+    return [
+        sorted(room for room in WALLS if height[room] == floor)
+        for floor in sorted(set(height.values()), reverse=True)
+    ]
+
+
+def test_the_picture_in_contributing_is_this_table():
+    page = (PACKAGE.parents[1] / "CONTRIBUTING.md").read_text()
+    picture = page.split("```\n")[1].splitlines()
+    rule = next(i for i, line in enumerate(picture) if line.startswith("---"))
+    drawn = [sorted(line.split("   ")[0].split()) for line in picture[rule + 1 :]]
+    assert drawn == floors()
+    table = {line.split("|")[1] for line in page.splitlines() if line.startswith("| `")}
+    described = re.findall(r"`(\w+)[/`]", " ".join(table))
+    assert sorted(described) == sorted(WALLS)
