@@ -1,4 +1,4 @@
-"""The figures of gpu_check.py as Markdown, for BENCHMARKS."""
+"""The figures of gpu_check.py as Markdown, for benchmarks/log."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A benchmark's figures as JSON and as the Markdown tables of BENCHMARKS.md."""
+"""A benchmark's figures as JSON and as the Markdown tables of benchmarks/log."""
 
 import json
 import platform

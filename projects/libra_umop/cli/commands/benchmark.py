@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=positive, help="of PyTorch on the CPU")
     parser.add_argument("--device", default="", help="cpu or cuda; default: a GPU if any")
     parser.add_argument("--json", type=Path, help="file for all figures, with every single time")
-    parser.add_argument("--markdown", action="store_true", help="print a table for BENCHMARKS.md")
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="for all")
     add_dataset_args(parser)
     return parser
