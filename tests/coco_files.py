@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from libra_umop.data.coco.parsing import load_split
+from libra_umop.data.layouts.coco import coco_file
+
 WIDTH, HEIGHT = 96, 64
 
 
@@ -55,6 +58,11 @@ def write_images(folder, content, seed=0):
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = rng.integers(0, 256, (image["height"], image["width"], 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path)
+
+
+def load_coco(json_file, image_roots, **kwargs):
+    """A training split that is a COCO file, read as ``load_split`` does."""
+    return load_split(coco_file("train", json_file, image_roots), **kwargs)
 
 
 def write_dataset(root, train=None, val=None, test=None):

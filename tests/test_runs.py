@@ -21,7 +21,7 @@ import train_net  # noqa: E402
 
 from engine_runs import RETINANET, weights, write_config, write_dataset  # noqa: E402
 from libra_umop.data.datasets import load_dataset  # noqa: E402
-from libra_umop.data.layouts.layout import find_splits  # noqa: E402
+from libra_umop.data.layouts.table import find_splits  # noqa: E402
 from libra_umop.training.checkpoint import checkpointer as checkpoint  # noqa: E402
 from libra_umop.training.words import CONFIG  # noqa: E402
 

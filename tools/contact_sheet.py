@@ -30,7 +30,7 @@ def main(argv=None) -> int:
     check_writable(args.output)
     # Not at the top: these take seconds, which --help and a wrong command need not wait for.
     from libra_umop.data.datasets import dataset_dicts, load_dataset
-    from libra_umop.data.layouts.layout import dataset_name, find_splits
+    from libra_umop.data.layouts.table import dataset_name, find_splits
     from libra_umop.errors import DatasetError
     from libra_umop.inference.contact_sheet import contact_sheet
     from libra_umop.inference.outputs import drawn_name, write_image
@@ -55,7 +55,7 @@ def main(argv=None) -> int:
     contiguous_ids = {c["id"]: i for i, c in enumerate(dataset.categories)}
     records = dataset_dicts(split, contiguous_ids)
     if not records:
-        raise DatasetError(f"{split.json_file}: has no image to show")
+        raise DatasetError(f"{split.source}: has no image to show")
     step = max(len(records) // args.num_images, 1)  # evenly through the set
     sheet = contact_sheet(
         records[::step][: args.num_images],

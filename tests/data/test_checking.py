@@ -23,7 +23,7 @@ from libra_umop.data.check.statistics import (
     resized_boxes,
 )
 from libra_umop.data.coco.parsing import parse_coco
-from libra_umop.data.layouts.layout import find_splits
+from libra_umop.data.layouts.table import find_splits
 
 KEEP_SIZE = ResizedTo(min_size=0)
 
@@ -179,7 +179,7 @@ def test_a_validation_set_whose_objects_are_all_unusable_is_unusable_itself(tmp_
 def test_counts_are_those_of_a_hand_made_set():
     content = document(2)
     sizes = (31.9, 32.0, 96.0)  # small, medium, large
-    for annotation, size in zip(content["annotations"], sizes, strict=True):
+    for annotation, size in zip(content["annotations"], sizes, strict=False):
         annotation.update(bbox=[0, 0, min(size, 64), min(size, 64)], area=size**2)
     content["annotations"][3].update(iscrowd=1)
     content["images"].append({"id": 9, "file_name": "9.png", "width": 10, "height": 20})

@@ -9,7 +9,7 @@ from coco_files import document, write_dataset
 from libra_umop.data.check.checking import UNUSABLE, check_dataset
 from libra_umop.data.coco.conventions import other_convention
 from libra_umop.data.datasets import load_dataset
-from libra_umop.data.layouts.layout import find_splits
+from libra_umop.data.layouts.table import find_splits
 from libra_umop.data.shapes import write_shapes
 from libra_umop.errors import DatasetError
 

@@ -21,7 +21,7 @@ from coco_files import document, write_dataset, write_images, write_json
 from libra_umop.config.loading import load_config
 from libra_umop.data.arguments import add_dataset_args, configure_dataset
 from libra_umop.data.check.checking import UNUSABLE, ImageLimits, check_dataset
-from libra_umop.data.layouts.layout import find_splits
+from libra_umop.data.layouts.table import find_splits
 from libra_umop.data.mapper import OwnDatasetMapper
 from libra_umop.errors import ConfigError, DatasetError
 

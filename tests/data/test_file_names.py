@@ -11,7 +11,7 @@ from libra_umop.data.coco.parsing import parse_coco
 from libra_umop.data.datasets import dataset_dicts, load_dataset
 from libra_umop.data.defects import REPAIRED
 from libra_umop.data.file_names import ImageFolder, find_files
-from libra_umop.data.layouts.layout import find_splits
+from libra_umop.data.layouts.table import find_splits
 from libra_umop.errors import DatasetError
 
 NFC, NFD = (unicodedata.normalize(form, "Zürich é.png") for form in ("NFC", "NFD"))

@@ -11,7 +11,7 @@ from libra_umop.data.check.checking import check_dataset
 from libra_umop.data.check.fitting import BoxSizes, fitted_anchors, fitted_side
 from libra_umop.data.check.report import as_json, as_text
 from libra_umop.data.check.statistics import ResizedTo
-from libra_umop.data.layouts.layout import find_splits
+from libra_umop.data.layouts.table import find_splits
 from libra_umop.errors import ConfigError
 
 ATSS, RCNN = "atss_EffLite0_FPN_own.yaml", "faster_rcnn_EffLite0_FPN_own.yaml"

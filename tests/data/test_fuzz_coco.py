@@ -10,9 +10,8 @@ import random
 import pytest
 from pycocotools.coco import COCO
 
-from coco_files import document
+from coco_files import document, load_coco
 from libra_umop.data.coco.document import write_coco
-from libra_umop.data.coco.parsing import load_coco
 from libra_umop.data.datasets import dataset_dicts
 from libra_umop.errors import DatasetError
 

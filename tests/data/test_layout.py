@@ -1,17 +1,21 @@
 """Where datasets keep their images and annotations."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from coco_files import document, write_dataset, write_images, write_json
-from libra_umop.data.coco.parsing import load_coco
-from libra_umop.data.layouts.layout import dataset_name, find_splits, splits_from_files
+from libra_umop.data.coco.parsing import load_split, parse_split
+from libra_umop.data.defects import DROPPED, ERROR, NOTE, Defect
+from libra_umop.data.layouts.coco import splits_from_files
+from libra_umop.data.layouts.layout import Content, Split
+from libra_umop.data.layouts.table import dataset_name, find_splits
 from libra_umop.errors import DatasetError
 
 
 def root_of(split):
-    return load_coco(split.json_file, split.image_roots).image_root
+    return load_split(split).image_root
 
 
 def with_images_in(root, folder, **fields):
@@ -84,7 +88,7 @@ def test_a_folder_that_is_no_dataset_is_refused_with_what_it_has(tmp_path, there
 
 def test_files_can_be_named_one_by_one(tmp_path):
     splits = splits_from_files(("t.json", str(tmp_path)), ("v.json", str(tmp_path)))
-    assert [splits[name].json_file for name in ("train", "val")] == ["t.json", "v.json"]
+    assert [splits[name].source for name in ("train", "val")] == ["t.json", "v.json"]
     assert list(splits_from_files(("t.json", str(tmp_path)), (None, None))) == ["train"]
     assert splits_from_files((None, None), (None, None)) == {}
 
@@ -109,3 +113,34 @@ def test_half_a_split_is_refused(train, val, said):
 )
 def test_the_catalog_name_comes_from_the_folder(root, name):
     assert dataset_name(root) == name
+
+
+def test_a_defect_says_where_it_lies_in_the_users_files():
+    """A layout's own: the ids are the document's, which the user has never seen."""
+    content = document()
+    content["annotations"][0]["bbox"] = [8, 8, -1, 30]
+    content["images"][1]["width"] = 0
+    places = {("annotation_id", 10): "labels/1.txt, line 1", ("image_id", 2): "images/2.png"}
+    first = Defect("label", "is no label", DROPPED, place="labels/1.txt, line 7")
+    split = Split("train", "data.yaml", lambda: Content(content, (".",), [first], places))
+    data = parse_split(split)
+    assert data.source == "data.yaml" and not data.exact
+    assert [str(d).partition(":")[0] for d in data.defects] == [
+        "labels/1.txt, line 7",
+        "images/2.png",
+        "labels/1.txt, line 1",
+    ]
+    with pytest.raises(DatasetError, match="^data.yaml: images/2.png: '2.png': \"width\" is 0"):
+        load_split(split)
+    assert data.defects[2].as_dict()["place"] == "labels/1.txt, line 1"
+
+
+def test_what_a_layout_found_decides_as_what_the_document_shows():
+    document_ = document()
+    for severity, refused in ((ERROR, [False, True]), (DROPPED, [True]), (NOTE, [])):
+        defects = [Defect("label", "is no label", severity, place="a.txt, line 7")]
+        read = partial(Content, document_, (".",), defects)
+        for strict in refused:
+            with pytest.raises(DatasetError, match="^data.yaml: a.txt, line 7: is no label$"):
+                load_split(Split("train", "data.yaml", read), strict=strict)
+        assert refused or load_split(Split("train", "data.yaml", read), strict=True)

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from coco_files import document, write_images, write_json
+from coco_files import document, load_coco, write_images, write_json
 from libra_umop.data.coco.document import read_json
-from libra_umop.data.coco.parsing import load_coco, parse_coco
+from libra_umop.data.coco.parsing import parse_coco
 from libra_umop.data.defects import CLIPPED, DROPPED, KEPT, NOTE, REPAIRED
 from libra_umop.errors import DatasetError
 

@@ -14,7 +14,7 @@ from coco_files import HEIGHT, WIDTH, document, write_dataset
 from libra_umop.data.check.checking import CLEAN, DEFECTS, check_dataset
 from libra_umop.data.coco.masks import runs_of_text, usable_mask
 from libra_umop.data.datasets import load_dataset, register
-from libra_umop.data.layouts.layout import find_splits
+from libra_umop.data.layouts.table import find_splits
 from libra_umop.errors import DatasetError
 
 SIZE = [HEIGHT, WIDTH]

@@ -15,7 +15,7 @@ from coco_files import document, write_dataset, write_json
 from libra_umop.data.check.checking import CLEAN, DEFECTS, UNUSABLE, check_dataset
 from libra_umop.data.datasets import load_dataset, register
 from libra_umop.data.defects import DROPPED
-from libra_umop.data.layouts.layout import find_splits
+from libra_umop.data.layouts.table import find_splits
 from libra_umop.errors import DatasetError
 
 SPLITS = ("train", "val")
@@ -47,7 +47,7 @@ def test_real_sets_are_registered_as_detectron2_would(shared_data, tmp_path, nam
     dataset = load_dataset(name, find_splits(str(shared_data / name)))
     for split, catalog_name in register(dataset, str(tmp_path)).items():
         theirs = load_coco_json(
-            dataset.splits[split].json_file, dataset.splits[split].image_root, "coco_reference"
+            dataset.splits[split].source, dataset.splits[split].image_root, "coco_reference"
         )
         ours = DatasetCatalog.get(catalog_name)
         for record in theirs:
@@ -61,7 +61,7 @@ def test_real_sets_are_registered_as_detectron2_would(shared_data, tmp_path, nam
             metadata.thing_dataset_id_to_contiguous_id
             == reference.thing_dataset_id_to_contiguous_id
         )
-        assert metadata.json_file == dataset.splits[split].json_file  # nothing had to be repaired
+        assert metadata.json_file == dataset.splits[split].source  # nothing had to be repaired
         MetadataCatalog.remove("coco_reference")
 
 
@@ -89,7 +89,7 @@ def test_training_and_evaluation_see_the_same_repaired_truth(tmp_path):
     root = write_dataset(tmp_path / "data", val=defective())
     dataset, names = registered(root)
     metadata = MetadataCatalog.get(names["val"])
-    assert metadata.json_file != dataset.splits["val"].json_file
+    assert metadata.json_file != dataset.splits["val"].source
     written = json.loads(Path(metadata.json_file).read_text())
     assert [a["id"] for a in written["annotations"]] == [10, 11, 20, 21, 30, 31, 93]
     assert written["annotations"][-1]["bbox"] == [80, 30, 16, 34]
@@ -113,7 +113,7 @@ def test_object_of_id_0_is_evaluated_though_pycocotools_would_miss_it(tmp_path):
     assert ap_of_the_truth(names["val"], tmp_path)["AP"] == pytest.approx(100)
     metadata = MetadataCatalog.get(names["val"])
     del metadata.json_file
-    metadata.json_file = dataset.splits["val"].json_file
+    metadata.json_file = dataset.splits["val"].source
     assert ap_of_the_truth(names["val"], tmp_path)["AP"] < 99  # the file itself, as a control
 
 

@@ -10,7 +10,7 @@ from study_files import write_study_files
 
 from libra_umop.config.loading import load_config, merge_opts
 from libra_umop.data.datasets import load_dataset, register
-from libra_umop.data.layouts.layout import find_splits
+from libra_umop.data.layouts.table import find_splits
 from libra_umop.levers import baseline, levers_for, switch
 from libra_umop.study.pairing import PairedTrainer, _SeedEachStep, build_paired, shared_name
 from shrink import shrink

@@ -19,7 +19,9 @@ from .coco.parsing import refuse
 from .dataset_args import add_dataset_args, add_dataset_location_args
 from .datasets import OwnDataset, load_dataset, register
 from .defects import ERROR
-from .layouts.layout import Split, dataset_name, find_splits, splits_from_files
+from .layouts.coco import splits_from_files
+from .layouts.layout import Split
+from .layouts.table import dataset_name, find_splits
 from .schedule import describe_solver, is_first_of_machine, scale_solver, set_epochs, world_size
 
 __all__ = [
@@ -102,7 +104,7 @@ def _use_dataset(cfg: CfgNode, args: Any, splits: dict[str, Split], given: set[s
     if is_first_of_machine():
         for data in [dataset.splits[key] for key, name in names.items() if name in used]:
             defects = check_headers(data, progress_bar, ImageLimits.from_config(cfg))
-            refuse(data.json_file, [d for d in defects if d.severity == ERROR])
+            refuse(data.source, [d for d in defects if d.severity == ERROR])
     return lines
 
 
@@ -166,7 +168,7 @@ def set_num_classes(
             place = "the command line" if key in given else config_file
             raise ConfigError(
                 f"{key} is {node.NUM_CLASSES} in {place}, but"
-                f" {dataset.splits['train'].json_file} has {count} classes; leave the key out"
+                f" {dataset.splits['train'].source} has {count} classes; leave the key out"
             )
         node.NUM_CLASSES = count
         changed.append(key)
@@ -189,11 +191,11 @@ def set_mask_format(
     if key in given or key in _keys_of_file(config_file):
         place = "the command line" if key in given else config_file
         raise ConfigError(
-            f"{key} is {cfg.INPUT.MASK_FORMAT} in {place}, but {with_rle[0].json_file} has RLE"
+            f"{key} is {cfg.INPUT.MASK_FORMAT} in {place}, but {with_rle[0].source} has RLE"
             ' masks; should be "bitmask", or leave the key out'
         )
     cfg.INPUT.MASK_FORMAT = "bitmask"
-    return [f"{key} = bitmask, as {with_rle[0].json_file} has RLE masks"]
+    return [f"{key} = bitmask, as {with_rle[0].source} has RLE masks"]
 
 
 def _keys_of_file(config_file: str | None) -> set[str]:

@@ -14,7 +14,7 @@ from ..errors import DatasetError
 from .coco.classes import is_spare, settle_classes
 from .coco.document import CocoData, write_coco
 from .coco.masks import compressed
-from .coco.parsing import load_coco, refuse
+from .coco.parsing import load_split, refuse
 from .defects import NOTE, Defect, short
 from .layouts.layout import Split
 
@@ -50,8 +50,8 @@ def load_dataset(
 
     Args:
         name: of the dataset.
-        splits: from :mod:`libra_umop.data.layouts.layout`.
-        strict, masks: as for :func:`libra_umop.data.coco.document.load_coco`.
+        splits: from :mod:`libra_umop.data.layouts`.
+        strict, masks: as for :func:`libra_umop.data.coco.parsing.load_split`.
 
     Raises:
         DatasetError: a file cannot be used, or declares classes that the training split lacks. But
@@ -61,9 +61,8 @@ def load_dataset(
     for key, split in splits.items():
         spare = is_spare(key, splits)
         try:
-            loaded[key] = load_coco(
-                split.json_file,
-                split.image_roots,
+            loaded[key] = load_split(
+                split,
                 strict=strict,
                 masks=masks,
                 annotated=not spare,
@@ -76,7 +75,7 @@ def load_dataset(
     settled = settle_classes(loaded)
     for key, conflicts in settled.conflicts.items():
         try:
-            refuse(loaded[key].json_file, conflicts)
+            refuse(loaded[key].source, conflicts)
         except DatasetError as e:
             if not is_spare(key, splits):
                 raise
@@ -97,16 +96,16 @@ def summary(data: CocoData) -> list[str]:
     """One line of counts, and lines about what was dropped, repaired or noted, if anything was."""
     num_crowds = len(data.annotations) - len(data.objects)
     lines = [
-        f"{data.json_file}: {len(data.images)} images ({data.num_empty_images} without objects),"
+        f"{data.source}: {len(data.images)} images ({data.num_empty_images} without objects),"
         f" {len(data.objects)} boxes, {num_crowds} crowd regions"
     ]
     if data.lost:
         said = f"of {data.num_annotations_in_file} annotations repaired or left out"
-        lines.append(f"{data.json_file}: {len(data.lost)} {said} {_counted(data.lost)}")
+        lines.append(f"{data.source}: {len(data.lost)} {said} {_counted(data.lost)}")
     if data.repaired:
         said = "entries read as they are meant"
-        lines.append(f"{data.json_file}: {len(data.repaired)} {said} {_counted(data.repaired)}")
-    lines += [f"{data.json_file}: {d.message}" for d in data.defects if d.severity == NOTE]
+        lines.append(f"{data.source}: {len(data.repaired)} {said} {_counted(data.repaired)}")
+    lines += [f"{data.source}: {d.message}" for d in data.defects if d.severity == NOTE]
     return lines
 
 
@@ -119,8 +118,8 @@ def _counted(defects: Sequence[Defect]) -> str:
 def register(dataset: OwnDataset, folder: str) -> dict[str, str]:
     """Put every split into DatasetCatalog and MetadataCatalog.
 
-    ``json_file`` of the metadata, by which COCOEvaluator evaluates, is the original file if
-    training sees exactly its content; else the cleaned content, written below ``folder``.
+    ``json_file`` of the metadata, by which COCOEvaluator evaluates, is the user's file if it is
+    COCO's and training sees exactly its content; else the cleaned content, in ``folder``.
 
     Returns:
         the catalog name of each split.
@@ -128,7 +127,7 @@ def register(dataset: OwnDataset, folder: str) -> dict[str, str]:
     names = {}
     for key, data in dataset.splits.items():
         name = _free_name(f"{dataset.name}_{key}")
-        json_file = data.json_file
+        json_file = data.source
         ids, class_ids = ([c["id"] for c in some.categories] for some in (data, dataset))
         if not (data.exact and ids == class_ids):
             json_file = os.path.join(folder, f"{name}.json")
@@ -141,7 +140,7 @@ def register(dataset: OwnDataset, folder: str) -> dict[str, str]:
             evaluator_type="coco",
             thing_classes=dataset.class_names,
             thing_dataset_id_to_contiguous_id=contiguous,
-            source_json_file=data.json_file,
+            source=data.source,
         )
         names[key] = name
     dataset.registered = names
@@ -152,7 +151,7 @@ def _free_name(name: str) -> str:
     """``name``, freed if it was registered here before; another one if it is someone else's."""
     if name not in DatasetCatalog:
         return name
-    if MetadataCatalog.get(name).get("source_json_file") is None:
+    if MetadataCatalog.get(name).get("source") is None:
         return _free_name(f"own_{name}")
     DatasetCatalog.remove(name)
     MetadataCatalog.remove(name)

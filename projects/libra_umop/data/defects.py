@@ -31,7 +31,8 @@ class Defect:
         message: what is wrong and what would be right, one line.
         severity: one of ``SEVERITIES``.
         image_id, annotation_id: as in the file; None where the defect belongs to neither.
-        file: the image file, where the defect is in it and not in the JSON file.
+        file: the image file, where the defect is in it and not in the annotations.
+        place: where that is in the user's files, where the ids are not the user's own.
     """
 
     kind: str
@@ -40,9 +41,12 @@ class Defect:
     image_id: Any | None = None
     annotation_id: Any | None = None
     file: str | None = None
+    place: str | None = None
 
     def __str__(self) -> str:
         where = []
+        if self.place is not None:
+            return f"{self.place}: {self.message}"
         if self.image_id is not None:
             where.append(f"image id {short(self.image_id)}")
         if self.annotation_id is not None:
@@ -59,6 +63,7 @@ class Defect:
             "image_id": self.image_id,
             "annotation_id": self.annotation_id,
             "file": self.file,
+            "place": self.place,
             "message": self.message,
         }
         return {k: v for k, v in fields.items() if v is not None}

@@ -62,24 +62,15 @@ def argument_parser() -> argparse.ArgumentParser:
 
 def lend_dataset(runs, dataset: str) -> None:
     """Tell the runs that do not know it themselves where their images and annotations are."""
-    from ...data.layouts.layout import find_splits
+    from ...data.layouts.table import find_splits
 
     splits = find_splits(dataset)
     test = splits.get("val") or splits.get("test")
     for run in runs:
         if run.ground_truth is None and test is not None:
-            run.ground_truth, run.image_root = Path(test.json_file), image_root(test)
+            run.ground_truth = test
         if run.train_set is None:
-            run.train_set = Path(splits["train"].json_file)
-
-
-def image_root(split) -> Path:
-    """The one of a split's possible image folders that has its images."""
-    from ...data.coco.document import read_json
-    from ...data.coco.parsing import parse_coco
-
-    document = read_json(split.json_file)
-    return Path(parse_coco(document, split.json_file, split.image_roots).image_root)
+            run.train_set = splits["train"]
 
 
 @exit_code_of

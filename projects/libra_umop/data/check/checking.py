@@ -1,4 +1,4 @@
-"""Every defect of a dataset: in its JSON files, in its image files, and between its splits."""
+"""Every defect of a dataset: in its annotations, in its image files, and between its splits."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from ...errors import DatasetError
 from ..coco.classes import is_spare, settle_classes
-from ..coco.document import CocoData, read_json
-from ..coco.parsing import look_for_objects, parse_coco
+from ..coco.document import CocoData
+from ..coco.parsing import look_for_objects, parse_split
 from ..defects import CLIPPED, DROPPED, ERROR, KEPT, NOTE, REPAIRED, Defect, short
 from ..images import MAX_IMAGE_PIXELS, DecodedImage, ImageHeader, decode, for_each_file, read_header
 from ..layouts.layout import Split
@@ -99,7 +99,7 @@ def check_dataset(
     """Check all splits of a dataset. Whatever is wrong becomes a defect; nothing is raised.
 
     Args:
-        splits: from :mod:`libra_umop.data.layouts.layout`.
+        splits: from :mod:`libra_umop.data.layouts`.
         decode_images: decode every image and compare them between the splits; without it only
             their headers are read, and the ends of JPEG and PNG files.
         masks: they will be trained on: an annotation without a usable one is dropped.
@@ -109,20 +109,20 @@ def check_dataset(
     checked = CheckedDataset()
     seen: dict[str, tuple[str, str]] = {}
     for name, split in splits.items():
-        data = _parse_file(split, masks, annotated=not is_spare(name, splits))
+        data = _parse(split, masks, annotated=not is_spare(name, splits))
         checked.splits[name] = data
         defects = checked.defects[name] = list(data.defects)
         modes = checked.modes[name] = {}
         look = decode if decode_images else read_header
         look = partial(look, max_pixels=limits.max_pixels)
         for image, found in _visit(data, look, progress, name):
-            defects += _image_defects(image, found, limits)
+            defects += _image_defects(data, image, found, limits)
             if isinstance(found, DatasetError):
                 continue
             header = found if isinstance(found, ImageHeader) else found.header
             modes[header.mode] = modes.get(header.mode, 0) + 1
             if isinstance(found, DecodedImage):
-                defects += _twin(image, found.digest, name, seen)
+                defects += _twin(data, image, found.digest, name, seen)
     _check_classes(checked)
     if is_spare("test", splits) and "test" in splits:
         checked.defects["test"] = _leave_out(checked.defects["test"])
@@ -139,25 +139,19 @@ def check_headers(
     decoding all of them.
     """
     look = partial(read_header, max_pixels=limits.max_pixels)
-    visited = _visit(data, look, progress, os.path.basename(data.json_file))
-    return [defect for image, found in visited for defect in _image_defects(image, found, limits)]
+    visited = _visit(data, look, progress, os.path.basename(data.source))
+    return [
+        defect for image, found in visited for defect in _image_defects(data, image, found, limits)
+    ]
 
 
-def _parse_file(split: Split, masks: bool, annotated: bool) -> CocoData:
+def _parse(split: Split, masks: bool, annotated: bool) -> CocoData:
     try:
-        document = read_json(split.json_file)
+        data = parse_split(split, masks=masks, look_at_masks=not masks, annotated=annotated)
     except DatasetError as e:
-        data = CocoData(split.json_file, split.image_roots[0])
-        data.add("unreadable_json", str(e).replace(f"{split.json_file}: ", "", 1))
+        data = CocoData(split.source, "")
+        data.add("unreadable", str(e).replace(f"{split.source}: ", "", 1))
         return data
-    data = parse_coco(
-        document,
-        split.json_file,
-        split.image_roots,
-        masks=masks,
-        look_at_masks=not masks,
-        annotated=annotated,
-    )
     if annotated and not data.errors:
         look_for_objects(data, split.name == "train")
     return data
@@ -173,6 +167,7 @@ def _visit(
 
 
 def _image_defects(
+    data: CocoData,
     image: dict[str, Any],
     found: ImageHeader | DecodedImage | DatasetError,
     limits: ImageLimits,
@@ -180,30 +175,34 @@ def _image_defects(
     where = {"image_id": image["id"], "file": image["file_name"]}
     if isinstance(found, DatasetError):
         reason = str(found).partition(f"{image['file_name']}: ")[2] or str(found)
-        return [Defect("image_unreadable", reason, **where)]
+        return [data.defect("image_unreadable", reason, **where)]
     header = found if isinstance(found, ImageHeader) else found.header
     annotated = (image["width"], image["height"])
     defects = []
     if annotated not in (header.size, header.shown_size):
         message = "is {} x {} pixels, but {} x {} in the annotations"
         message = message.format(*header.shown_size, *annotated)
-        defects.append(Defect("image_missized", message, **where))
+        defects.append(data.defect("image_missized", message, **where))
     elif header.orientation != 1:
         how = "shown" if annotated == header.shown_size else "stored"
         message = f"has EXIF orientation {header.orientation}; used as {how}, like its annotations"
-        defects.append(Defect("image_rotated", message, NOTE, **where))
+        defects.append(data.defect("image_rotated", message, NOTE, **where))
     if limits.longest_side and max(annotated) > limits.longest_side * min(annotated):
         message = f"is {annotated[0]} x {annotated[1]} pixels; less than one of the shorter side is"
         message += f" left when the longer one is resized to {limits.longest_side}"
-        defects.append(Defect("image_too_long", message, **where))
+        defects.append(data.defect("image_too_long", message, **where))
     if isinstance(found, DecodedImage) and found.peak is not None:
         message = f"has 16 bits, values up to {found.peak}; INPUT.WHITE_16BIT should be near that"
-        defects.append(Defect("image_16bit", message, NOTE, **where))
+        defects.append(data.defect("image_16bit", message, NOTE, **where))
     return defects
 
 
 def _twin(
-    image: dict[str, Any], digest: str, split: str, seen: dict[str, tuple[str, str]]
+    data: CocoData,
+    image: dict[str, Any],
+    digest: str,
+    split: str,
+    seen: dict[str, tuple[str, str]],
 ) -> list[Defect]:
     """A defect if an image of the same pixels was seen before."""
     first_split, first_file = seen.setdefault(digest, (split, image["file_name"]))
@@ -213,7 +212,7 @@ def _twin(
     message = f"is the same picture as {short(first_file)} of the {first_split} split"
     message += "; a picture should be in one split only" if across else ""
     kind = "duplicate_across_splits" if across else "duplicate_in_split"
-    return [Defect(kind, message, KEPT, image_id=image["id"], file=image["file_name"])]
+    return [data.defect(kind, message, KEPT, image_id=image["id"], file=image["file_name"])]
 
 
 def _check_classes(checked: CheckedDataset) -> None:

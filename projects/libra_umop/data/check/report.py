@@ -70,7 +70,7 @@ def as_text(checked: CheckedDataset, resized_to: ResizedTo, max_listed: int = 10
 def _split_lines(name: str, split: dict[str, Any]) -> list[str]:
     area, spread = split["boxes_per_area"], split["boxes_per_image"]
     lines = [
-        f"{name}: {split['json_file']}",
+        f"{name}: {split['source']}",
         f"  {split['images']} images ({split['images_without_objects']} without objects),"
         f" {split['boxes']} boxes, {split['crowd_regions']} crowd regions",
         f"  {_some(area)} by COCO's areas",

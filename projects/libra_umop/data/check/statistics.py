@@ -66,7 +66,7 @@ def describe_split(
         per_image[a["image_id"]] += 1
     sizes = [(image["width"], image["height"]) for image in data.images]
     return {
-        "json_file": data.json_file,
+        "source": data.source,
         "images": len(data.images),
         "images_without_objects": data.num_empty_images,
         "image_sizes": {"smallest": min(sizes, key=_area), "largest": max(sizes, key=_area)}

@@ -90,6 +90,6 @@ def _conflicts(data: CocoData, train: CocoData, placeholders: Sequence[int]) -> 
         if category_id in placeholders or names.get(category_id) == name:
             continue
         there = f"is {short(names[category_id])}" if category_id in names else "is not declared"
-        message = f"category id {category_id} is {short(name)}, but {there} in {train.json_file}"
+        message = f"category id {category_id} is {short(name)}, but {there} in {train.source}"
         defects.append(Defect("class_conflict", f"{message}; all splits should agree"))
     return defects

@@ -1,4 +1,4 @@
-"""The usable content of one COCO JSON file, and reading and writing such files.
+"""The usable content of one COCO document, and reading and writing files of them.
 
 Format: https://cocodataset.org/#format-data; boxes are ``[x, y, width, height]`` in pixels (XYWH).
 """
@@ -6,6 +6,7 @@ Format: https://cocodataset.org/#format-data; boxes are ``[x, y, width, height]`
 import json
 import os
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -15,10 +16,10 @@ from ..defects import CLIPPED, DROPPED, ERROR, KEPT, NOTE, REPAIRED, Defect
 
 @dataclass
 class CocoData:
-    """The usable content of one COCO JSON file and what was wrong with the rest.
+    """The usable content of one COCO document and what was wrong with the rest.
 
     Attributes:
-        json_file: where it came from.
+        source: where it came from; messages begin with it.
         image_root: folder that its ``file_name`` are relative to.
         categories: ``{"id", "name", "supercategory"}``, by ascending id.
         images: ``{"id", "file_name", "width", "height"}``, by ascending id.
@@ -27,10 +28,11 @@ class CocoData:
         defects: everything that was wrong, in the order of the file.
         num_annotations_in_file: before anything was dropped.
         used_category_ids: of all categories that an annotation of the file names, usable or not.
-        exact: whether pycocotools would read just this content from the file itself.
+        exact: whether pycocotools would read just this content from ``source`` itself.
+        places: where entries come from, see :class:`libra_umop.data.layouts.layout.Content`.
     """
 
-    json_file: str
+    source: str
     image_root: str
     categories: list[dict[str, Any]] = field(default_factory=list)
     images: list[dict[str, Any]] = field(default_factory=list)
@@ -39,11 +41,18 @@ class CocoData:
     num_annotations_in_file: int = 0
     used_category_ids: set[int] = field(default_factory=set)
     exact: bool = True
+    places: Mapping[tuple[str, Any], str] = field(default_factory=dict)
 
     def add(self, kind: str, message: str, severity: str = ERROR, **where: Any) -> None:
         """Record a defect; ``where`` are fields of :class:`Defect`."""
-        self.defects.append(Defect(kind, message, severity, **where))
+        self.defects.append(self.defect(kind, message, severity, **where))
         self.exact = self.exact and severity in (KEPT, NOTE)
+
+    def defect(self, kind: str, message: str, severity: str = ERROR, **where: Any) -> Defect:
+        """A defect with its place in the user's files, the annotation's rather than the image's."""
+        keys = [(key, where.get(key)) for key in ("annotation_id", "image_id")]
+        place = next((self.places[key] for key in keys if key in self.places), None)
+        return Defect(kind, message, severity, place=place, **where)
 
     @property
     def errors(self) -> list[Defect]:
@@ -119,7 +128,7 @@ def write_coco(data: CocoData, categories: list[dict[str, Any]], path: str) -> N
     """
     unused_id = max([a["id"] for a in data.annotations], default=0) + 1
     document = {
-        "info": {"description": f"usable content of {os.path.basename(data.json_file)}"},
+        "info": {"description": f"usable content of {os.path.basename(data.source)}"},
         "categories": categories,
         "images": data.images,
         # pycocotools takes the object of id 0 for "no match" and counts its detection as false.

@@ -1,19 +1,20 @@
 """From any JSON document to clean COCO data.
 
-:func:`parse_coco` never raises: it keeps what is usable and lists every defect. :func:`load_coco`
-refuses a file in which a defect leaves no sensible choice, or in which nothing can be learnt.
+:func:`parse_coco` never raises: it keeps what is usable and lists every defect. :func:`load_split`
+refuses a split in which a defect leaves no sensible choice, or in which nothing can be learnt.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import DatasetError
 from ..defects import KEPT, NOTE, Defect, short
 from ..file_names import file_name_problem, find_files
+from ..layouts.layout import Split
 from .annotations import parse_annotations
 from .classes import equal_names, placeholder_ids
-from .document import CocoData, read_json
+from .document import CocoData
 from .entries import identifier, objects
 from .values import as_int, is_text, json_type
 
@@ -24,44 +25,63 @@ MANY_CROWDS = 0.03
 CVAT = 'CVAT writes brush masks so; "iscrowd": 0 makes them objects'
 
 
-def load_coco(
-    json_file: str,
-    image_roots: Sequence[str],
+def load_split(
+    split: Split,
     *,
     strict: bool = False,
     masks: bool = False,
     annotated: bool = True,
     learnt_from: bool = True,
 ) -> CocoData:
-    """Read a file, repair what can be repaired, refuse the rest.
+    """Read a split, repair what can be repaired, refuse the rest.
 
     Args:
-        json_file: a COCO JSON file.
-        image_roots: folders that its ``file_name`` may be relative to. The one that has most of the
-            first images is taken, or else the first one.
+        split: from :mod:`libra_umop.data.layouts`.
         strict: also refuse what would be dropped, clipped or repaired.
         masks: keep and check ``segmentation``; annotations without a usable one are dropped.
-        annotated: the file must have annotations. False for images whose truth is kept elsewhere.
+        annotated: it must have annotations. False for images whose truth is kept elsewhere.
         learnt_from: it must have objects. False for a validation or test set, which may have none.
 
     Raises:
         DatasetError: naming the first defect and how many more there are.
     """
-    document = read_json(json_file)
-    data = parse_coco(document, json_file, image_roots, masks=masks, annotated=annotated)
-    refuse(json_file, data.errors + (data.lost + data.repaired if strict else []))
+    data = parse_split(split, masks=masks, annotated=annotated)
+    refuse(split.source, data.errors + (data.lost + data.repaired if strict else []))
     if annotated:
-        refuse(json_file, look_for_objects(data, learnt_from))
+        refuse(split.source, look_for_objects(data, learnt_from))
     return data
 
 
-def refuse(json_file: str, defects: Sequence[Defect]) -> None:
+def parse_split(
+    split: Split, *, masks: bool = False, look_at_masks: bool = False, annotated: bool = True
+) -> CocoData:
+    """Read a split and judge its document as :func:`parse_coco` does.
+
+    Raises:
+        DatasetError: it cannot be read at all.
+    """
+    content = split.read()
+    data = parse_coco(
+        content.document,
+        split.source,
+        content.image_roots,
+        masks=masks,
+        look_at_masks=look_at_masks,
+        annotated=annotated,
+        places=content.places,
+    )
+    data.defects = content.defects + data.defects
+    data.exact = data.exact and content.is_file
+    return data
+
+
+def refuse(source: str, defects: Sequence[Defect]) -> None:
     """Raise :class:`DatasetError` about the first of ``defects``, if there is any."""
     if not defects:
         return
     more = len(defects) - 1
     tail = f" (and {more} more; tools/check_dataset.py lists them all)" if more else ""
-    raise DatasetError(f"{json_file}: {defects[0]}{tail}")
+    raise DatasetError(f"{source}: {defects[0]}{tail}")
 
 
 def look_for_objects(data: CocoData, learnt_from: bool) -> list[Defect]:
@@ -90,22 +110,27 @@ def _no_objects(data: CocoData) -> str:
 
 def parse_coco(
     document: Any,
-    json_file: str,
+    source: str,
     image_roots: Sequence[str],
     *,
     masks: bool = False,
     look_at_masks: bool = False,
     annotated: bool = True,
+    places: Mapping[tuple[str, Any], str] | None = None,
 ) -> CocoData:
     """Everything usable in ``document``, and everything that is wrong with it. Never raises.
 
     Args:
         document: what ``json.load`` gave, of any type.
-        json_file, image_roots, masks: as for :func:`load_coco`.
+        source: where it came from, for messages.
+        image_roots: folders that its ``file_name`` may be relative to. The one that has most of the
+            first images is taken, or else the first one.
+        masks: as for :func:`load_split`.
         look_at_masks: name broken masks also where they are not needed.
         annotated: a document without "annotations" is a defect.
+        places: where its entries come from, if not from ``source`` itself.
     """
-    data = CocoData(json_file, image_roots[0])
+    data = CocoData(source, image_roots[0], places=places or {})
     if not isinstance(document, dict):
         want = "an object with images, annotations and categories"
         data.add("not_an_object", f"holds {json_type(document)}, should be {want}")

@@ -1,20 +1,37 @@
-"""Where the images and annotations of a dataset lie.
+"""The contract between the layouts that datasets come in and all that reads datasets.
 
-Two layouts are known; ``valid`` and ``val`` mean the same:
-
-* ``DIR/annotations/{train,val,test}.json`` with the images in ``DIR/images/`` or
-  ``DIR/images/{split}/``;
-* ``DIR/{train,valid,test}/_annotations.coco.json`` with the images beside it, as Roboflow exports.
+A layout finds the splits of a dataset; a split can be read, and what it gives is a COCO document
+with the places in the user's own files that its entries came from.
 """
 
-import os
-import re
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from ...errors import DatasetError
+from ..defects import Defect
 
-SPLITS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
-ROBOFLOW_FILE = "_annotations.coco.json"
+__all__ = ["Content", "Layout", "Split"]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What was read of a split.
+
+    Attributes:
+        document: a COCO document; of any JSON type where it is a file of the user's.
+        image_roots: the folders that ``file_name`` may be relative to, the likeliest first.
+        defects: what is wrong in the user's files and cannot be said by the document.
+        places: where entries of the document come from, ``("image_id", 3)`` or
+            ``("annotation_id", 7)`` -> "labels/a.txt, line 2", instead of ids that the user has
+            never seen. Empty where the ids are the user's own.
+        is_file: the document is just what the split's ``source`` holds, which pycocotools can read.
+    """
+
+    document: Any
+    image_roots: tuple[str, ...]
+    defects: list[Defect] = field(default_factory=list)
+    places: Mapping[tuple[str, Any], str] = field(default_factory=dict)
+    is_file: bool = False
 
 
 @dataclass(frozen=True)
@@ -23,81 +40,25 @@ class Split:
 
     Attributes:
         name: "train", "val" or "test".
-        json_file: its COCO JSON file.
-        image_roots: the folders that ``file_name`` may be relative to, the likeliest first.
+        source: what the user knows it by, mostly a file; messages begin with it.
+        read: gives its content; raises DatasetError if there is none.
     """
 
     name: str
-    json_file: str
-    image_roots: tuple[str, ...]
+    source: str
+    read: Callable[[], Content] = field(compare=False)
 
 
-def find_splits(root: str) -> dict[str, Split]:
-    """The splits of the dataset in the folder ``root``, by name, train first.
+@dataclass(frozen=True)
+class Layout:
+    """One way to keep a dataset in a folder.
 
-    Raises:
-        DatasetError: no such folder, no training split, or a split without its images.
+    Attributes:
+        name: as people call it.
+        wants: what the folder has to hold for its training split, for messages.
+        find: the splits that a folder holds in this way; [] for none.
     """
-    if not os.path.isdir(root):
-        raise DatasetError(f"{root}: is not a folder; --dataset wants the folder of a dataset")
-    splits = {}
-    for name, aliases in SPLITS.items():
-        found = [split for alias in aliases for split in _find(root, name, alias)]
-        if len(found) > 1:
-            files = " and ".join(split.json_file for split in found)
-            raise DatasetError(f"{root}: {files} are both the {name} split; keep one of them")
-        if found:
-            splits[name] = found[0]
-    if "train" not in splits:
-        raise DatasetError(
-            f"{root}: has neither annotations/train.json nor train/{ROBOFLOW_FILE}; it has"
-            f" {', '.join(sorted(os.listdir(root))[:8]) or 'nothing'}"
-        )
-    return splits
 
-
-def dataset_name(root: str) -> str:
-    """A short name for the dataset in ``root``, made of letters, digits, ``_`` and ``-``."""
-    return re.sub(r"[^\w-]+", "_", os.path.basename(os.path.abspath(root))).strip("_") or "dataset"
-
-
-def _find(root: str, name: str, alias: str) -> list[Split]:
-    found = []
-    json_file = os.path.join(root, "annotations", f"{alias}.json")
-    if os.path.isfile(json_file):
-        folders = (os.path.join(root, "images", alias), os.path.join(root, "images"), root)
-        found.append(Split(name, json_file, tuple(f for f in folders if os.path.isdir(f))))
-    json_file = os.path.join(root, alias, ROBOFLOW_FILE)
-    if os.path.isfile(json_file):
-        found.append(Split(name, json_file, (os.path.join(root, alias),)))
-    return found
-
-
-def splits_from_files(
-    train: tuple[str | None, str | None], val: tuple[str | None, str | None]
-) -> dict[str, Split]:
-    """The splits named file by file.
-
-    Args:
-        train, val: ``(json_file, image_root)``; both None for no such split.
-
-    Raises:
-        DatasetError: one of a pair is missing, or is not there.
-    """
-    splits = {}
-    for name, (json_file, image_root) in (("train", train), ("val", val)):
-        if json_file is None and image_root is None:
-            continue
-        if json_file is None or image_root is None:
-            missing = "json" if json_file is None else "images"
-            raise DatasetError(
-                f"--{name}-json and --{name}-images go together: --{name}-{missing} is missing"
-            )
-        if not os.path.isdir(image_root):
-            raise DatasetError(f"{image_root}: --{name}-images is not a folder")
-        splits[name] = Split(name, json_file, (image_root,))
-    if splits and "train" not in splits:
-        raise DatasetError(
-            "--val-json needs --train-json and --train-images, by which the classes are known"
-        )
-    return splits
+    name: str
+    wants: str
+    find: Callable[[str], list[Split]]

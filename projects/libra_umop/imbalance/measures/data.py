@@ -1,38 +1,34 @@
 """The data themselves: boxes by area, pyramid level and class."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...data.check.areas import count_areas
 from ...data.coco.classes import placeholder_ids
-from ...data.coco.document import read_json
-from ...data.coco.parsing import parse_coco, refuse
+from ...data.coco.parsing import parse_split, refuse
+from ...data.layouts.layout import Split
 
 
-def read_coco(path: Path, image_root: Path | None = None) -> dict[str, Any]:
-    """The usable content of a COCO JSON file, as training sees it.
-
-    Args:
-        path: the file.
-        image_root: folder of its images, by which their names are looked up.
+def read_coco(split: Split) -> dict[str, Any]:
+    """The usable content of a split, as training sees it.
 
     Returns:
-        "images", "annotations" (without masks) and "categories" (those that are classes).
+        "images", "annotations" (without masks), "categories" (those that are classes) and
+        "image_root", the folder of the images.
 
     Raises:
         DatasetError: it cannot be read, or nothing in it can be used.
     """
-    roots = [str(image_root or Path(path).parent)]
-    data = parse_coco(read_json(str(path)), str(path), roots)
+    data = parse_split(split)
     if not data.images or not data.categories or not data.annotations:
-        refuse(str(path), data.errors)
+        refuse(split.source, data.errors)
     grouping = placeholder_ids([data])
     return {
         "images": data.images,
         "annotations": data.annotations,
         "categories": [c for c in data.categories if c["id"] not in grouping],
+        "image_root": data.image_root,
     }
 
 

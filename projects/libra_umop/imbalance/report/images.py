@@ -71,7 +71,6 @@ def _rectangle(box: dict[str, Any], colour: str, unit: float, dash: str, title: 
 
 def image_rows(
     coco: dict[str, Any],
-    image_root: Path,
     names: list[str],
     per_run: list[dict[Any, dict[str, Any]]],
     chosen: dict[str, list[Any]],
@@ -79,8 +78,7 @@ def image_rows(
     """Rows for the page: one image, drawn for each run.
 
     Args:
-        coco: content of the COCO JSON file.
-        image_root: folder of its images.
+        coco: of :func:`libra_umop.imbalance.measures.data.read_coco`.
         names: of the runs.
         per_run: ``images`` of each run.
         chosen: see :func:`libra_umop.imbalance.measures.detections.choose_images`.
@@ -93,7 +91,7 @@ def image_rows(
     for kind, ids in chosen.items():
         for image_id in ids:
             image = by_id[image_id]
-            uri = encode(image_root / image["file_name"])
+            uri = encode(Path(coco["image_root"]) / image["file_name"])
             if uri is None:
                 continue
             cells = []

@@ -3,6 +3,7 @@ detections.
 """
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import yaml
 
 from ...data.coco.document import read_json
+from ...data.layouts.coco import coco_file
+from ...data.layouts.layout import Split
 from .. import records
 
 
@@ -24,8 +27,8 @@ class Run:
         metrics: lines of ``metrics.json``, by iteration.
         meta, steps: see :mod:`libra_umop.imbalance.records`.
         detections: COCO result dicts of the last evaluation.
-        ground_truth: COCO JSON file that ``detections`` are compared with, and its image folder.
-        train_set: COCO JSON file of the training images.
+        ground_truth: what ``detections`` are compared with.
+        train_set: what was trained on.
     """
 
     name: str
@@ -35,9 +38,8 @@ class Run:
     meta: dict[str, Any] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
     detections: list[dict[str, Any]] | None = None
-    ground_truth: Path | None = None
-    image_root: Path | None = None
-    train_set: Path | None = None
+    ground_truth: Split | None = None
+    train_set: Split | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -70,8 +72,8 @@ def load_run(folder: records.PathLike, name: str = "") -> Run:
     run.meta = records.read_meta(path)
     run.steps = records.read_steps(path)
     run.detections = _read_detections(path)
-    run.ground_truth, run.image_root = _find_set(run.meta, "test")
-    run.train_set, _ = _find_set(run.meta, "train")
+    run.ground_truth = _find_set(run.meta, "test")
+    run.train_set = _find_set(run.meta, "train")
     if not run.metrics and not run.steps:
         raise ValueError(
             f"{path} has neither metrics.json nor {records.FOLDER}/{records.STEPS_FILE};"
@@ -100,7 +102,7 @@ def load_runs(folders: list[records.PathLike], names: list[str] | None = None) -
     known = [r for r in runs if r.ground_truth is not None]
     for run in runs:
         if run.ground_truth is None and known:
-            run.ground_truth, run.image_root = known[0].ground_truth, known[0].image_root
+            run.ground_truth = known[0].ground_truth
             run.train_set = run.train_set or known[0].train_set
     return runs
 
@@ -138,10 +140,11 @@ def _read_detections(folder: Path) -> list[dict[str, Any]] | None:
     return content if isinstance(content, list) else None
 
 
-def _find_set(meta: dict[str, Any], split: str) -> tuple[Path | None, Path | None]:
-    """Annotation file and image folder of the first set of a split, where they still exist."""
+def _find_set(meta: dict[str, Any], split: str) -> Split | None:
+    """The first set of a split whose annotation file still exists."""
     for entry in meta.get("datasets", {}).get(split, []):
         if entry.get("json_file") and Path(entry["json_file"]).is_file():
-            root = entry.get("image_root")
-            return Path(entry["json_file"]), Path(root) if root else None
-    return None, None
+            json_file = entry["json_file"]
+            root = entry.get("image_root") or os.path.dirname(json_file)
+            return coco_file(split, json_file, (root,))
+    return None

@@ -193,7 +193,7 @@ def comparison(page: Page, runs: Sequence[Run], measured: Measured, min_score: f
 def pictures(page: Page, runs: Sequence[Run], measured: Measured, min_score: float) -> None:
     """The worst and best images, and those on which runs differ."""
     first = next((r for r, m in zip(runs, measured, strict=True) if m["detections"]), None)
-    if first is None or first.ground_truth is None or first.image_root is None:
+    if first is None or first.ground_truth is None:
         return
     pairs = [
         (r.name, m["detections"]["images"])
@@ -201,8 +201,8 @@ def pictures(page: Page, runs: Sequence[Run], measured: Measured, min_score: flo
         if m["detections"] and r.ground_truth == first.ground_truth
     ]
     names, per_run = [p[0] for p in pairs], [p[1] for p in pairs]
-    truth = read_coco(first.ground_truth, first.image_root)
-    rows = image_rows(truth, first.image_root, names, per_run, choose_images(per_run))
+    truth = read_coco(first.ground_truth)
+    rows = image_rows(truth, names, per_run, choose_images(per_run))
     all_names = [run.name for run in runs]
     for kind, title in PICTURE_TITLES.items():
         chosen = [row for row in rows if row["kind"] == kind]
