@@ -11,10 +11,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "projects" / "libra_umop"
 WALLS = {
     "errors": "",
     "levers": "",
+    "ranges": "",
+    "key": "ranges",
     "functional": "",
     "utils": "errors",
     "modeling": "functional utils",
-    "config": "errors functional levers modeling utils",
+    "config": "errors functional key levers modeling ranges utils",
     "data": "config errors utils",
     "evaluation": "data modeling utils",
     "imbalance": "data levers utils",

@@ -1,15 +1,13 @@
 """Configs that cannot train are refused before anything is built.
 
-Here is what keys mean for each other; :mod:`config_ranges` has what each may be by itself.
+Here is what keys mean for each other; what each may be by itself is declared with it.
 """
 
-import difflib
-from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.modeling import (
     META_ARCH_REGISTRY,
     PROPOSAL_GENERATOR_REGISTRY,
@@ -21,12 +19,12 @@ from detectron2.modeling import (
 from detectron2.modeling.roi_heads import CascadeROIHeads
 
 from ..errors import ConfigError
+from ..key import KEYS
 from ..levers import as_text, family_of, stand_in, switch
 from ..modeling.dense.detector import DenseLosses
 from ..modeling.rcnn.roi_heads import BalancedSampling, negatives_range
+from ..ranges import OneOf, Range, is_number
 from .assertions import contradictions
-from .keys import add_libra_umop_config
-from .ranges import CHOICES, EXTRA_CHOICES, RANGES, is_number
 
 
 class _BoxLoss(NamedTuple):
@@ -93,14 +91,10 @@ def check_config(cfg: CfgNode, source: str = "") -> None:
             nearest one that exists.
     """
     where = f"{source}: " if source else ""
-    for key, (is_right, expected) in RANGES.items():
-        value = _get(cfg, key)
-        if value is not None and not _holds(is_right, value):
-            raise ConfigError(f"{where}{key} is {value!r}, should be {expected}")
-    for key, names in CHOICES.items():
-        value = _get(cfg, key)
+    for name, key in KEYS.items():
+        value = _get(cfg, name)
         if value is not None:
-            _check_choice(where, key, value, [name for name, _ in _pairs(names)])
+            _check(where, name, value, key.values)
     _check_steps(cfg, where)
     _check_device(cfg, where)
     for box_loss in _BOX_LOSSES:
@@ -113,17 +107,6 @@ def check_config(cfg: CfgNode, source: str = "") -> None:
         raise ConfigError(f"{where}{contradiction}")
 
 
-def _pairs(names) -> Iterable[tuple[str, Any]]:
-    return names.items() if isinstance(names, dict) else ((name, None) for name in names)
-
-
-def _holds(is_right: Callable[[Any], bool], value: Any) -> bool:
-    try:
-        return bool(is_right(value))
-    except TypeError:
-        return False
-
-
 def _get(cfg: CfgNode, key: str) -> Any | None:
     node: Any = cfg
     for part in key.split("."):
@@ -133,14 +116,10 @@ def _get(cfg: CfgNode, key: str) -> Any | None:
     return node
 
 
-def _check_choice(where: str, key: str, value: str, names: list) -> None:
-    names = names + list(EXTRA_CHOICES.get(key, ()))
-    if value in names:
-        return
-    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    known = ", ".join(name or '""' for name in sorted(names))
-    raise ConfigError(f"{where}{key} is {value!r}{hint} (known: {known})")
+def _check(where: str, name: str, value: Any, values: Range | OneOf) -> None:
+    refusal = values.refusal(value)
+    if refusal:
+        raise ConfigError(f"{where}{name} is {value!r}{refusal}")
 
 
 def _check_steps(cfg: CfgNode, where: str) -> None:
@@ -181,7 +160,7 @@ def _check_box_loss(cfg: CfgNode, where: str, box_loss: _BoxLoss) -> None:
             f" {better} does{_alone(cfg, box_loss)}"
         )
     if component.__module__.startswith(("detectron2.", "libra_umop.")):
-        _check_choice(where, key, value, [*_DETECTRON2_BOX_LOSSES, "balanced_l1"])
+        _check(where, key, value, OneOf(_DETECTRON2_BOX_LOSSES, ("balanced_l1",)))
     beta = _get(cfg, f"{box_loss.group}.{box_loss.beta}")
     if value == "balanced_l1" and beta <= 0:
         raise ConfigError(
@@ -201,12 +180,10 @@ def _alone(cfg: CfgNode, box_loss: _BoxLoss) -> str:
 
 def _check_unread(cfg: CfgNode, where: str) -> None:
     """A lever that the chosen component does not have would be off without a word."""
-    defaults = get_cfg()
-    add_libra_umop_config(defaults)
     detector = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
     proposes = _is_a(detector, (GeneralizedRCNN, ProposalNetwork))
     for key, chooser, components in _UNREAD:
-        name, value, default = _get(cfg, chooser), _get(cfg, key), _get(defaults, key)
+        name, value, default = _get(cfg, chooser), _get(cfg, key), KEYS[key].default
         is_used = chooser == "MODEL.META_ARCHITECTURE" or proposes
         if is_used and name in components and value != default:
             raise ConfigError(

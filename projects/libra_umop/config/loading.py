@@ -18,10 +18,10 @@ from detectron2.utils.file_io import PathManager
 from fvcore.common.config import BASE_KEY
 
 from ..errors import ConfigError
+from ..ranges import is_number
 from ..utils.shipped_configs import find_config, shipped_config, shipped_names
 from .checks import check_config
 from .keys import add_libra_umop_config
-from .ranges import is_number
 
 COMMAND_LINE = "command line"
 

@@ -1,0 +1,168 @@
+"""Keys of a run: optimizer and schedule, data, training, evaluation, measuring the imbalance."""
+
+from ... import ranges
+from ...key import Key, declare
+from ...ranges import OneOf, Range, is_number
+
+BETAS = Range(
+    lambda v: len(v) == 2 and all(is_number(x) and 0 <= x < 1 for x in v), "two numbers in [0, 1)"
+)
+COCO_IOU = Range(
+    lambda v: any(abs(v - percent / 100) < 1e-6 for percent in range(50, 100, 5)),
+    "one of 0.5, 0.55 ... 0.95",
+)
+
+declare(
+    "SOLVER",
+    OPTIMIZER=Key("SGD", OneOf(("SGD", "AdamW")), '"SGD" (Detectron2\'s) or "AdamW".'),
+    BETAS=Key(
+        [0.9, 0.999],
+        BETAS,
+        "AdamW: beta_1 and beta_2, decay of the gradient's first and second moment.",
+    ),
+    NO_DECAY_NAMES=Key(
+        [],
+        ranges.TEXTS,
+        "Parameters of these names (last part) get no weight decay, e.g."
+        " relative_position_bias_table; those of norms follow `WEIGHT_DECAY_NORM`, biases"
+        " `WEIGHT_DECAY_BIAS`.",
+    ),
+    GRADIENT_ACCUMULATION=Key(
+        1,
+        ranges.AT_LEAST_1,
+        "Each process computes its share of `IMS_PER_BATCH` in this many parts and sums their"
+        " gradients before one optimizer step; it must divide `IMS_PER_BATCH` / processes. The"
+        " mean of the parts' losses is what is minimised.",
+    ),
+    CHECKPOINT_KEEP=Key(
+        0,
+        ranges.NOT_NEGATIVE,
+        "How many of the checkpoints `model_<iteration>.pth` stay, the newest ones;"
+        " `model_final.pth` and `model_best.pth` are kept beside them. 0: all of them, as in"
+        " Detectron2; --epochs makes that 2.",
+    ),
+)
+declare(
+    "SOLVER.AMP",
+    DTYPE=Key(
+        "float16",
+        OneOf(("float16", "bfloat16")),
+        'Type of autocast where SOLVER.AMP.ENABLED: "float16" (with loss scaling; CUDA only) or'
+        ' "bfloat16" (without; CUDA and CPU).',
+    ),
+)
+declare(
+    "SOLVER.EMA",
+    ENABLED=Key(
+        False,
+        ranges.BOOL,
+        "Exponential moving average of the weights (torch.optim.swa_utils). Where on, it is what is"
+        ' evaluated, and what a checkpoint\'s "model" holds.',
+    ),
+    DECAY=Key(
+        0.998,
+        ranges.BELOW_1,
+        "Weight of the average so far in each iteration; 0.998 forgets in about 500 iterations.",
+    ),
+)
+declare(
+    "INPUT",
+    WHITE_16BIT=Key(
+        65535,
+        Range(lambda v: 1 <= v <= 65535, "in [1, 65535]"),
+        "Value of 16-bit images that becomes 255, darker ones linearly: 65535 shows the whole"
+        " range, 4095 that of a 12-bit camera.",
+    ),
+    MAX_IMAGE_PIXELS=Key(
+        500_000_000,
+        ranges.AT_LEAST_1,
+        "Largest image that is read, width x height, against running out of memory: an image takes"
+        " 3 bytes a pixel in each worker, and twice that while it is resized.",
+    ),
+)
+declare(
+    "MODEL",
+    CHANNELS_LAST=Key(
+        False,
+        ranges.BOOL,
+        "Train with convolutions in channels-last memory: the same weights, on a CPU in less time.",
+    ),
+)
+declare(
+    "TEST.BEST_CHECKPOINT",
+    ENABLED=Key(
+        True, ranges.BOOL, "Keep the weights of the best evaluation so far as `model_best.pth`."
+    ),
+    METRIC=Key(
+        "bbox/AP",
+        ranges.TEXT,
+        "Name of the metric as it stands in metrics.json. With several test sets it is the first"
+        " set's, unless the name begins with that of a set.",
+    ),
+    MODE=Key("max", OneOf(("max", "min")), 'Whether "max" or "min" of it is best.'),
+)
+declare(
+    "TEST.EARLY_STOPPING",
+    PATIENCE=Key(
+        0,
+        ranges.NOT_NEGATIVE,
+        "End training after this many evaluations in a row in which the metric of"
+        " TEST.BEST_CHECKPOINT was not better than the best by `MIN_DELTA`; 0 never ends early.",
+    ),
+    MIN_DELTA=Key(0.0, ranges.NOT_NEGATIVE, "In the metric's unit."),
+)
+declare(
+    "TEST.VAL_LOSS",
+    ENABLED=Key(
+        False,
+        ranges.BOOL,
+        "Losses over DATASETS.TEST at every evaluation, as `val/<loss>` and `val/total_loss`.",
+    ),
+)
+declare(
+    "TEST.OPERATING_POINT",
+    ENABLED=Key(
+        False,
+        ranges.BOOL,
+        "Precision, recall and F1 (percent, all classes pooled) of the detections with at least"
+        " `SCORE_THRESH`, a detection being right at box IoU >= `IOU_THRESH`.",
+    ),
+    SCORE_THRESH=Key(0.5, ranges.FRACTION, "Least score of a detection that counts."),
+    IOU_THRESH=Key(0.5, COCO_IOU, "Least box IoU at which it is right."),
+)
+declare(
+    "TEST.AUG",
+    MAX_SIZES=Key(
+        (),
+        ranges.SIZES,
+        "Multi-scale and flip testing of every detector here: longest side of each of"
+        " TEST.AUG.MIN_SIZES, in pixels; empty: TEST.AUG.MAX_SIZE for all.",
+    ),
+)
+declare(
+    "WANDB",
+    ENABLED=Key(
+        False,
+        ranges.BOOL,
+        'Weights & Biases, fed from the tensorboard files (needs the extra "wandb").',
+    ),
+    PROJECT=Key("libra-umop", ranges.TEXT, "Name of the project there."),
+    NAME=Key("", ranges.TEXT, "Name of the run; empty: that of OUTPUT_DIR."),
+)
+declare(
+    "ANALYSIS",
+    ENABLED=Key(
+        False,
+        ranges.BOOL,
+        "Measure the imbalance while training, into OUTPUT_DIR/imbalance, for the report. It"
+        " changes neither losses nor gradients nor the random state.",
+    ),
+    PERIOD=Key(20, ranges.AT_LEAST_1, "Iterations from one measured step to the next."),
+    NUM_PROBED_NEGATIVES=Key(
+        32,
+        ranges.NOT_NEGATIVE,
+        "Negatives per image that a measured step scores once more to find hard ones among all of"
+        " them, not only among those sampled; 0 looks among those sampled.",
+    ),
+    HARD_FRACTION=Key(0.1, ranges.PART, "Part of them, by loss, that counts as hard."),
+)
