@@ -15,7 +15,7 @@ WALLS = {
     "key": "ranges",
     "functional": "",
     "utils": "errors",
-    "modeling": "functional utils",
+    "modeling": "functional key ranges utils",
     "config": "errors functional key levers modeling ranges utils",
     "data": "config errors utils",
     "evaluation": "data modeling utils",

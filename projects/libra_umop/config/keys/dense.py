@@ -1,69 +1,12 @@
-"""Keys of dense detectors: UMOP, RetinaNet, ATSS, FCOS."""
+"""Keys of RetinaNet, ATSS and FCOS. Their classification losses bring theirs."""
 
 from ... import ranges
-from ...functional.progressive_focal_loss import FOCUS_TYPES
 from ...key import Key, declare
-from ...modeling.dense.losses.classification import CLS_LOSSES
-from ...modeling.dense.losses.focal import LEVEL_REDUCTIONS
 from ...modeling.dense.losses.normalizers import LOSS_NORMALIZERS
 from ...ranges import OneOf
 
 NORMS = ("", "BN", "FrozenBN", "GN", "LN", "SyncBN", "naiveSyncBN", "naiveSyncBN_N", "nnSyncBN")
 
-# Level imbalance (UMOP, section 3).
-declare(
-    "MODEL.UMOP",
-    PROGRESSIVE_FOCUS=Key(
-        True,
-        ranges.BOOL,
-        '`CLS_LOSS_TYPE` "progressive_focal" (UMOPRetinaNet, UMOPATSS, UMOPFCOS): PFL, gamma'
-        " follows the positives' mean probability, alpha = w / gamma.",
-    ),
-    LEVEL_WISE=Key(
-        True,
-        ranges.BOOL,
-        "LRP: each pyramid level has a classification loss, and with PFL a gamma and alpha, of its"
-        ' own; without PFL, and with `LEVEL_REDUCTION` "sum", that changes nothing.',
-    ),
-    FOCUS=Key(
-        "mean_prob",
-        OneOf(FOCUS_TYPES),
-        '"mean_prob": gamma = -ln(mean p) (the paper); "mean_log": mean(-ln p) (the released'
-        " code).",
-    ),
-    DELTA=Key(
-        0.5,
-        ranges.NOT_NEGATIVE,
-        "delta, how far gamma may move from that detector's `FOCAL_LOSS_GAMMA`; in"
-        " [0, `FOCAL_LOSS_GAMMA`).",
-    ),
-    W=Key(
-        0.5,
-        ranges.POSITIVE,
-        "w, the product of gamma and alpha; in (0, `FOCAL_LOSS_GAMMA` - `DELTA`].",
-    ),
-    LEVEL_REDUCTION=Key(
-        "sum",
-        OneOf(LEVEL_REDUCTIONS),
-        'LRP\'s loss: "sum" of levels, divided by all positives (the released code, and so what'
-        ' every published AP was trained with), or "mean" over levels, each divided by its own'
-        " positives, but by one per image at least (the paper's equation).",
-    ),
-)
-for _detector in ("RETINANET", "ATSS", "FCOS"):
-    declare(
-        f"MODEL.{_detector}",
-        CLS_LOSS_TYPE=Key(
-            "focal",
-            OneOf(CLS_LOSSES),
-            'The classification loss: "focal", "progressive_focal" (what of MODEL.UMOP is on),'
-            ' "ohem" (all positives, hardest negatives; RetinaNet, table 1d), or a name given to'
-            " register_cls_loss. UMOPRetinaNet, UMOPATSS and UMOPFCOS have"
-            ' "progressive_focal" only, which "focal" means there, too; Detectron2\'s RetinaNet'
-            " has none.",
-        ),
-        OHEM_NEG_POS_RATIO=Key(3.0, ranges.POSITIVE, 'Negatives for each positive under "ohem".'),
-    )
 for _detector in ("RETINANET", "FCOS"):
     declare(
         f"MODEL.{_detector}",

@@ -10,12 +10,33 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ....key import Key, declare
+from ....ranges import OneOf
 from .normalizers import RankTotals
 from .predictions import LabelledPredictions
 
-__all__ = ["CLS_LOSSES", "ClassificationLoss", "LevelLoss", "register_cls_loss"]
+__all__ = ["CLS_LOSSES", "ClassificationLoss", "LevelLoss", "declare_numbers", "register_cls_loss"]
 
 CLS_LOSSES: dict[str, Callable[..., "ClassificationLoss"]] = {}  # value of CLS_LOSS_TYPE -> builder
+DETECTORS = ("RETINANET", "ATSS", "FCOS")  # groups below MODEL that have the key CLS_LOSS_TYPE
+
+
+def declare_numbers(**keys: Key) -> None:
+    """Give every group of :data:`DETECTORS` these keys, of which a loss is built."""
+    for detector in DETECTORS:
+        declare(f"MODEL.{detector}", **keys)
+
+
+declare_numbers(
+    CLS_LOSS_TYPE=Key(
+        "focal",
+        OneOf(CLS_LOSSES),
+        'The classification loss: "focal", "progressive_focal" (what of MODEL.UMOP is on), "ohem"'
+        " (all positives, hardest negatives; RetinaNet, table 1d), or a name given to"
+        ' register_cls_loss. UMOPRetinaNet, UMOPATSS and UMOPFCOS have "progressive_focal" only,'
+        ' which "focal" means there, too; Detectron2\'s RetinaNet has none.',
+    )
+)
 
 
 class LevelLoss(NamedTuple):

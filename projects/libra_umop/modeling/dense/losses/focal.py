@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ....functional.focal_loss import focal_loss_sum
 from ....functional.progressive_focal_loss import FOCUS_TYPES, focus_from_sums, focus_sums
+from ....key import Key, declare
+from ....ranges import BOOL, NOT_NEGATIVE, POSITIVE, OneOf
 from .classification import ClassificationLoss, LevelLoss, register_cls_loss
 from .normalizers import RankTotals
 from .predictions import LabelledPredictions
@@ -16,6 +18,46 @@ from .predictions import LabelledPredictions
 __all__ = ["LEVEL_REDUCTIONS", "LevelFocalLoss"]
 
 LEVEL_REDUCTIONS = ("mean", "sum")
+
+declare(
+    "MODEL.UMOP",
+    PROGRESSIVE_FOCUS=Key(
+        True,
+        BOOL,
+        '`CLS_LOSS_TYPE` "progressive_focal" (UMOPRetinaNet, UMOPATSS, UMOPFCOS): PFL, gamma'
+        " follows the positives' mean probability, alpha = w / gamma.",
+    ),
+    LEVEL_WISE=Key(
+        True,
+        BOOL,
+        "LRP: each pyramid level has a classification loss, and with PFL a gamma and alpha, of its"
+        ' own; without PFL, and with `LEVEL_REDUCTION` "sum", that changes nothing.',
+    ),
+    FOCUS=Key(
+        "mean_prob",
+        OneOf(FOCUS_TYPES),
+        '"mean_prob": gamma = -ln(mean p) (the paper); "mean_log": mean(-ln p) (the released'
+        " code).",
+    ),
+    DELTA=Key(
+        0.5,
+        NOT_NEGATIVE,
+        "delta, how far gamma may move from that detector's `FOCAL_LOSS_GAMMA`; in"
+        " [0, `FOCAL_LOSS_GAMMA`).",
+    ),
+    W=Key(
+        0.5,
+        POSITIVE,
+        "w, the product of gamma and alpha; in (0, `FOCAL_LOSS_GAMMA` - `DELTA`].",
+    ),
+    LEVEL_REDUCTION=Key(
+        "sum",
+        OneOf(LEVEL_REDUCTIONS),
+        'LRP\'s loss: "sum" of levels, divided by all positives (the released code, and so what'
+        ' every published AP was trained with), or "mean" over levels, each divided by its own'
+        " positives, but by one per image at least (the paper's equation).",
+    ),
+)
 
 
 class LevelFocalLoss(ClassificationLoss):

@@ -4,7 +4,9 @@ import torch
 from torch import Tensor
 
 from ....functional.hard_negative_mining import hard_negative_bce_sum
-from .classification import ClassificationLoss, LevelLoss, register_cls_loss
+from ....key import Key
+from ....ranges import POSITIVE
+from .classification import ClassificationLoss, LevelLoss, declare_numbers, register_cls_loss
 from .predictions import LabelledPredictions
 
 __all__ = ["HardNegativeLoss"]
@@ -33,6 +35,9 @@ class HardNegativeLoss(ClassificationLoss):
         return hard_negative_bce_sum(
             logits, labels, neg_pos_ratio=self.neg_pos_ratio, min_positives=num_images
         )
+
+
+declare_numbers(OHEM_NEG_POS_RATIO=Key(3.0, POSITIVE, 'Negatives for each positive under "ohem".'))
 
 
 @register_cls_loss("ohem")
