@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Keep README's table of levers true to libra_umop/levers.py.
+"""Keep README's table of levers true to libra_umop/levers.
 
 dev/levers_table.py            write it
 dev/levers_table.py --check    only say whether it is up to date
@@ -42,15 +42,17 @@ def _keys(lever: Lever) -> str:
     for way in lever.ways.values():
         for key, value in way.on.items():
             if not callable(value):
-                _, group, rest = key.split(".", 2)
-                groups.setdefault((rest, value), {})[group] = None
-    pairs = (f"MODEL.{_any_of(names)}.{rest} {value}" for (rest, value), names in groups.items())
+                group, last = key.rsplit(".", 1)
+                groups.setdefault((last, value), {})[group] = None
+    pairs = (f"{_any_of(names)}.{last} {value}" for (last, value), names in groups.items())
     return ", ".join(map(_code, pairs))
 
 
-def _any_of(names: Iterable[str]) -> str:
-    words = ",".join(names)
-    return f"{{{words}}}" if "," in words else words
+def _any_of(groups: Iterable[str]) -> str:
+    groups = list(groups)
+    if len(groups) == 1:
+        return groups[0]
+    return f"MODEL.{{{','.join(group.removeprefix('MODEL.') for group in groups)}}}"
 
 
 def _code(text: str) -> str:

@@ -121,13 +121,27 @@ def test_switch_turns_the_named_lever_and_no_other(family, name):
     assert levers_of_the_model(off) == sorted(active(off)) == before
 
 
+def cannot_be_on_together(name, other):
+    groups = ("ohem iou_sampling", "ohem instance_sampling", "ohem pfl", "ohem lrp")
+    groups += ("ohem lrp_mean", "lrp lrp_mean")
+    return any({name, other} == set(group.split()) for group in groups)
+
+
 EXCLUDING = [
     (family, name, other)
     for family, name in SINGLE
-    for other in LEVERS[name].excludes
-    if other in EXPECTED[family].split()
-    and not set(LEVERS[name].needs) & set(LEVERS[other].excludes)
+    for other in EXPECTED[family].split()
+    if cannot_be_on_together(name, other) and (name, other) != ("lrp", "ohem")  # it needs pfl
 ]
+
+
+@pytest.mark.parametrize("family", PLAIN)
+def test_levers_turn_each_other_off_where_no_detector_can_have_both(family):
+    """And nowhere else, whatever the order."""
+    ways = {name: LEVERS[name].ways[family] for name in EXPECTED[family].split()}
+    for name, way in ways.items():
+        excluded = {other for other in ways if way.excludes(ways[other])}
+        assert excluded == {other for other in ways if cannot_be_on_together(name, other)}, name
 
 
 @pytest.mark.parametrize("family, name, other", EXCLUDING)
@@ -291,6 +305,11 @@ def test_config_without_the_keys_of_this_project_has_no_levers():
     cfg = get_cfg()
     assert levers.family_of(cfg) is None and active(cfg) == [] and levers_for(cfg) == []
     assert active({}) == [] and levers_for({}) == []
+
+
+def test_every_row_cures_an_imbalance_and_every_imbalance_has_a_row():
+    assert {row.imbalance for row in LEVERS.values() if row.ways} == set(levers.IMBALANCES)
+    assert {row.imbalance for row in LEVERS.values()} - {""} == set(levers.IMBALANCES)
 
 
 def test_readme_shows_this_table():

@@ -17,7 +17,7 @@ from ...errors import EXIT_PREEMPTED, EXIT_USER_ERROR
 from ..argument_types import config_file
 from ..exit_codes import exit_code_of
 
-TABLE = "the table of levers, projects/libra_umop/levers.py"
+TABLE = "the table of levers, libra_umop.levers.LEVERS"
 
 
 def argument_parser() -> argparse.ArgumentParser:

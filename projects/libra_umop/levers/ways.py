@@ -1,0 +1,151 @@
+"""How a lever is switched in each family of detectors: one function for each place it can sit in.
+
+Each returns a :class:`Way` by the name of its family, for a row of the table.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from .families import FAMILIES
+from .values import ARCHITECTURE, BACKBONE, HEADS, PYRAMID, RPN, UMOP_CLASSES, Value, Values
+
+__all__ = [
+    "Way",
+    "balanced_l1",
+    "bfp",
+    "cls_loss",
+    "ohem_heads",
+    "roi_heads",
+    "rpn",
+    "rpn_balanced_l1",
+    "umop",
+]
+
+
+class Way(NamedTuple):
+    """How one lever is switched in one family.
+
+    Attributes:
+        on, off: key to value, or to a function of the config that gives it; the value that makes
+            the lever is never a function.
+        chooser: the key that names the component, "" where any will do.
+        classes: the values of ``chooser`` that know the lever; the first is taken where the
+            config's is none of them.
+    """
+
+    on: Mapping[str, Value]
+    off: Mapping[str, Value]
+    chooser: str = ""
+    classes: tuple[str, ...] = ()
+
+    def excludes(self, other: "Way") -> bool:
+        """Whether both cannot be on: no class knows both, or a key would need two values."""
+        same_component = bool(self.chooser) and self.chooser == other.chooser
+        if same_component and not set(self.classes) & set(other.classes):
+            return True
+        values = ((value, other.on.get(key, value)) for key, value in self.on.items())
+        return any(a != b and not callable(a) and not callable(b) for a, b in values)
+
+
+Ways = dict[str, Way]
+_BALANCED_HEADS = {"standard": "LibraROIHeads", "cascade": "LibraCascadeROIHeads"}
+
+
+def roi_heads(on: Mapping[str, Value], off: Mapping[str, Value]) -> Ways:
+    """Keys of ``MODEL.ROI_HEADS`` that the heads with balanced sampling know."""
+    on, off = _below("ROI_HEADS", on), _below("ROI_HEADS", off)
+    return {family: Way(on, off, HEADS, (name,)) for family, name in _BALANCED_HEADS.items()}
+
+
+def ohem_heads() -> Ways:
+    """The class of the heads alone."""
+    return {"standard": Way({}, {HEADS: "LibraROIHeads"}, HEADS, ("OHEMROIHeads",))}
+
+
+def rpn(on: Mapping[str, Value], off: Mapping[str, Value]) -> Ways:
+    """Keys of ``MODEL.RPN`` that LibraRPN knows."""
+    way = Way(_below("RPN", on), _below("RPN", off), RPN, ("LibraRPN",))
+    return dict.fromkeys(("standard", "cascade", "rpn"), way)
+
+
+def cls_loss(name: str) -> Ways:
+    """A registered classification loss of the dense detectors."""
+    return {
+        family: Way(*_cls_loss_types(family, name), ARCHITECTURE, (FAMILIES[family].baseline,))
+        for family in UMOP_CLASSES
+    }
+
+
+def umop(on: Mapping[str, Value], off: Mapping[str, Value]) -> Ways:
+    """Keys of ``MODEL.UMOP``, read by the progressive focal loss of the dense detectors."""
+    ways = {}
+    for family, umop_name in UMOP_CLASSES.items():
+        keys = _cls_loss_types(family, "progressive_focal")[0] | _below("UMOP", on)
+        if "PROGRESSIVE_FOCUS" in on:
+            gamma = f"MODEL.{family.upper()}.FOCAL_LOSS_GAMMA"
+            keys[gamma] = _room_to_move(gamma)
+        classes = (FAMILIES[family].baseline, umop_name)
+        ways[family] = Way(keys, _below("UMOP", off), ARCHITECTURE, classes)
+    return ways
+
+
+def bfp() -> Ways:
+    """Around whatever pyramid a config has, or off it again."""
+    on = {BACKBONE: "build_bfp_backbone", PYRAMID: _the_pyramid}
+    return dict.fromkeys(FAMILIES, Way(on, {BACKBONE: _the_pyramid}))
+
+
+def balanced_l1() -> Ways:
+    """The box loss of the ROI heads and of RetinaNet."""
+    box_head = _balanced_l1("ROI_BOX_HEAD", "SMOOTH_L1_BETA", 1.0)
+    # The released Libra RetinaNet's transition point; Detectron2's RetinaNet has none.
+    on, off = _balanced_l1("RETINANET", "SMOOTH_L1_LOSS_BETA", 0.11)
+    off = {**off, "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA": 0.0}
+    return {
+        "standard": Way(*box_head, HEADS, ("LibraROIHeads", "OHEMROIHeads")),
+        "cascade": Way(*box_head, HEADS, ("LibraCascadeROIHeads",)),
+        "retinanet": Way(on, off, ARCHITECTURE, ("LibraRetinaNet", "UMOPRetinaNet")),
+    }
+
+
+def rpn_balanced_l1() -> Ways:
+    """The box loss of the RPN."""
+    way = Way(*_balanced_l1("RPN", "SMOOTH_L1_BETA", 0.1111), RPN, ("LibraRPN",))
+    return dict.fromkeys(("standard", "cascade", "rpn"), way)
+
+
+def _below(group: str, keys: Mapping[str, Value]) -> dict[str, Value]:
+    return {f"MODEL.{group}.{key}": value for key, value in keys.items()}
+
+
+def _cls_loss_types(family: str, name: str) -> tuple[dict[str, Value], dict[str, Value]]:
+    key = f"MODEL.{family.upper()}.CLS_LOSS_TYPE"
+    return {key: name}, {key: "focal"}
+
+
+def _balanced_l1(
+    group: str, beta_key: str, beta: float
+) -> tuple[dict[str, Value], dict[str, Value]]:
+    """On and off; the transition point is the config's own, or ``beta`` where it has none."""
+    loss, key = f"MODEL.{group}.BBOX_REG_LOSS_TYPE", f"MODEL.{group}.{beta_key}"
+
+    def positive(values: Values) -> float:
+        return values[key] if (values[key] or 0) > 0 else beta
+
+    return {loss: "balanced_l1", key: positive}, {loss: "smooth_l1"}
+
+
+def _the_pyramid(values: Values) -> str:
+    """The pyramid that a config has, whether it is inside a BFP already or not."""
+    name = values[BACKBONE]
+    return values[PYRAMID] if name == "build_bfp_backbone" else name
+
+
+def _room_to_move(key: str) -> Callable[[Values], float]:
+    """PFL moves gamma by delta and keeps alpha = w / gamma <= 1: the config's own, or 2."""
+
+    def gamma(values: Values) -> float:
+        lowest = values[key] - values["MODEL.UMOP.DELTA"]
+        return values[key] if lowest >= values["MODEL.UMOP.W"] else 2.0
+
+    return gamma
