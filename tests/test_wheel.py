@@ -81,6 +81,16 @@ print(libra_umop.get_config({CONFIG!r}).MODEL.META_ARCHITECTURE, (here / "py.typ
     assert built == "UMOPATSS True"
 
 
+def test_it_holds_the_templates_and_the_style_of_the_pages(run, repo):
+    package = repo / "projects" / "libra_umop"
+    here = "pathlib.Path(libra_umop.__file__).parent"
+    code = f"import pathlib, libra_umop; print(*{here}.rglob('*.[hc][ts][ms]*'), sep='\\n')"
+    wheel = {path.rsplit("/libra_umop/", 1)[1] for path in run("python", "-c", code).split()}
+    assert "imbalance/report/templates/page.css" in wheel
+    checkout = {p.relative_to(package) for p in package.rglob("*") if p.suffix in (".html", ".css")}
+    assert wheel == set(map(str, checkout))
+
+
 def test_it_trains_predicts_and_exports(run, tmp_path):
     write_shapes(tmp_path / "shapes", num_train=4, num_val=2, size=64)
     out, weights = tmp_path / "out", tmp_path / "out" / "model_final.pth"

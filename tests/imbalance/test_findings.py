@@ -4,12 +4,20 @@ import json
 
 import pytest
 
-from libra_umop.imbalance.findings import find as find_imbalance
-from libra_umop.imbalance.findings import rows as findings
+from libra_umop.imbalance.findings import (
+    comparison,
+    data,
+    feature,
+    level,
+    objective,
+    rows,
+    sample,
+)
 from libra_umop.imbalance.findings.finding import percent
 from libra_umop.imbalance.measures.objective import measure_objective
 from libra_umop.imbalance.report.run import load_runs
 
+FINDERS = [module.find for module in (sample, feature, objective, level, data)]
 SETTINGS = {
     "sampler": None,
     "backbone": "build_resnet_fpn_backbone",
@@ -38,7 +46,7 @@ def measured(**parts):
     return {**base, **parts}
 
 
-def level(rates, clipped=0.9):
+def levels_with(rates, clipped=0.9):
     names = [f"p{i}" for i in range(3, 3 + len(rates))]
     return {
         "dense": {
@@ -50,13 +58,13 @@ def level(rates, clipped=0.9):
     }
 
 
-def sample(random, picked, hard):
-    shares = {"random": random, "picked": picked, "hard": hard}
-    return {"hard_among": "all", **{k: {"share_above": v} for k, v in shares.items()}}
+def shares(random, picked, hard):
+    values = {"random": random, "picked": picked, "hard": hard}
+    return {"hard_among": "all", **{k: {"share_above": v} for k, v in values.items()}}
 
 
 def test_starved_level_points_to_umop():
-    (found,) = find_imbalance.find_level(measured(level=level([0.014, 0.01, 0.005, 0.001, 0.0002])))
+    (found,) = level.find(measured(level=levels_with([0.014, 0.01, 0.005, 0.001, 0.0002])))
     assert "Level P7 has 0.02 % positives among its anchors against 1.4 % at P3" in found.text
     assert "90 % of the measurements" in found.text
     assert found.size == "large"
@@ -64,47 +72,45 @@ def test_starved_level_points_to_umop():
 
 
 def test_even_levels_need_no_switch():
-    (found,) = find_imbalance.find_level(measured(level=level([0.01, 0.012])))
+    (found,) = level.find(measured(level=levels_with([0.01, 0.012])))
     assert found.size == "small" and not found.switch and "UMOP" not in found.text
 
 
 def test_a_run_with_umop_is_not_told_to_use_it():
-    m = measured(level=level([0.01, 0.0001]), levers=["pfl", "lrp"], switches={})
-    (found,) = find_imbalance.find_level(m)
+    m = measured(level=levels_with([0.01, 0.0001]), levers=["pfl", "lrp"], switches={})
+    (found,) = level.find(m)
     assert not found.switch and found.size == "" and "UMOP gives each level" in found.text
 
 
 def test_a_run_with_one_focus_for_all_levels_is_pointed_to_that_of_each_level():
     switches = {"lrp": [["MODEL.UMOP.LEVEL_WISE", "True"]]}
-    m = measured(level=level([0.01, 0.0001]), levers=["pfl"], switches=switches)
-    (found,) = find_imbalance.find_level(m)
+    m = measured(level=levels_with([0.01, 0.0001]), levers=["pfl"], switches=switches)
+    (found,) = level.find(m)
     assert found.lever == "lrp" and found.switch == switches["lrp"]
 
 
 def test_level_without_any_object_is_nothing_to_balance():
-    (found,) = find_imbalance.find_level(measured(level=level([0.0, 0.01, 0.012, 0.0])))
+    (found,) = level.find(measured(level=levels_with([0.0, 0.01, 0.012, 0.0])))
     assert found.size == "small" and not found.switch and "UMOP" not in found.text
     assert "P4 has 1.0 % positives among its anchors against 1.2 % at P5 (1 times" in found.text
     assert "P3 and P6 had none, so there is nothing to balance on them." in found.text
 
 
 def test_objects_of_one_level_alone_are_nothing_to_balance():
-    (found,) = find_imbalance.find_level(measured(level=level([0.0, 0.01, 0.0])))
+    (found,) = level.find(measured(level=levels_with([0.0, 0.01, 0.0])))
     assert found.size == "small" and not found.switch
     assert found.text.startswith("Level P4 has 1.0 % positives among its anchors; P3 and P5 had")
 
 
 def test_the_rpn_is_not_sent_to_umop():
-    entry = {"rpn": level([0.01, 0.0001])["dense"]}
-    (found,) = find_imbalance.find_level(measured(level=entry))
+    entry = {"rpn": levels_with([0.01, 0.0001])["dense"]}
+    (found,) = level.find(measured(level=entry))
     assert not found.switch and found.size == "" and "an RPN samples" in found.text
 
 
 def test_hard_negatives_that_random_sampling_misses_point_to_balanced_sampling():
     settings = {**SETTINGS, "sampler": "random"}
-    (found,) = find_imbalance.find_sample(
-        measured(sample=sample(0.28, 0.28, 0.62), settings=settings)
-    )
+    (found,) = sample.find(measured(sample=shares(0.28, 0.28, 0.62), settings=settings))
     assert found.text.startswith("62 % of the hardest negatives overlap")
     assert "against 28 % of random picks" in found.text and found.size == "large"
     assert found.lever == "iou_sampling" and found.switch == SWITCHES["iou_sampling"]
@@ -112,30 +118,24 @@ def test_hard_negatives_that_random_sampling_misses_point_to_balanced_sampling()
 
 def test_random_sampling_that_is_good_enough_is_left_alone():
     settings = {**SETTINGS, "sampler": "random"}
-    (found,) = find_imbalance.find_sample(
-        measured(sample=sample(0.55, 0.55, 0.6), settings=settings)
-    )
+    (found,) = sample.find(measured(sample=shares(0.55, 0.55, 0.6), settings=settings))
     assert found.size == "small" and not found.switch and "little to balance" in found.text
 
 
 def test_balanced_sampling_where_random_is_harder_is_said_to_have_little_to_balance():
     settings = {**SETTINGS, "sampler": "iou_balanced"}
-    (found,) = find_imbalance.find_sample(
-        measured(sample=sample(0.73, 0.81, 0.6), settings=settings)
-    )
+    (found,) = sample.find(measured(sample=shares(0.73, 0.81, 0.6), settings=settings))
     assert found.size == "small" and "picks 81 %" in found.text
     assert "little to balance" in found.text
 
 
 def test_balanced_sampling_is_said_to_pick_what_it_picked():
     settings = {**SETTINGS, "sampler": "iou_balanced"}
-    (found,) = find_imbalance.find_sample(
-        measured(sample=sample(0.28, 0.66, 0.62), settings=settings)
-    )
+    (found,) = sample.find(measured(sample=shares(0.28, 0.66, 0.62), settings=settings))
     assert "picks 66 %" in found.text and not found.switch and found.size == "small"
 
 
-def objective(kind, inliers, gradient, beta=1.0):
+def box_errors(kind, inliers, gradient, beta=1.0):
     loss = {"type": kind, "beta": beta, "alpha": 0.5, "gamma": 1.5}
     return {
         "roi_heads": {
@@ -149,7 +149,7 @@ def objective(kind, inliers, gradient, beta=1.0):
 
 
 def test_outliers_that_dominate_smooth_l1_point_to_balanced_l1():
-    (found,) = find_imbalance.find_objective(measured(objective=objective("smooth_l1", 0.8, 0.3)))
+    (found,) = objective.find(measured(objective=box_errors("smooth_l1", 0.8, 0.3)))
     assert "give 30 % of the box gradient under smooth L1 (beta 1)" in found.text
     assert "would give them 50 %" in found.text and found.size == "large"
     assert found.lever == "balanced_l1" and found.switch == SWITCHES["balanced_l1"]
@@ -165,8 +165,8 @@ def test_outliers_that_dominate_smooth_l1_point_to_balanced_l1():
 )
 def test_other_box_losses_are_described_without_a_switch(kind, beta, title):
     on = ["balanced_l1"] if kind == "balanced_l1" else []
-    m = measured(objective=objective(kind, 0.9, 0.5, beta), levers=on, switches={"bfp": []})
-    (found,) = find_imbalance.find_objective(m)
+    m = measured(objective=box_errors(kind, 0.9, 0.5, beta), levers=on, switches={"bfp": []})
+    (found,) = objective.find(m)
     assert f"under {title}" in found.text and not found.switch and found.size == ""
     assert ("No lever here changes that" in found.text) == (not on)
 
@@ -176,33 +176,38 @@ def test_stages_of_a_cascade_have_the_loss_of_its_box_head():
     steps = [{"iteration": 0, "objective": {"roi_heads_stage2": histogram}}]
     losses = {"roi_heads": {"type": "smooth_l1", "beta": 0.5}}
     m = measured(objective=measure_objective(steps, losses))
-    (found,) = find_imbalance.find_objective(m)
+    (found,) = objective.find(m)
     assert "cascade stage 3's box coordinates are inliers (|x| < 0.5)" in found.text
     assert "under smooth L1 (beta 0.5)" in found.text
 
 
 def test_detector_that_nothing_is_known_of_gets_no_grade_and_no_advice():
-    feature = {"levels": ["p2", "p3"], "share": [0.9, 0.1], "ratio": 9.0, "gain": None}
-    (found,) = find_imbalance.find_feature(measured(feature=feature, switches={}))
+    one_level_louder = {"levels": ["p2", "p3"], "share": [0.9, 0.1], "ratio": 9.0, "gain": None}
+    (found,) = feature.find(measured(feature=one_level_louder, switches={}))
     assert found.size == "" and not found.switch
     assert found.text.endswith("Which levers this detector can have is not known.")
 
 
 def test_loud_level_points_to_bfp():
-    feature = {"levels": ["p2", "p3"], "share": [0.9, 0.1], "ratio": 9.0, "gain": None}
-    (found,) = find_imbalance.find_feature(measured(feature=feature))
+    one_level_louder = {"levels": ["p2", "p3"], "share": [0.9, 0.1], "ratio": 9.0, "gain": None}
+    (found,) = feature.find(measured(feature=one_level_louder))
     assert "P2 makes 90 % and P3 10 %; equal parts would be 50 %" in found.text
     assert found.lever == "bfp" and found.switch == SWITCHES["bfp"]
 
 
 def test_bfp_is_said_to_add_what_it_added():
-    feature = {"levels": ["p2", "p3"], "share": [0.6, 0.4], "ratio": 1.5, "gain": [0.1, 0.4]}
-    (found,) = find_imbalance.find_feature(measured(feature=feature))
+    one_level_louder = {
+        "levels": ["p2", "p3"],
+        "share": [0.6, 0.4],
+        "ratio": 1.5,
+        "gain": [0.1, 0.4],
+    }
+    (found,) = feature.find(measured(feature=one_level_louder))
     assert "adds 10 % to 40 %" in found.text and "most to P3" in found.text and not found.switch
 
 
 def test_nothing_measured_nothing_said():
-    assert findings.find_all([], [measured()]) == []
+    assert rows.find_all([], [measured()], FINDERS) == []
 
 
 def test_comparison_gives_differences_and_says_that_it_is_one_run_each(tmp_path):
@@ -210,12 +215,12 @@ def test_comparison_gives_differences_and_says_that_it_is_one_run_each(tmp_path)
         (tmp_path / name).mkdir()
         line = {"iteration": 9, "bbox/AP": ap, "bbox/APs": 10.0, "bbox/APl": float("nan")}
         (tmp_path / name / "metrics.json").write_text(json.dumps(line))
-    (found,) = findings.find_comparison(load_runs([tmp_path / "plain", tmp_path / "libra"]))
+    (found,) = comparison.find(load_runs([tmp_path / "plain", tmp_path / "libra"]))
     assert found.text.startswith("libra has 31.5 AP, plain 30.0: +1.5 (APs +0.0). One run each")
 
 
 def test_the_caveat_says_that_a_lever_may_not_help():
-    assert "may not help" in findings.CAVEAT and "37.0 to 36.4" in findings.CAVEAT
+    assert "may not help" in rows.CAVEAT and "37.0 to 36.4" in rows.CAVEAT
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,22 @@ def test_page_has_a_forest_plot_and_curves_and_needs_no_network(whole):
     assert "<script src" not in page and "<link href" not in page
 
 
+def test_names_that_are_scripts_stay_text_in_the_page(whole):
+    pytest.importorskip("scipy", reason=REASON)
+    page_of = pytest.importorskip("libra_umop.study.answer.page", reason="no plotly").page_of
+    results = collect(whole[0])
+    plain = page_of(results, whole[0])
+    evil = "<script>alert(1)</script>"
+    results["notes"].append(evil)
+    results["opts"] = [evil]
+    results["datasets"] = {evil: results["datasets"].pop("shapes")}
+    for row in results["datasets"][evil]["variants"][1:]:
+        row.update(name=evil, title=evil, keys=evil)
+    page = page_of(results, whole[0])
+    assert page.count("<script") == plain.count("<script") - 1  # no curve of such a name
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 10
+
+
 def made_up(folder, values):
     """A study of one data set with the AP of each variant and seed."""
     variants = [{"name": name, "title": "", "keys": ""} for name in values]

@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 import subprocess
+from collections import Counter
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -78,7 +80,7 @@ def measured_step(iteration, *, dense):
     return step
 
 
-def write_dataset(root, num_images=4):
+def write_dataset(root, num_images=4, classes=("cat & co", "dog")):
     """COCO-form images of grey, one box each."""
     (root / "images").mkdir(parents=True)
     (root / "annotations").mkdir()
@@ -97,7 +99,7 @@ def write_dataset(root, num_images=4):
                 "area": 400,
             }
         )
-    categories = [{"id": 1, "name": "cat & co"}, {"id": 2, "name": "dog"}]
+    categories = [{"id": i, "name": name} for i, name in enumerate(classes, start=1)]
     coco = {"images": images, "annotations": annotations, "categories": categories}
     for split in ("train", "val"):
         (root / "annotations" / f"{split}.json").write_text(json.dumps(coco))
@@ -221,6 +223,38 @@ def test_names_of_users_are_escaped(reported):
     body = page[page.index("<header>") : page.index('<div class="grid">')]
     assert "plain &lt;1&gt;" in body and "plain <1>" not in body
     assert "&lt;1&gt;.jpg" in page
+
+
+class Elements(HTMLParser):
+    """The tags of a page, counted, and its text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.text = Counter(), ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags[tag] += 1
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_names_that_are_scripts_stay_text_wherever_the_page_has_them(tool, tmp_path):
+    """A page of such names has the elements of one with harmless names, and not one more."""
+    elements = []
+    for i, evil in enumerate(("", "<script>alert('1')</script><b title=\"x\">")):
+        classes = [f"cat{evil}", f"dog{evil}"]
+        dataset = write_dataset(tmp_path / f"data {i}", classes=classes)
+        runs = [write_run(tmp_path / f"{i}{j}", dataset, dense=bool(j)) for j in range(2)]
+        output, names = tmp_path / f"{i}.html", [f"one{evil}", f"two{evil}"]
+        arguments = [*map(str, runs), "--names", *names, "--output", str(output)]
+        assert tool("report").main(arguments) == 0
+        elements.append(Elements(output.read_text()))
+    harmless, evil = elements
+    assert evil.tags == harmless.tags
+    assert evil.text.count("one<script>alert('1')</script>") > 3
+    assert evil.text.count("cat<script>alert('1')</script>") > 3
 
 
 def test_one_run_goes_to_its_own_folder(reported, tool, tmp_path, capsys):

@@ -11,7 +11,8 @@ class Finding:
     """One sentence or two about one run.
 
     Attributes:
-        imbalance: "sample", "feature", "objective", "level", "data" or "comparison".
+        imbalance: the name of a row of :data:`libra_umop.imbalance.report.imbalances.IMBALANCES`,
+            or "comparison".
         size: "large" or "moderate" where a lever that is off addresses it, "small", or "" where
             size has no meaning or nothing here would change it.
         run: its name.
@@ -19,6 +20,8 @@ class Finding:
         switch: config keys that address it, ("KEY", "value"); empty if none does.
         numbers: the numbers of the sentence, unrounded.
         lever: the row of :data:`libra_umop.levers.LEVERS` that ``switch`` switches on; "" if none.
+        pair: the two numbers that show it, and what they are, in words; None for no such pair.
+        of_run: whether it is about the run; what is not is said once of runs on the same data.
     """
 
     imbalance: str
@@ -28,6 +31,8 @@ class Finding:
     switch: list[list[str]] = field(default_factory=list)
     numbers: dict[str, Any] = field(default_factory=dict)
     lever: str = ""
+    pair: tuple[str, str, str] | None = None
+    of_run: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """As the JSON has it."""

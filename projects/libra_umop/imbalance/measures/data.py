@@ -1,6 +1,6 @@
 """The data themselves: boxes by area, pyramid level and class."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -8,6 +8,59 @@ from ...data.check.areas import count_areas
 from ...data.coco.classes import placeholder_ids
 from ...data.coco.parsing import parse_split, refuse
 from ...data.layouts.layout import Split
+from ..report.run import Run
+from .level import HEADS
+
+
+class ClassCount(TypedDict):
+    """Boxes of one class."""
+
+    name: str
+    count: int
+
+
+class LevelCount(TypedDict):
+    """Boxes whose size is nearest to ``size`` px, what a pyramid level is made for."""
+
+    name: str
+    size: float
+    count: int
+
+
+class DataMeasure(TypedDict):
+    """The boxes of a training set; crowd regions are left out.
+
+    Attributes:
+        images, boxes, images_without_boxes: how many.
+        boxes_per_image: their mean.
+        sides: square root of each box's area, px of the original.
+        areas: see :func:`libra_umop.data.check.areas.count_areas`.
+        classes: the most frequent first, those without a box among them.
+        levels: finest first; None where the run does not say which it has.
+    """
+
+    images: int
+    boxes: int
+    images_without_boxes: int
+    boxes_per_image: float
+    sides: list[float]
+    areas: dict[str, int]
+    classes: list[ClassCount]
+    levels: list[LevelCount] | None
+
+
+def measure(run: Run) -> DataMeasure | None:
+    """The training set, at the scale and with the levels of the run; None where it is not known."""
+    if run.train_set is None:
+        return None
+    head = next((h for h in HEADS if h in run.meta.get("levels", {})), "")
+    return measure_data(
+        read_coco(run.train_set),
+        levels=run.meta.get("levels", {}).get(head),
+        anchor_sizes=run.meta.get("anchor_sizes", {}).get(head),
+        min_size=run.meta.get("min_size"),
+        max_size=run.meta.get("max_size") or 0,
+    )
 
 
 def read_coco(split: Split) -> dict[str, Any]:
@@ -39,7 +92,7 @@ def measure_data(
     anchor_sizes: list[float] | None = None,
     min_size: list[int] | None = None,
     max_size: int = 0,
-) -> dict[str, Any]:
+) -> DataMeasure:
     """Count boxes by area, class and level; crowd regions are left out.
 
     Args:
@@ -50,10 +103,7 @@ def measure_data(
             them, and for 0, images are taken as they are.
 
     Returns:
-        ``images``, ``boxes``, ``images_without_boxes``, ``sides`` (square root of each box's area,
-        px of the original), ``areas`` (see
-        :func:`libra_umop.data.check.areas.count_areas`), ``classes`` [{name,
-        count}] by count, ``boxes_per_image`` (mean), and ``levels`` [{name, size, count}] or None.
+        See :class:`DataMeasure`.
     """
     images = {image["id"]: image for image in coco["images"]}
     boxes = [a for a in coco["annotations"] if not a.get("iscrowd") and a["image_id"] in images]
@@ -63,7 +113,7 @@ def measure_data(
     counts = {name: 0 for name in names.values()}
     for a in boxes:
         counts[names[a["category_id"]]] += 1
-    result: dict[str, Any] = {
+    result: DataMeasure = {
         "images": len(images),
         "boxes": len(boxes),
         "images_without_boxes": len(set(images) - {a["image_id"] for a in boxes}),

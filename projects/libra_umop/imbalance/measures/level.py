@@ -5,11 +5,57 @@ gamma + delta), alpha_l = w / gamma_l. At gamma 2, delta .5, gamma_l moves only 
 is in [.082, .223].
 """
 
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
+from ..report.run import Run
+
 DEFAULT_FOCUS = {"gamma": 2.0, "delta": 0.5, "w": 0.5, "formula": "mean_prob", "level_wise": True}
+HEADS = ("dense", "rpn")
+
+
+class LevelMeasure(TypedDict):
+    """Positives, probabilities and focus of the L levels of a head, over S measured iterations.
+
+    Attributes:
+        levels: their names, finest first.
+        focus: see :func:`measure_level`.
+        iterations: (S).
+        rates: positives over anchors, (S, L); ``rate``, ``positives``, ``anchors`` (L): over all S.
+        mean_p: of the positives (L), None without any.
+        gamma, alpha: (S, L), None where a level has no positive.
+        clipped: share of the steps with positives in which gamma_l is at a limit (L); None if
+            there was none. ``clipped_all``: of all levels together.
+        gradient_positives, gradient_negatives: mean part of the classification gradient (L).
+    """
+
+    levels: list[str]
+    focus: dict[str, Any]
+    iterations: list[int]
+    rates: list[list[float]]
+    rate: list[float]
+    positives: list[float]
+    anchors: list[float]
+    mean_p: list[float | None]
+    gamma: list[list[float | None]]
+    alpha: list[list[float | None]]
+    clipped: list[float | None]
+    clipped_all: float | None
+    gradient_positives: list[float] | None
+    gradient_negatives: list[float] | None
+
+
+def measure(run: Run) -> dict[str, LevelMeasure]:
+    """What :func:`measure_level` says of each head of a run that was measured."""
+    heads: dict[str, LevelMeasure] = {}
+    for head in HEADS:
+        names = run.meta.get("levels", {}).get(head)
+        focus = run.settings["focus"] if head == "dense" else None
+        found = measure_level(run.steps, head, names, focus) if names else None
+        if found:
+            heads[head] = found
+    return heads
 
 
 def free_range(gamma: float, delta: float) -> tuple[float, float]:
@@ -22,7 +68,7 @@ def measure_level(
     head: str,
     levels: list[str],
     focus: dict[str, Any] | None = None,
-) -> dict[str, Any] | None:
+) -> LevelMeasure | None:
     """Positives, probabilities and focus of each level.
 
     Args:
@@ -33,12 +79,7 @@ def measure_level(
             ``level_wise`` of the run, or UMOP's defaults.
 
     Returns:
-        ``levels``, ``iterations`` (S), ``rates`` (S x L, positives over anchors), ``rate``,
-        ``positives`` and ``anchors`` (L, over all steps), ``mean_p`` (L, None without positives),
-        ``gamma``, ``alpha`` (S x L; None where a level has no positive), ``clipped`` (L, share of
-        the steps with positives in which gamma_l is at a limit; None if there was none),
-        ``clipped_all``, ``gradient_positives`` and ``gradient_negatives`` (L, mean part of the
-        classification gradient), ``focus``. None if no step has such a section.
+        See :class:`LevelMeasure`; None if no step has such a section.
     """
     sections = [(s["iteration"], s["level"][head]) for s in steps if head in s.get("level", {})]
     sections = [(i, s) for i, s in sections if len(s["anchors"]) == len(levels)]
@@ -65,7 +106,8 @@ def measure_level(
         "alpha": _nan_to_none(focus["w"] / gamma),
         "clipped": _ratio((clipped & has).sum(axis=0), has.sum(axis=0)),
         "clipped_all": _ratio(np.array([(clipped & has).sum()]), np.array([has.sum()]))[0],
-        **_gradient_parts([s for _, s in sections]),
+        "gradient_positives": _gradient_part(sections, "gradient_positives"),
+        "gradient_negatives": _gradient_part(sections, "gradient_negatives"),
     }
 
 
@@ -105,10 +147,7 @@ def _nan_to_none(values: np.ndarray) -> list[list[float | None]]:
     return [[None if np.isnan(v) else float(v) for v in row] for row in values]
 
 
-def _gradient_parts(sections: list[dict[str, Any]]) -> dict[str, list[float] | None]:
-    """Mean over steps of each level's part of the classification gradient."""
-    parts: dict[str, list[float] | None] = {}
-    for name in ("gradient_positives", "gradient_negatives"):
-        rows = [s[name] for s in sections if s.get(name)]
-        parts[name] = np.mean(rows, axis=0).tolist() if rows else None
-    return parts
+def _gradient_part(sections: list[tuple[int, dict[str, Any]]], name: str) -> list[float] | None:
+    """Mean over the steps that have it of each level's part of the classification gradient."""
+    rows = [s[name] for _, s in sections if s.get(name)]
+    return np.mean(rows, axis=0).tolist() if rows else None

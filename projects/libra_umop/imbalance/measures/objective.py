@@ -4,13 +4,40 @@ Libra R-CNN, section 3.3. x is a coordinate's error in the head's own units; |x|
 transition point is an outlier. The paper: under smooth L1, inliers give 30 % of the gradient.
 """
 
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from ..records import ERROR_EDGES, NUM_ERROR_BINS
+from ..report.run import Run
 
 COORDINATE_LOSSES = ("smooth_l1", "balanced_l1")
+
+
+class ObjectiveMeasure(TypedDict):
+    """Inliers and outliers of one head, over all measured iterations.
+
+    Attributes:
+        loss: the run's settings of its box loss; ``threshold``: where inliers end under it.
+        count, gradient: histograms over the error bins, sum 1.
+        inliers, gradient_inliers: their share of the coordinates, and of the gradient.
+        balanced_l1: what that share would be with alpha .5, gamma 1.5 on the same errors.
+        curve: iterations, and the inliers' share of the gradient in each.
+    """
+
+    loss: dict[str, Any]
+    threshold: float
+    count: list[float]
+    gradient: list[float]
+    inliers: float
+    gradient_inliers: float
+    balanced_l1: float
+    curve: list[list[float]]
+
+
+def measure(run: Run) -> dict[str, ObjectiveMeasure]:
+    """What :func:`measure_objective` says of a run."""
+    return measure_objective(run.steps, run.settings["box_losses"])
 
 
 def transition(loss: dict[str, Any]) -> float:
@@ -67,9 +94,7 @@ def share_below(weights: np.ndarray, threshold: float) -> float:
 
 
 def predicted_share(count: np.ndarray, loss: dict[str, Any], threshold: float) -> float:
-    """Share of the gradient from errors below ``threshold`` if ``loss`` were used on these
-    errors.
-    """
+    """What share of the gradient errors below ``threshold`` would give under ``loss``."""
     edges = np.asarray(ERROR_EDGES)
     centres = np.concatenate([(edges[1:] + edges[:-1]) / 2, [edges[-1] * 2]])
     return share_below(count * gradient(centres, loss), threshold)
@@ -77,7 +102,7 @@ def predicted_share(count: np.ndarray, loss: dict[str, Any], threshold: float) -
 
 def measure_objective(
     steps: list[dict[str, Any]], box_losses: dict[str, dict[str, Any]]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, ObjectiveMeasure]:
     """Inliers and outliers per head over all measured iterations.
 
     Args:
@@ -85,11 +110,9 @@ def measure_objective(
         box_losses: the run's ``settings["box_losses"]``.
 
     Returns:
-        {head: ``loss``, ``threshold``, ``count`` and ``gradient`` (histograms, sum 1),
-        ``inliers`` (their share of the coordinates), ``gradient_inliers`` (of the gradient), and
-        ``balanced_l1``: what that share would be with alpha .5, gamma 1.5 on the same errors}.
+        a record for each head that was measured.
     """
-    heads: dict[str, dict[str, Any]] = {}
+    heads: dict[str, ObjectiveMeasure] = {}
     for head in sorted({h for s in steps for h in s.get("objective", {})}):
         sections = [s["objective"][head] for s in steps if head in s.get("objective", {})]
         count = np.sum([s["count"] for s in sections], axis=0, dtype=float)
@@ -107,6 +130,7 @@ def measure_objective(
             "inliers": share_below(count, threshold),
             "gradient_inliers": share_below(grad, threshold),
             "balanced_l1": predicted_share(count, balanced, threshold),
+            "curve": inlier_curve(steps, head, threshold),
         }
     return heads
 
@@ -119,14 +143,10 @@ def _mean_gradient(sections: list[dict[str, Any]]) -> np.ndarray:
     return total / max(total.sum(), 1e-12)
 
 
-def inlier_curve(steps: list[dict[str, Any]], head: str, threshold: float) -> np.ndarray | None:
-    """Share of the gradient from inliers per measured iteration, (2, S): iterations and shares."""
-    rows = [
-        (
-            s["iteration"],
-            share_below(np.asarray(s["objective"][head]["gradient"], float), threshold),
-        )
-        for s in steps
-        if head in s.get("objective", {})
+def inlier_curve(steps: list[dict[str, Any]], head: str, threshold: float) -> list[list[float]]:
+    """The measured iterations, and the share of the gradient from inliers in each."""
+    sections = [
+        (s["iteration"], s["objective"][head]) for s in steps if head in s.get("objective", {})
     ]
-    return np.asarray(rows, dtype=float).T if rows else None
+    shares = [share_below(np.asarray(s["gradient"], dtype=float), threshold) for _, s in sections]
+    return [[float(i) for i, _ in sections], shares]

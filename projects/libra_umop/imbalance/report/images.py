@@ -1,8 +1,9 @@
-"""Images with ground truth and detections, as self-contained SVG."""
+"""Images with ground truth and detections, as records for the page."""
 
 import base64
-import html
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,50 @@ from PIL import Image, ImageOps
 # Hits, false alarms and misses: told apart by colour and by dashes.
 HIT, FALSE_ALARM, MISSED = "#56B4E9", "#D55E00", "#FFFFFF"
 MAX_SIDE = 460
+MOST_COLUMNS = 4
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """A box on an image, XYWH in px of the original, and what it says when pointed at."""
+
+    bbox: Sequence[float]
+    colour: str
+    title: str
+    is_dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image with the boxes of one run.
+
+    Attributes:
+        uri: of the image, see :func:`encode`.
+        width, height: of the original, px.
+        boxes: in px of the original, the last on top.
+        run: index of the run.
+        caption: below it.
+    """
+
+    uri: str
+    width: int
+    height: int
+    boxes: Sequence[Rectangle]
+    run: int
+    caption: str
+
+    @property
+    def unit(self) -> float:
+        """How many px of the original are about one px on the page."""
+        return max(self.width, self.height) / MAX_SIDE
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures in rows of ``columns``."""
+
+    columns: int
+    pictures: Sequence[Picture]
 
 
 def encode(path: Path, max_side: int = MAX_SIDE) -> str | None:
@@ -29,76 +74,53 @@ def encode(path: Path, max_side: int = MAX_SIDE) -> str | None:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def draw(uri: str, width: int, height: int, entry: dict[str, Any]) -> str:
-    """One image with its boxes.
+def rectangles(entry: dict[str, Any]) -> list[Rectangle]:
+    """The boxes of one image, those with the highest score on top.
 
     Args:
-        uri: the image, see :func:`encode`.
-        width, height: of the original, px; boxes are in its pixels.
-        entry: ``truth`` and ``found``, see :func:`libra_umop.imbalance.measures.detections`.
-
-    Returns:
-        an ``<svg>``; every box says its class when pointed at.
+        entry: ``truth`` and ``found``, see :mod:`libra_umop.imbalance.measures.detections`.
     """
-    unit = max(width, height) / MAX_SIDE
-    parts = [f'<image href="{uri}" width="{width}" height="{height}"/>']
-    for box in entry["truth"]:
-        if not box["hit"]:
-            parts.append(_rectangle(box, MISSED, unit, "6 4", f"missed: {box['name']}"))
+    boxes = [
+        Rectangle(box["bbox"], MISSED, f"missed: {box['name']}", is_dashed=True)
+        for box in entry["truth"]
+        if not box["hit"]
+    ]
     for box in sorted(entry["found"], key=lambda b: b["score"]):
         kind, colour = ("hit", HIT) if box["hit"] else ("false alarm", FALSE_ALARM)
-        parts.append(_rectangle(box, colour, unit, "", f"{kind}: {box['name']} {box['score']:.2f}"))
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" xmlns="http://www.w3.org/2000/svg">'
-        + "".join(parts)
-        + "</svg>"
-    )
+        boxes.append(Rectangle(box["bbox"], colour, f"{kind}: {box['name']} {box['score']:.2f}"))
+    return boxes
 
 
-def _rectangle(box: dict[str, Any], colour: str, unit: float, dash: str, title: str) -> str:
-    """A rectangle over a darker one, seen on any image."""
-    x, y, w, h = (f"{v:.1f}" for v in box["bbox"])
-    place = f'x="{x}" y="{y}" width="{w}" height="{h}" fill="none"'
-    scaled = " ".join(f"{float(d) * unit:.1f}" for d in dash.split())
-    dashes = f' stroke-dasharray="{scaled}"' if dash else ""
-    return (
-        f"<g><title>{html.escape(title)}</title>"
-        f'<rect {place} stroke="#000" stroke-opacity=".55" stroke-width="{3.4 * unit:.2f}"/>'
-        f'<rect {place} stroke="{colour}" stroke-width="{1.9 * unit:.2f}"{dashes}'
-        ' pointer-events="all"/></g>'
-    )
-
-
-def image_rows(
+def pictures_of(
     coco: dict[str, Any],
-    names: list[str],
+    runs: list[int],
     per_run: list[dict[Any, dict[str, Any]]],
-    chosen: dict[str, list[Any]],
-) -> list[dict[str, Any]]:
-    """Rows for the page: one image, drawn for each run.
+    ids: list[Any],
+) -> Pictures | None:
+    """Some images, each drawn for every run; None if none of them can be read.
 
     Args:
         coco: of :func:`libra_umop.imbalance.measures.data.read_coco`.
-        names: of the runs.
+        runs: their indices.
         per_run: ``images`` of each run.
-        chosen: see :func:`libra_umop.imbalance.measures.detections.choose_images`.
+        ids: which images.
 
     Returns:
-        [{kind, file, cells: [{run, svg, text}]}]; images that cannot be read are left out.
+        a row an image and a column a run; the images of one run stand three in a row.
     """
     by_id = {image["id"]: image for image in coco["images"]}
-    rows = []
-    for kind, ids in chosen.items():
-        for image_id in ids:
-            image = by_id[image_id]
-            uri = encode(Path(coco["image_root"]) / image["file_name"])
-            if uri is None:
-                continue
-            cells = []
-            for name, images in zip(names, per_run, strict=True):
-                entry = images[image_id]
-                text = f"F1 {entry['f1']:.2f}: {entry['tp']} hits, {entry['fp']} false alarms, "
-                svg = draw(uri, image["width"], image["height"], entry)
-                cells.append({"run": name, "svg": svg, "text": f"{text}{entry['fn']} missed"})
-            rows.append({"kind": kind, "file": image["file_name"], "cells": cells})
-    return rows
+    pictures = []
+    for image in (by_id[image_id] for image_id in ids):
+        uri = encode(Path(coco["image_root"]) / image["file_name"])
+        if uri is None:
+            continue
+        for run, images in zip(runs, per_run, strict=True):
+            entry = images[image["id"]]
+            caption = (
+                f"{image['file_name']}: F1 {entry['f1']:.2f}: {entry['tp']} hits,"
+                f" {entry['fp']} false alarms, {entry['fn']} missed"
+            )
+            size = image["width"], image["height"]
+            pictures.append(Picture(uri, *size, rectangles(entry), run, caption))
+    columns = min(len(runs), MOST_COLUMNS) if len(runs) > 1 else 3
+    return Pictures(columns, pictures) if pictures else None

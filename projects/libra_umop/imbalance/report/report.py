@@ -4,17 +4,36 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ...levers import LEVERS
+from ..findings.finding import Finding
 from ..findings.rows import CAVEAT, find_all
 from ..measures.measure import measure_run
 from ..records import PathLike, shorten
-from . import sections
 from .compare import ap_table
-from .page import Page, findings_section, header
+from .imbalances import IMBALANCES
+from .page import TEMPLATES, render
 from .run import Run
+from .sections import all_sections
+
+
+def describe(m: dict[str, Any]) -> str:
+    """A run in a few words: detector, evaluation, how often it was measured."""
+    # What stands behind a comma is the lever's range, of no use beside commas between words.
+    on = " + ".join(LEVERS[name].title.partition(",")[0] for name in m["levers"])
+    words = [f"{m['detector'] or ''}{' with ' if on else ''}{on}"]
+    if "AP" in m["AP"]:
+        words.append(f"{m['AP']['AP']:.1f} AP")
+    if m["collection"]:
+        words.append(f"{m['collection']['steps']} steps measured")
+    return ", ".join(w for w in words if w)
 
 
 def require_same_classes(measured: list[dict[str, Any]]) -> None:
-    """Raises ValueError where runs were evaluated on data of different classes."""
+    """See to it that the runs were evaluated on data of the same classes.
+
+    Raises:
+        ValueError: they were not.
+    """
     known = [m for m in measured if m["detections"]]
     labels = [list(m["detections"]["confusion"]["labels"]) for m in known]
     for m, found in zip(known, labels, strict=True):
@@ -35,9 +54,10 @@ class Report:
 
     def __init__(self, runs: list[Run], *, min_score: float = 0.5):
         self.runs = runs
-        self.measured = [measure_run(run, min_score=min_score) for run in runs]
+        measures = {imbalance.name: imbalance.measure for imbalance in IMBALANCES}
+        self.measured = [measure_run(run, measures, min_score=min_score) for run in runs]
         require_same_classes(self.measured)
-        self.findings = find_all(runs, self.measured)
+        self.findings = find_all(runs, self.measured, [i.find for i in IMBALANCES])
         self.min_score = min_score
 
     def text(self) -> str:
@@ -45,11 +65,7 @@ class Report:
         lines = []
         for f in self.findings:
             kind = f"{f.imbalance}, {f.size}" if f.size else f.imbalance
-            who = (
-                f"{f.run}: "
-                if len(self.runs) > 1 and f.imbalance not in ("comparison", "data")
-                else ""
-            )
+            who = f"{f.run}: " if len(self.runs) > 1 and f.of_run else ""
             lines.append(f"[{kind}] {who}{f.text}")
             if f.switch:
                 lines.append(f"    try {f.lever}: {' '.join(map(' '.join, f.switch))}")
@@ -58,9 +74,10 @@ class Report:
         return "\n".join([*lines, "", CAVEAT])
 
     def to_dict(self) -> dict[str, Any]:
-        """What the JSON holds: ``findings``, ``runs`` (see
-        :func:`libra_umop.imbalance.measures.measure.measure_run`), ``ap_table`` and ``caveat``.
-        Boxes of single images are left out.
+        """What the JSON holds: ``findings``, ``runs``, ``ap_table`` and ``caveat``.
+
+        ``runs`` are as :func:`libra_umop.imbalance.measures.measure.measure_run` gives them; boxes
+        of single images are left out.
         """
         runs = []
         for run, m in zip(self.runs, self.measured, strict=True):
@@ -84,15 +101,36 @@ class Report:
 
     def html(self) -> str:
         """The page."""
-        page = Page()
-        page.parts.append(findings_section(self.measured, self.findings))
-        for section in (sections.sample, sections.feature, sections.objective, sections.level):
-            section(page, self.measured)
-        sections.data(page, self.measured)
-        sections.comparison(page, self.runs, self.measured, self.min_score)
-        sections.pictures(page, self.runs, self.measured, self.min_score)
-        title = "Imbalance report: " + ", ".join(run.name for run in self.runs)
-        return page.html(title, header(self.measured), self._footer())
+        from ... import __version__
+
+        names = [m["name"] for m in self.measured]
+        return render(
+            TEMPLATES / "report.html",
+            "Imbalance report: " + ", ".join(names),
+            all_sections(self.runs, self.measured, self.min_score),
+            runs=[(m["name"], describe(m)) for m in self.measured],
+            run_index={name: i for i, name in enumerate(names)},
+            findings=self.findings,
+            tiles=self.tiles(),
+            levers=LEVERS,
+            caveat=CAVEAT,
+            collections=[
+                (m["name"], m["collection"])
+                for m in self.measured
+                if m["collection"] and m["collection"]["share_of_training"] is not None
+            ],
+            version=__version__,
+        )
+
+    def tiles(self) -> list[Finding]:
+        """For each imbalance a finding with two numbers, of the first run that has one."""
+        with_pairs = [f for m in self.measured for f in self.findings if f.run == m["name"]]
+        with_pairs = [f for f in with_pairs if f.pair]
+        first = (
+            next((f for f in with_pairs if f.imbalance == imbalance.name), None)
+            for imbalance in IMBALANCES
+        )
+        return [f for f in first if f]
 
     def write(self, output: PathLike) -> list[Path]:
         """Write the page to ``output``, and beside it the JSON and the text.
@@ -107,23 +145,3 @@ class Report:
         data.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
         text.write_text(self.text() + "\n", encoding="utf-8")
         return [page, data, text]
-
-    def _footer(self) -> str:
-        """How it was measured, and what measuring cost."""
-        from ... import __version__
-
-        parts = [f"<p>Made by libra-umop {__version__}. "]
-        for m in self.measured:
-            c = m["collection"]
-            if c and c["share_of_training"] is not None:
-                parts.append(
-                    f"{m['name']}: {c['steps']} of the steps {c['first']} to {c['last']} were"
-                    f" measured, one in {c['period']}; that took"
-                    f" {100 * c['share_of_training']:.2g} % of the training time,"
-                    " as clocked on the host. "
-                )
-        parts.append(
-            "Numbers are means or sums over the measured steps of the main process. Nothing on this"
-            " page is fetched from a network.</p>"
-        )
-        return "".join(parts)

@@ -1,4 +1,4 @@
-"""The sections of the page, one after the other; each is left out if nothing of it was measured."""
+"""The sections of the page: one for each imbalance, the runs side by side, and their pictures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,13 +6,11 @@ from typing import Any
 from ..measures.data import read_coco
 from ..measures.detections import choose_images
 from .compare import ap_table
-from .figures import data as figures_data
-from .figures import level as figures_level
-from .figures import objective as figures_objective
-from .figures import runs as figures_runs
-from .figures import sample as figures_sample
-from .images import FALSE_ALARM, HIT, image_rows
-from .page import Page, ap_table_html, picture_rows
+from .figures import runs as figures
+from .figures.base import Measured
+from .images import FALSE_ALARM, HIT, pictures_of
+from .imbalances import IMBALANCES
+from .page import Card, Cell, Section, Table
 from .run import Run
 
 PICTURE_TITLES = {
@@ -20,202 +18,98 @@ PICTURE_TITLES = {
     "best": "Best images",
     "different": "Images on which the runs differ most",
 }
-Measured = list[dict[str, Any]]
+PICTURE_KEY = (
+    (f"border-color:{HIT}", "hit"),
+    (f"border-color:{FALSE_ALARM}", "false alarm"),
+    ("border:2px dashed #fff;outline:1px solid #6b7480", "missed object"),
+)
 
 
-def sample(page: Page, m: Measured) -> None:
-    """Which negatives the ROI heads learn from."""
-    wide = sum(x["sample"] is not None for x in m) > 1
-    page.figure(
-        figures_sample.sample_histograms(m),
-        "IoU of negatives",
-        "Hard negatives: the tenth with the highest classification loss of those scored. Random"
-        " picks: what uniform sampling would draw on average.",
-        wide=wide,
-    )
-    page.figure(
-        figures_sample.sample_shares(m),
-        "Negatives that overlap an object",
-        "Share above IoU 0.05.",
-        wide=wide,
-    )
-    page.section(
-        "sample",
-        "Sample",
-        "Which negatives the ROI heads learn from. Random sampling mostly finds easy background;"
-        " IoU-balanced sampling draws evenly over the overlap with objects.",
-    )
+def all_sections(runs: list[Run], measured: Measured, min_score: float) -> list[Section]:
+    """The sections in their order.
 
-
-def feature(page: Page, m: Measured) -> None:
-    """What each pyramid level gives and gets."""
-    page.figure(
-        figures_sample.feature_shares(m),
-        "What each level gives",
-        "Projection of the rescaled level on the integrated feature; the parts sum to 100 %.",
-    )
-    page.figure(
-        figures_sample.feature_norms(m),
-        "Norm of each level",
-        "Root mean square of the activations. Point at a bar after BFP to see how much was added.",
-    )
-    page.section(
-        "feature",
-        "Feature",
-        "How much each pyramid level contributes to the integrated feature and, with a balanced"
-        " feature pyramid (BFP), gets from it. Without BFP: what it would contribute.",
-    )
-
-
-def objective(page: Page, m: Measured) -> None:
-    """Which errors drive the box loss."""
-    page.figure(
-        figures_objective.gradient_shares(m),
-        "Inliers' share",
-        "Inliers: errors below the loss's transition point, or below 1 where it has none.",
-    )
-    page.figure(
-        figures_objective.loss_curves(m), "Loss and gradient", "At the runs' own parameters."
-    )
-    page.figure(
-        figures_objective.error_histogram(m),
-        "Where the gradient comes from",
-        "Cumulative over the error of a coordinate, in the units of the head's box coding. The"
-        " further the coloured line lies below the grey one, the more outliers dominate.",
-    )
-    page.figure(
-        figures_objective.inliers_over_time(m), "Inliers' share of the gradient over training"
-    )
-    page.section(
-        "objective",
-        "Objective",
-        "Whether accurate or far-off boxes drive the box loss. The gradient is the run's own,"
-        " as it reached the predicted box coordinates.",
-    )
-
-
-def level(page: Page, m: Measured) -> None:
-    """Which levels have positives, and how each is treated."""
-    for head, name in (("dense", "anchors"), ("rpn", "RPN anchors")):
-        note = (
-            " The RPN samples its anchors; these are the sampled positives."
-            if head == "rpn"
-            else ""
-        )
-        page.figure(
-            figures_level.level_positives(m, head),
-            f"Positives of all {name}, per level and iteration",
-            f"Box: quartiles over the measured iterations.{note}",
-        )
-        page.figure(
-            figures_level.level_gradients(m, head),
-            "Classification gradient by level",
-            "Sum of absolute gradients at the classification logits.",
-        )
-    page.figure(
-        figures_level.focus_over_time(m),
-        "gamma and alpha of each level",
-        "As UMOP sets them from the mean probability of the level's positives; for a run without"
-        " UMOP, as it would. Dotted: the limits of gamma. At gamma 2 and delta 0.5 gamma moves only"
-        " while the mean probability lies in [0.082, 0.223].",
-        wide=True,
-    )
-    page.figure(
-        figures_level.clipped_shares(m),
-        "How often gamma is at a limit",
-        "Share of the measured iterations in which the level has positives.",
-    )
-    page.section(
-        "level",
-        "Level",
-        "Which pyramid levels have positives to learn from, and how the classification loss"
-        " treats each.",
-    )
-
-
-def data(page: Page, measured: Measured) -> None:
-    """The training set, once for runs that saw the same."""
-    shown: list[dict[str, Any]] = []
-    for m in measured:
-        entry = m["data"]
-        if not entry or not entry["boxes"] or any(_same_data(entry, d) for d in shown):
-            continue
-        shown.append(entry)
-        who = f" ({m['name']})" if len(measured) > 1 else ""
-        page.figure(figures_data.box_sides(entry), f"Size of the boxes{who}")
-        page.figure(figures_data.box_classes(entry), f"Classes{who}")
-        if entry["levels"]:
-            page.figure(
-                figures_data.box_levels(entry),
-                f"Levels{who}",
-                "The level whose anchors are nearest in size, at training resolution.",
-            )
-    page.section("data", "Data", "The boxes of the training set; crowd regions are left out.")
-
-
-def _same_data(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Whether two runs saw the same boxes with the same levels."""
-    return all(a[k] == b[k] for k in ("images", "boxes", "classes", "areas", "levels"))
-
-
-def comparison(page: Page, runs: Sequence[Run], measured: Measured, min_score: float) -> None:
-    """The last evaluations, and the way there."""
-    names = [run.name for run in runs]
-    table = ap_table(list(runs))
-    if table["rows"]:
-        note = "Differences to the first run." if len(names) > 1 else "The last evaluation."
-        page.card(ap_table_html(table, names), "Box AP", note)
-    page.figure(figures_runs.ap_by_size(list(runs)), "AP by threshold and size")
-    page.figure(figures_runs.ap_curves(list(runs)), "AP over training")
-    page.figure(
-        figures_runs.losses(list(runs)),
-        "Losses over training",
-        "Faint: as logged; strong: moving average. Losses of different kinds do not compare.",
-        wide=True,
-    )
-    page.figure(
-        figures_runs.precision_recall(measured),
-        "Precision over recall",
-        "At IoU 0.5, by faster-coco-eval.",
-        wide=True,
-    )
-    page.figure(
-        figures_runs.confusions(measured),
-        "Confusion matrix",
-        f"Detections with a score of {min_score:g} or more, matched at IoU 0.5 regardless of"
-        " class, by faster-coco-eval. Numbers are boxes; the shade is the share of the row.",
-        wide=True,
-    )
-    title = "Runs side by side" if len(names) > 1 else "Evaluation"
-    page.section("runs", title, "The last evaluation of each run, and its way there.")
-
-
-def pictures(page: Page, runs: Sequence[Run], measured: Measured, min_score: float) -> None:
-    """The worst and best images, and those on which runs differ."""
-    first = next((r for r, m in zip(runs, measured, strict=True) if m["detections"]), None)
-    if first is None or first.ground_truth is None:
-        return
-    pairs = [
-        (r.name, m["detections"]["images"])
-        for r, m in zip(runs, measured, strict=True)
-        if m["detections"] and r.ground_truth == first.ground_truth
+    Args:
+        runs: the first is what others are compared with.
+        measured: :func:`libra_umop.imbalance.measures.measure.measure_run` of each.
+        min_score: from here on a detection counted in the confusion matrix and on images.
+    """
+    return [
+        *(Section(i.name, i.title, i.intro, i.cards(measured)) for i in IMBALANCES),
+        comparison(runs, measured, min_score),
+        pictures(runs, measured, min_score),
     ]
-    names, per_run = [p[0] for p in pairs], [p[1] for p in pairs]
-    truth = read_coco(first.ground_truth)
-    rows = image_rows(truth, names, per_run, choose_images(per_run))
-    all_names = [run.name for run in runs]
-    for kind, title in PICTURE_TITLES.items():
-        chosen = [row for row in rows if row["kind"] == kind]
-        if chosen:
-            shown = all_names if len(names) == len(all_names) else names
-            page.card(picture_rows(chosen, shown), title, wide=True)
-    page.section(
+
+
+def comparison(runs: list[Run], measured: Measured, min_score: float) -> Section:
+    """The last evaluations, and the way there."""
+    note = "Differences to the first run." if len(runs) > 1 else "The last evaluation."
+    cards = [
+        Card("Box AP", _ap_cells(runs), note),
+        Card("AP by threshold and size", figures.ap_by_size(runs)),
+        Card("AP over training", figures.ap_curves(runs)),
+        Card(
+            "Losses over training",
+            figures.losses(runs),
+            "Faint: as logged; strong: moving average. Losses of different kinds do not compare.",
+            wide=True,
+        ),
+        Card(
+            "Precision over recall",
+            figures.precision_recall(measured),
+            "At IoU 0.5, by faster-coco-eval.",
+            wide=True,
+        ),
+        Card(
+            "Confusion matrix",
+            figures.confusions(measured),
+            f"Detections with a score of {min_score:g} or more, matched at IoU 0.5 regardless of"
+            " class, by faster-coco-eval. Numbers are boxes; the shade is the share of the row.",
+            wide=True,
+        ),
+    ]
+    title = "Runs side by side" if len(runs) > 1 else "Evaluation"
+    return Section("runs", title, "The last evaluation of each run, and its way there.", cards)
+
+
+def _ap_cells(runs: list[Run]) -> Table | None:
+    """The table of AP, differences to the first run beside each value."""
+    rows: list[tuple[str, list[Cell]]] = []
+    for row in ap_table(runs)["rows"]:
+        name = row["name"]
+        is_first_class = name.startswith("AP-") and not any(mark == "rule" for mark, _ in rows)
+        mark = "lead" if name == "AP" else "rule" if is_first_class else ""
+        label = f"AP of {name[3:]}" if name.startswith("AP-") else name
+        rows.append((mark, [Cell(label), *_ap_row(row)]))
+    head = [Cell(""), *(Cell(run.name, run=i) for i, run in enumerate(runs))]
+    return Table(head, rows) if rows else None
+
+
+def _ap_row(row: dict[str, Any]) -> list[Cell]:
+    """A cell for each run."""
+    cells = []
+    for i, (value, gap) in enumerate(zip(row["values"], row["differences"], strict=True)):
+        text = "" if value is None else f"{value:.2f}"
+        cells.append(Cell(text, f"{gap:+.2f}" if i and gap is not None else ""))
+    return cells
+
+
+def pictures(runs: Sequence[Run], measured: Measured, min_score: float) -> Section:
+    """The worst and best images, and those on which runs differ."""
+    cards: list[Card] = []
+    found = [(i, m["detections"]["images"]) for i, m in enumerate(measured) if m["detections"]]
+    first = runs[found[0][0]] if found else None
+    if first and first.ground_truth:
+        found = [(i, images) for i, images in found if runs[i].ground_truth == first.ground_truth]
+        indices, per_run = [i for i, _ in found], [images for _, images in found]
+        truth = read_coco(first.ground_truth)
+        for kind, ids in choose_images(per_run).items():
+            content = pictures_of(truth, indices, per_run, ids)
+            cards.append(Card(PICTURE_TITLES[kind], content, wide=True))
+    return Section(
         "images",
         "Images",
         f"By F1 at score {min_score:g} and IoU 0.5. Point at a box for its class and"
-        " score. False alarms that look right point to objects that nobody has labelled."
-        f'</p><div class="key"><span><i style="border-color:{HIT}"></i>hit</span>'
-        f'<span><i style="border-color:{FALSE_ALARM}"></i>false alarm</span>'
-        '<span><i style="border:2px dashed #fff;outline:1px solid #6b7480"></i>missed object</span>'
-        "</div><p>",
+        " score. False alarms that look right point to objects that nobody has labelled.",
+        cards,
+        PICTURE_KEY,
     )

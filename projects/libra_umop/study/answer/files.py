@@ -25,7 +25,7 @@ def write_answer(folder: Path) -> tuple[str, list[Path]]:
     try:
         from .page import page_of
     except ModuleNotFoundError as e:
-        return text + f"\n(no page: {e}; pip install plotly)", files
+        return text + f"\n(no page: {e}; pip install jinja2 plotly)", files
     page = folder / "study.html"
     with writing(page):
         page.write_text(page_of(results, folder), encoding="utf-8")

@@ -1,13 +1,13 @@
 """The study as a page in the report's form: a forest plot, and curves with bands."""
 
-import html
 from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
+from markupsafe import Markup
 
 from ...imbalance.report.figures.base import DARK, GREY, faint, line, run_colour, style
-from ...imbalance.report.page import Page
+from ...imbalance.report.page import Card, Cell, Section, Table, render
 from ...imbalance.report.run import read_metrics
 from ..records import BASELINE, run_folder
 from .results import failures, interval, table_cells, verdict
@@ -15,6 +15,7 @@ from .statistics import HELPS, HURTS
 
 __all__ = ["page_of"]
 
+TEMPLATE = Path(__file__).with_name("study.html")
 COLOURS = {HELPS: "#009E73", HURTS: "#D55E00"}  # Okabe and Ito's, as the report's runs have
 ROW_PX = 34
 CURVES = (("bbox/AP", "box AP"), ("total_loss", "total loss"))
@@ -28,60 +29,48 @@ def page_of(results: dict[str, Any], folder: Path) -> str:
         results: of :func:`libra_umop.study.answer.results.collect`.
         folder: of the study; the curves are read from its runs.
     """
-    page = Page()
+    sections = []
     for number, (name, dataset) in enumerate(results["datasets"].items()):
         rows = dataset["variants"]
-        page.card(_table(rows), "All variants", "Percent; means over seeds that are done.", True)
-        page.figure(
-            forest(rows),
-            "Difference of AP to the baseline",
-            "Dot: mean over seeds. Bar: its 95 % interval. Rings: single seeds. Only a bar that"
-            " leaves out 0 shows anything.",
-            True,
-        )
+        cards = [
+            Card("All variants", _table(rows), "Percent; means over seeds that are done.", True),
+            Card(
+                "Difference of AP to the baseline",
+                forest(rows),
+                "Dot: mean over seeds. Bar: its 95 % interval. Rings: single seeds. Only a bar that"
+                " leaves out 0 shows anything.",
+                True,
+            ),
+        ]
         for key, title in CURVES:
             figure = curves(rows, folder, name, results["seeds"], key, title)
-            page.figure(figure, f"{title} over training", "Line: mean over seeds. Band: all seeds.")
-        page.section("findings" if not number else f"data-{number}", name, _sentences(rows))
-    return page.html("Which lever helps", _head(results), _foot(results))
+            note = "Line: mean over seeds. Band: all seeds."
+            cards.append(Card(f"{title} over training", figure, note))
+        anchor = "findings" if not number else f"data-{number}"
+        sections.append(Section(anchor, name, _sentences(rows), cards))
+    return render(TEMPLATE, "Which lever helps", sections, results=results)
 
 
-def _head(results: dict[str, Any]) -> str:
-    opts = html.escape(" ".join(map(str, results["opts"])))
-    return (
-        "<h1>Which lever helps</h1>"
-        f'<p class="soft">{html.escape(results["config_file"])} {opts}: each lever against the'
-        f" baseline, paired over {len(results['seeds'])} seeds.</p>"
-    )
-
-
-def _foot(results: dict[str, Any]) -> str:
-    return " ".join(html.escape(note) for note in results["notes"])
-
-
-def _sentences(rows: list[dict[str, Any]]) -> str:
+def _sentences(rows: list[dict[str, Any]]) -> Markup:
     """One sentence for each variant; it says no more than the interval."""
     parts = []
     for row in rows:
         if row["name"] != BASELINE:
             difference = row["metrics"]["AP"]["difference"]
-            name, words = html.escape(row["name"]), html.escape(verdict(difference))
-            parts.append(f"<b>{name}</b> {words} ({interval(difference)} AP)")
-    failed = "".join(f"<br>{html.escape(text)}" for text in failures(rows))
-    return "; ".join(parts) + "." + failed
+            words = f"{verdict(difference)} ({interval(difference)} AP)"
+            parts.append(Markup("<b>{}</b> {}").format(row["name"], words))
+    return Markup("<br>").join([Markup("; ").join(parts) + ".", *failures(rows)])
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def _table(rows: list[dict[str, Any]]) -> Table:
+    """The variants, the baseline marked; one that is pointed at says its keys."""
     header, *cells = table_cells(rows)
-    head = "".join(f"<th>{html.escape(text)}</th>" for text in header)
     lines = []
-    for row, texts in zip(rows, cells, strict=True):
-        mark = ' class="lead"' if row["name"] == BASELINE else ""
-        title = html.escape(f"{row['title']}: {row['keys']}", quote=True)
-        first = f'<td title="{title}">{html.escape(texts[0])}</td>'
-        rest = "".join(f"<td>{html.escape(text)}</td>" for text in texts[1:])
-        lines.append(f"<tr{mark}>{first}{rest}</tr>")
-    return f'<div class="scroll"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
+    for row, (first, *rest) in zip(rows, cells, strict=True):
+        mark = "lead" if row["name"] == BASELINE else ""
+        hint = f"{row['title']}: {row['keys']}"
+        lines.append((mark, [Cell(first, hint=hint), *map(Cell, rest)]))
+    return Table([Cell(text) for text in header], lines)
 
 
 def forest(rows: list[dict[str, Any]]) -> go.Figure | None:

@@ -2,18 +2,43 @@
 
 import math
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from ....data.check.areas import LIMITS
-from .base import DARK, GREY, level_colour, style
+from ...measures.data import DataMeasure, LevelCount
+from ..page import Card
+from .base import DARK, GREY, Measured, level_colour, style
 
 MAX_CLASSES = 15
 
 
-def box_sides(data: dict[str, Any]) -> go.Figure:
+def cards(measured: Measured) -> list[Card]:
+    """The figures with their titles and captions, once for runs that saw the same boxes."""
+    cards: list[Card] = []
+    shown: list[DataMeasure] = []
+    for m in measured:
+        data: DataMeasure | None = m["data"]
+        if not data or not data["boxes"] or any(_is_same(data, other) for other in shown):
+            continue
+        shown.append(data)
+        who = f" ({m['name']})" if len(measured) > 1 else ""
+        cards.append(Card(f"Size of the boxes{who}", box_sides(data)))
+        cards.append(Card(f"Classes{who}", box_classes(data)))
+        if data["levels"]:
+            note = "The level whose anchors are nearest in size, at training resolution."
+            cards.append(Card(f"Levels{who}", box_levels(data["levels"]), note))
+    return cards
+
+
+def _is_same(a: DataMeasure, b: DataMeasure) -> bool:
+    """Whether two runs saw the same boxes with the same levels."""
+    boxes = (a["images"], a["boxes"], a["classes"]) == (b["images"], b["boxes"], b["classes"])
+    return boxes and (a["areas"], a["levels"]) == (b["areas"], b["levels"])
+
+
+def box_sides(data: DataMeasure) -> go.Figure:
     """How large the boxes are, with COCO's limits."""
     sides = np.maximum(np.asarray(data["sides"]), 1.0)
     edges = np.arange(0, np.ceil(np.log2(sides.max(initial=2.0))) + 0.25, 0.25)
@@ -46,7 +71,7 @@ def box_sides(data: dict[str, Any]) -> go.Figure:
     return figure
 
 
-def box_classes(data: dict[str, Any]) -> go.Figure:
+def box_classes(data: DataMeasure) -> go.Figure:
     """Boxes per class, the most frequent first; the rest together."""
     classes = data["classes"]
     shown = [(c["name"], c["count"]) for c in classes[:MAX_CLASSES]]
@@ -56,9 +81,8 @@ def box_classes(data: dict[str, Any]) -> go.Figure:
     return _horizontal_bars([name for name, _ in shown], [count for _, count in shown], [GREY])
 
 
-def box_levels(data: dict[str, Any]) -> go.Figure:
+def box_levels(levels: list[LevelCount]) -> go.Figure:
     """Boxes by the pyramid level whose anchors are nearest in size."""
-    levels = data["levels"]
     names = [f"{entry['name'].upper()} ({entry['size']:.0f} px)" for entry in levels]
     colours = [level_colour(i, len(levels)) for i in range(len(levels))]
     return _horizontal_bars(names, [entry["count"] for entry in levels], colours)

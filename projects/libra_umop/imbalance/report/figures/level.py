@@ -4,6 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from ..page import Card
 from .base import (
     GREY,
     LIGHT,
@@ -19,6 +20,36 @@ from .base import (
     style,
     thin,
 )
+
+
+def cards(measured: Measured) -> list[Card]:
+    """The figures with their titles and captions."""
+    shown = []
+    for head, name in (("dense", "anchors"), ("rpn", "RPN anchors")):
+        note = "Box: quartiles over the measured iterations."
+        if head == "rpn":
+            note += " The RPN samples its anchors; these are the sampled positives."
+        title = f"Positives of all {name}, per level and iteration"
+        shown.append(Card(title, level_positives(measured, head), note))
+        note = "Sum of absolute gradients at the classification logits."
+        figure = level_gradients(measured, head)
+        shown.append(Card("Classification gradient by level", figure, note))
+    return [
+        *shown,
+        Card(
+            "gamma and alpha of each level",
+            focus_over_time(measured),
+            "As UMOP sets them from the mean probability of the level's positives; for a run"
+            " without UMOP, as it would. Dotted: the limits of gamma. At gamma 2 and delta 0.5"
+            " gamma moves only while the mean probability lies in [0.082, 0.223].",
+            wide=True,
+        ),
+        Card(
+            "How often gamma is at a limit",
+            clipped_shares(measured),
+            "Share of the measured iterations in which the level has positives.",
+        ),
+    ]
 
 
 def level_positives(measured: Measured, head: str) -> go.Figure | None:

@@ -9,7 +9,27 @@ from plotly.subplots import make_subplots
 
 from ...measures import objective
 from ...records import ERROR_EDGES
+from ..page import Card
 from .base import DARK, GREY, LIGHT, Measured, lift_legend, line, panels, run_colour, style, thin
+
+
+def cards(measured: Measured) -> list[Card]:
+    """The figures with their titles and captions."""
+    return [
+        Card(
+            "Inliers' share",
+            gradient_shares(measured),
+            "Inliers: errors below the loss's transition point, or below 1 where it has none.",
+        ),
+        Card("Loss and gradient", loss_curves(measured), "At the runs' own parameters."),
+        Card(
+            "Where the gradient comes from",
+            error_histogram(measured),
+            "Cumulative over the error of a coordinate, in the units of the head's box coding. The"
+            " further the coloured line lies below the grey one, the more outliers dominate.",
+        ),
+        Card("Inliers' share of the gradient over training", inliers_over_time(measured)),
+    ]
 
 
 def main_head(m: dict[str, Any]) -> str | None:

@@ -1,14 +1,14 @@
-"""The figures of the sample and the feature level."""
+"""The figures of the sample level."""
 
 import numpy as np
 import plotly.graph_objects as go
 
 from ...records import IOU_EDGES
+from ..page import Card
 from .base import (
     DARK,
     GREY,
     Measured,
-    faint,
     lift_legend,
     line,
     log_axis,
@@ -20,6 +20,26 @@ from .base import (
 
 # Bins drawn: negatives end at the background threshold, 0.5 in nearly every config.
 LAST_IOU_BIN = 20
+
+
+def cards(measured: Measured) -> list[Card]:
+    """The figures with their titles and captions."""
+    wide = sum(m["sample"] is not None for m in measured) > 1
+    return [
+        Card(
+            "IoU of negatives",
+            sample_histograms(measured),
+            "Hard negatives: the tenth with the highest classification loss of those scored. Random"
+            " picks: what uniform sampling would draw on average.",
+            wide,
+        ),
+        Card(
+            "Negatives that overlap an object",
+            sample_shares(measured),
+            "Share above IoU 0.05.",
+            wide,
+        ),
+    ]
 
 
 def sample_histograms(measured: Measured) -> go.Figure | None:
@@ -73,52 +93,4 @@ def sample_shares(measured: Measured) -> go.Figure | None:
     paper_line(figure, 30, "paper:<br>random 30 %")
     paper_line(figure, 60, "paper:<br>hard 60 %")
     figure.update_yaxes(title_text="negatives above IoU 0.05", ticksuffix=" %", range=[0, 108])
-    return figure
-
-
-def feature_shares(measured: Measured) -> go.Figure | None:
-    """Each level's part in the integrated feature."""
-    shown = [(i, m) for i, m in enumerate(measured) if m["feature"] and m["feature"]["share"]]
-    if not shown:
-        return None
-    figure = go.Figure()
-    for i, m in shown:
-        feature = m["feature"]
-        figure.add_bar(
-            x=[name.upper() for name in feature["levels"]],
-            y=[100 * v for v in feature["share"]],
-            name=m["name"],
-            marker_color=run_colour(i),
-            hovertemplate="%{x}: %{y:.1f} %",
-        )
-    style(figure)
-    equal = 100 / len(shown[0][1]["feature"]["levels"])
-    paper_line(figure, equal, f"equal parts:<br>{equal:.0f} %")
-    figure.update_yaxes(title_text="part of the integrated feature", ticksuffix=" %")
-    return figure
-
-
-def feature_norms(measured: Measured) -> go.Figure | None:
-    """Root mean square of each level, before and after BFP where there is one."""
-    shown = [(i, m) for i, m in enumerate(measured) if m["feature"] and m["feature"]["before"]]
-    if not shown:
-        return None
-    figure = go.Figure()
-    for i, m in shown:
-        levels = [name.upper() for name in m["feature"]["levels"]]
-        before = {"color": faint(run_colour(i), 0.35), "line": {"color": run_colour(i), "width": 1}}
-        label = f"{m['name']}, before BFP" if m["feature"]["after"] else m["name"]
-        figure.add_bar(x=levels, y=m["feature"]["before"], name=label, marker=before)
-        if m["feature"]["after"]:
-            gain = [f"BFP adds {100 * g:.0f} %" for g in m["feature"]["gain"]]
-            figure.add_bar(
-                x=levels,
-                y=m["feature"]["after"],
-                name=f"{m['name']}, after BFP",
-                marker_color=run_colour(i),
-                customdata=gain,
-                hovertemplate="%{x}: %{y:.3g}, %{customdata}",
-            )
-    style(figure)
-    figure.update_yaxes(title_text="root mean square", rangemode="tozero")
     return figure
