@@ -323,8 +323,8 @@ def test_readme_shows_this_table():
     assert all(f"| `{name}` |" in page for name in LEVERS)
 
 
-def test_example_in_getting_started_prints_what_it_says(monkeypatch):
-    page = (CONFIGS.parent / "GETTING_STARTED.md").read_text()
+def test_example_of_the_page_of_levers_prints_what_it_says(monkeypatch):
+    page = (CONFIGS.parent / "docs" / "levers.md").read_text()
     (code,) = [x for x in re.findall(r"```python\n(.*?)```", page, re.S) if "levers import" in x]
     monkeypatch.chdir(CONFIGS.parent)
     printed = []

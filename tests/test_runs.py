@@ -248,8 +248,8 @@ def test_train_only_data_say_that_nothing_will_be_evaluated_and_how_to_split(
 
 
 def test_the_documents_way_to_split_gives_two_sets_without_moving_images(tmp_path, monkeypatch):
-    text = (HERE.parent / "GETTING_STARTED.md").read_text()
-    code = text.split("### Splitting")[1].split("```python\n")[1].split("```")[0]
+    text = (HERE.parent / "docs" / "own_data.md").read_text()
+    code = text.split("## Splitting")[1].split("```python\n")[1].split("```")[0]
     cells = write_dataset(tmp_path / "cells", num_images=10)
     (cells / "annotations" / "val.json").unlink()
     before = json.loads((cells / "annotations" / "train.json").read_text())

@@ -16,7 +16,7 @@ from .hooks.evaluation import BestSoFar
 NOT_EVALUATED = (
     "nothing will be evaluated: there is no validation set with objects, so there will be no AP and"
     " no model_best.pth. Give one with --val-json FILE --val-images DIR, or split yours"
-    ' (GETTING_STARTED, "Splitting")'
+    ' (docs/own_data.md, "Splitting")'
 )
 
 logger = logging.getLogger("libra_umop")
