@@ -17,6 +17,7 @@ from libra_umop.config.loading import load_config, merge_opts
 from libra_umop.levers import FAMILIES, LEVERS, active, baseline, levers_for, switch
 from libra_umop.modeling.backbones.bfp import BFP
 from libra_umop.modeling.dense.losses.hard_negatives import HardNegativeLoss
+from libra_umop.modeling.rcnn.samplers import InstanceBalancedSampler, IoUBalancedSampler
 from shrink import shrink
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -75,10 +76,9 @@ def built(text):
         found["rpn_balanced_l1"] = rpn.box_reg_loss_type == "balanced_l1"
     if hasattr(model, "roi_heads"):
         heads = model.roi_heads
-        found["iou_sampling"] = getattr(heads, "negative_sampler", "random") == "iou_balanced"
-        found["instance_sampling"] = (
-            getattr(heads, "positive_sampler", "random") == "instance_balanced"
-        )
+        samplers = [getattr(heads, f"{kind}_sampler", None) for kind in ("negative", "positive")]
+        found["iou_sampling"] = isinstance(samplers[0], IoUBalancedSampler)
+        found["instance_sampling"] = isinstance(samplers[1], InstanceBalancedSampler)
         found["ohem"] = hasattr(heads, "num_hard")
         is_cascade = isinstance(heads, CascadeROIHeads)
         predictors = heads.box_predictor if is_cascade else [heads.box_predictor]

@@ -194,12 +194,12 @@ def test_values_out_of_range_and_misspelt_names_are_refused(key, value, told):
         (
             "MODEL.ROI_HEADS.NAME LibraROIHeads MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_IOU 0.4 "
             "MODEL.ROI_HEADS.IOU_THRESHOLDS [0.3,0.5] MODEL.ROI_HEADS.IOU_LABELS [0,-1,1]",
-            "FLOOR_IOU is 0.4, should be in [0, 0.3), below MODEL.ROI_HEADS.IOU_THRESHOLDS",
+            "[0, 0.3), below the end of the background (MODEL.ROI_HEADS.IOU_THRESHOLDS)",
         ),
         (
             "MODEL.ROI_HEADS.NAME LibraCascadeROIHeads MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_IOU 0.4 "
             "MODEL.ROI_BOX_CASCADE_HEAD.IOUS (0.4,0.5,0.6)",
-            "should be in [0, 0.4), below MODEL.ROI_BOX_CASCADE_HEAD.IOUS",
+            "[0, 0.4), below the end of the background (MODEL.ROI_BOX_CASCADE_HEAD.IOUS)",
         ),
         (
             "MODEL.ROI_HEADS.NAME LibraROIHeads MODEL.ROI_HEADS.IOU_LABELS [1,0]",

@@ -41,7 +41,7 @@ def test_the_defaults_are_those_of_the_keys(model):
     cfg.MODEL.ROI_BOX_HEAD.NAME, cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = "FastRCNNConvFCHead", 7
     cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 1
     built = build_model(cfg)
-    for name in ("negative_sampler", "positive_sampler", "iou_balanced"):
+    for name in ("negative_sampler", "positive_sampler"):
         assert getattr(model.roi_heads, name) == getattr(built.roi_heads, name)
     poolers = [type(m.roi_heads.box_pooler.level_poolers[0]) for m in (model, built)]
     assert poolers[0] is poolers[1]

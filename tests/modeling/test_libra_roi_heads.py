@@ -1,5 +1,7 @@
 """Oracles: the parent heads with the same random numbers, and proposals whose IoUs are known."""
 
+import copy
+
 import pytest
 import torch
 from detectron2.modeling.roi_heads import StandardROIHeads
@@ -8,6 +10,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
 from libra_umop.modeling import BalancedL1OutputLayers
+from libra_umop.modeling.rcnn.samplers import match_proposals
 from sync_counter import SyncCounter
 from tiny_rcnn import a_batch, a_target, proposals_with_ious, tiny_config, tiny_model
 
@@ -46,6 +49,18 @@ def a_head(*options):
 def sample(head, proposals, targets):
     with EventStorage() as storage:
         return head.label_and_sample_proposals(proposals, targets), storage.latest()
+
+
+def an_image(num_proposals=200):
+    """Proposals of every IoU with the one box, and the box."""
+    target = Instances((100, 100), gt_boxes=Boxes(torch.tensor([[10.0, 10.0, 90.0, 90.0]])))
+    target.gt_classes = torch.tensor([0])
+    ious = torch.linspace(0, 1, num_proposals)
+    return proposals_with_ious(ious, (10, 10, 90, 90)), target
+
+
+def listed(image):
+    return [image[0]], [image[1]]
 
 
 @pytest.mark.parametrize("name", LIBRA)
@@ -126,8 +141,9 @@ def test_one_key_switches_the_negatives(sampler, num_hard):
 
 def test_bins_end_at_the_background_threshold_of_the_head():
     options = ("MODEL.ROI_HEADS.IOU_THRESHOLDS", [0.3, 0.6], "MODEL.ROI_HEADS.IOU_LABELS")
-    assert a_head(*options, [0, -1, 1]).iou_balanced["max_iou"] == 0.3
-    assert a_head(*options, [0, 0, 1]).iou_balanced["max_iou"] == 0.6
+    for labels, end in (([0, -1, 1], 0.3), ([0, 0, 1], 0.6)):
+        matched = match_proposals(*an_image(), a_head(*options, labels).proposal_matcher)
+        assert matched.background == (0.0, end)
     with pytest.raises(ValueError, match="IOU_LABELS"):
         a_head(*options, [1, -1, 0])
 
@@ -158,20 +174,23 @@ def test_bins_span_the_ious_that_negatives_have(labels, start, end):
 def test_the_floor_of_a_range_that_begins_above_it_has_no_candidates():
     options = ["MODEL.ROI_HEADS.IOU_THRESHOLDS", [0.1, 0.5], "MODEL.ROI_HEADS.IOU_LABELS"]
     floor = ["MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_FRACTION", 0.5]
-    floor += ["MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_IOU", 0.05]
-    head = a_head(*options, [-1, 0, 1], *floor)
-    assert (head.iou_balanced["floor_iou"], head.iou_balanced["max_iou"]) == (0.1, 0.5)
+    below, above = (["MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_IOU", f] for f in (0.05, 0.1))
+    drawn = []
+    for floor_iou in (below, above):
+        torch.manual_seed(0)
+        (sampled,), _ = sample(
+            a_head(*options, [-1, 0, 1], *floor, *floor_iou), *listed(an_image())
+        )
+        drawn.append(sampled.proposal_boxes.tensor)
+    assert torch.equal(*drawn)
 
 
 def test_sampling_leaves_the_head_as_it_was():
     head = a_head()
-    before = dict(head.iou_balanced)
+    samplers = copy.deepcopy((head.negative_sampler, head.positive_sampler))
     for _ in range(2):
-        target = Instances((100, 100), gt_boxes=Boxes(torch.tensor([[10.0, 10.0, 90.0, 90.0]])))
-        target.gt_classes = torch.tensor([0])
-        ious = torch.rand(200)
-        sample(head, [proposals_with_ious(ious, (10, 10, 90, 90))], [target])
-    assert head.iou_balanced == before
+        sample(head, *listed(an_image()))
+    assert (head.negative_sampler, head.positive_sampler) == samplers
 
 
 def test_waits_for_the_device_no_more_often_than_its_parent():
@@ -191,12 +210,11 @@ def test_waits_for_the_device_no_more_often_than_its_parent():
 
 def test_sampling_waits_for_the_device_as_often_as_subsample_labels():
     head = a_head()
-    match_quality = torch.rand(4, 300)
-    matched_idxs, matched_labels = head.proposal_matcher(match_quality)
+    matched = match_proposals(*an_image(), head.proposal_matcher)
     with SyncCounter() as ours:
-        head._sample(match_quality, matched_idxs, matched_labels)
+        head._sample(matched)
     with SyncCounter() as detectron2s:
-        subsample_labels(matched_labels, 32, 0.25, 0)
+        subsample_labels(matched.labels, 32, 0.25, 0)
     assert ours.count == detectron2s.count == 2
 
 
@@ -206,7 +224,10 @@ def test_sampling_waits_for_the_device_as_often_as_subsample_labels():
         (["MODEL.ROI_HEADS.NEGATIVE_SAMPLER", "iou"], "NEGATIVE_SAMPLER is 'iou'"),
         (["MODEL.ROI_HEADS.POSITIVE_SAMPLER", "iou"], "POSITIVE_SAMPLER is 'iou'"),
         (["MODEL.ROI_HEADS.IOU_BALANCED.NUM_BINS", 0], "num_bins"),
-        (["MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_IOU", 0.7], "floor_iou"),
+        (
+            ["MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_IOU", 0.7],
+            r"FLOOR_IOU is 0.7, should be in \[0, 0.5\)",
+        ),
         ([*BALANCED_L1, "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA", 0.0], "ROI_BOX_HEAD.SMOOTH_L1_BETA"),
     ],
 )

@@ -22,7 +22,13 @@ from ..errors import ConfigError
 from ..key import KEYS
 from ..levers import as_text, family_of, stand_in, switch
 from ..modeling.dense.detector import DenseLosses
-from ..modeling.rcnn.roi_heads import BalancedSampling, negatives_range
+from ..modeling.rcnn.roi_heads import BalancedSampling
+from ..modeling.rcnn.samplers import (
+    NEGATIVE_SAMPLERS,
+    POSITIVE_SAMPLERS,
+    build_sampler,
+    negatives_range,
+)
 from ..ranges import OneOf, Range, is_number
 from .assertions import contradictions
 
@@ -100,7 +106,7 @@ def check_config(cfg: CfgNode, source: str = "") -> None:
     for box_loss in _BOX_LOSSES:
         _check_box_loss(cfg, where, box_loss)
     _check_unread(cfg, where)
-    _check_bins(cfg, where)
+    _check_samplers(cfg, where)
     _check_cls_loss(cfg, where)
     _check_scales(cfg, where)
     for contradiction in contradictions(cfg):
@@ -192,28 +198,23 @@ def _check_unread(cfg: CfgNode, where: str) -> None:
             )
 
 
-def _check_bins(cfg: CfgNode, where: str) -> None:
-    """Below the floor there have to be some of the IoUs that background has."""
-    heads = cfg.MODEL.ROI_HEADS
+def _check_samplers(cfg: CfgNode, where: str) -> None:
+    """The range of a sampler's numbers may depend on the IoUs that background has."""
+    heads, key = cfg.MODEL.ROI_HEADS, "ROI_HEADS.IOU_THRESHOLDS"
     detector = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
-    if not _is_a(detector, (GeneralizedRCNN,)) or not _is_a(
-        ROI_HEADS_REGISTRY.get(heads.NAME), (BalancedSampling,)
-    ):
+    component = ROI_HEADS_REGISTRY.get(heads.NAME)
+    if not _is_a(detector, (GeneralizedRCNN,)) or not _is_a(component, (BalancedSampling,)):
         return
-    thresholds, labels, key = heads.IOU_THRESHOLDS, heads.IOU_LABELS, "ROI_HEADS.IOU_THRESHOLDS"
-    if _is_a(ROI_HEADS_REGISTRY.get(heads.NAME), (CascadeROIHeads,)):
+    thresholds, labels = heads.IOU_THRESHOLDS, heads.IOU_LABELS
+    if _is_a(component, (CascadeROIHeads,)):
         thresholds, labels = cfg.MODEL.ROI_BOX_CASCADE_HEAD.IOUS[:1], [0, 1]
         key = "ROI_BOX_CASCADE_HEAD.IOUS"
     try:
-        _, end = negatives_range(thresholds, labels)
+        background = negatives_range(thresholds, labels)
+        build_sampler(NEGATIVE_SAMPLERS, heads.NEGATIVE_SAMPLER, cfg).check(background)
+        build_sampler(POSITIVE_SAMPLERS, heads.POSITIVE_SAMPLER, cfg).check(background)
     except ValueError as e:
-        raise ConfigError(f"{where}{e}") from e
-    floor = heads.IOU_BALANCED.FLOOR_IOU
-    if heads.IOU_BALANCED.BIN_RANGE == "threshold" and floor >= end:
-        raise ConfigError(
-            f"{where}MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_IOU is {floor!r}, should be in [0, {end}),"
-            f" below MODEL.{key}"
-        )
+        raise ConfigError(f"{where}{e} (MODEL.{key})") from e
 
 
 def _check_cls_loss(cfg: CfgNode, where: str) -> None:

@@ -1,54 +1,18 @@
-"""Keys of two-stage detectors. Samplers bring theirs: ``modeling/rcnn/samplers.py``."""
+"""Keys of two-stage detectors. Their samplers bring theirs."""
 
 from ... import ranges
 from ...functional.balanced_l1_loss import FORMULAS
-from ...functional.iou_balanced_sampling import BIN_RANGES
 from ...key import Key, declare
-from ...modeling.rcnn.roi_heads import NEGATIVE_SAMPLERS, POSITIVE_SAMPLERS
 from ...ranges import OneOf
 
-# Sample level: which proposals and anchors the heads learn from (Libra R-CNN, section 3.1).
 declare(
     "MODEL.ROI_HEADS",
-    NEGATIVE_SAMPLER=Key(
-        "iou_balanced",
-        OneOf(NEGATIVE_SAMPLERS),
-        'How LibraROIHeads draws negatives; "random" is Detectron2\'s way.',
-    ),
-    POSITIVE_SAMPLER=Key(
-        "instance_balanced",
-        OneOf(POSITIVE_SAMPLERS),
-        'How LibraROIHeads draws positives; "random" is Detectron2\'s way.',
-    ),
     SPARSE_ROI_ALIGN=Key(
         True,
         ranges.BOOL,
         "Train on a CPU with ROIAlign as a sparse matrix product: the same values up to rounding,"
         " in a fraction of the time. No effect on other devices, in half precision or in"
         " inference.",
-    ),
-)
-declare(
-    "MODEL.ROI_HEADS.IOU_BALANCED",
-    NUM_BINS=Key(
-        3, ranges.AT_LEAST_1, "K, the number of equal bins over the negatives' IoU range."
-    ),
-    FLOOR_IOU=Key(
-        0.0,
-        ranges.BELOW_1,
-        "f, the IoU below which `FLOOR_FRACTION` of the negatives is drawn at random; it has to be"
-        " below the background's threshold.",
-    ),
-    FLOOR_FRACTION=Key(
-        0.0, ranges.FRACTION, "r, that fraction. Only if the bins run dry is more taken from there."
-    ),
-    BIN_RANGE=Key(
-        "threshold",
-        OneOf(BIN_RANGES),
-        'Where the bins end: "threshold" (the paper: where `IOU_THRESHOLDS` and `IOU_LABELS`, or a'
-        " cascade's first of `ROI_BOX_CASCADE_HEAD.IOUS`, end the background; they begin where it"
-        ' begins) or "observed" (the reference code: at the largest IoU of all boxes, ground truth'
-        " included: 1).",
     ),
 )
 declare(
