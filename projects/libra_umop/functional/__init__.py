@@ -1,4 +1,8 @@
-"""The methods as pure functions and small modules: torch only, one idea a file."""
+"""The methods as pure functions and small modules: torch only, one idea a file.
+
+Every one has an example, which runs after ``import torch`` and
+``from libra_umop.functional import *``.
+"""
 
 from .atss_matching import atss_match, centerness_target
 from .balanced_l1_loss import balanced_l1_loss

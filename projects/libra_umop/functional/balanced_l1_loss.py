@@ -47,6 +47,12 @@ def balanced_l1_loss(
 
     Raises:
         ValueError: a number out of its range, or an unknown ``formula`` or ``reduction``.
+
+    Example:
+        >>> error = torch.tensor([0.5, 1.0, 2.0], requires_grad=True)
+        >>> balanced_l1_loss(error, torch.zeros(3), reduction="sum").backward()
+        >>> error.grad  # smooth L1's would be 0.5, 1 and 1
+        tensor([1.1777, 1.5000, 1.5000])
     """
     _check_arguments(alpha, gamma, beta, formula)
     x = torch.abs(pred - target)

@@ -21,6 +21,12 @@ def gather_levels(features: list[torch.Tensor], level: int) -> torch.Tensor:
 
     Returns:
         The balanced semantic features, (N, C, H_level, W_level).
+
+    Example:
+        >>> levels = [torch.full((1, 1, 4, 4), 3.0), torch.full((1, 1, 2, 2), 5.0)]
+        >>> gather_levels(levels, 1)  # at the size of the second: (3 + 5) / 2
+        tensor([[[[4., 4.],
+                  [4., 4.]]]])
     """
     size = features[level].shape[-2:]
     # mean, unlike a sum that is divided later, cannot overflow in half precision
@@ -36,6 +42,11 @@ def scatter_levels(refined: torch.Tensor, features: list[torch.Tensor]) -> list[
 
     Returns:
         The strengthened levels, of the same shapes as ``features``.
+
+    Example:
+        >>> levels = [torch.zeros(1, 8, 4, 4), torch.zeros(1, 8, 2, 2)]
+        >>> [tuple(x.shape) for x in scatter_levels(torch.ones(1, 8, 2, 2), levels)]
+        [(1, 8, 4, 4), (1, 8, 2, 2)]
     """
     return [_add_resized(x, refined) for x in features]
 
@@ -62,6 +73,11 @@ class NonLocalRefinement(nn.Module):
 
     x + out(softmax(theta(x)^T phi(x)) g(x)), the softmax over all positions and without the
     1/sqrt(C) of transformers. ``out`` starts at zero, and the block thus as the identity.
+
+    Example:
+        >>> x = torch.rand(1, 8, 4, 4)
+        >>> torch.equal(NonLocalRefinement(8)(x), x)
+        True
     """
 
     def __init__(self, channels: int, *, precision: str = "float32"):
@@ -112,7 +128,13 @@ def _to_sequence(x: torch.Tensor, *, promote: bool) -> torch.Tensor:
 
 
 class ConvRefinement(nn.Module):
-    """x + out(x), ``out`` a 3x3 convolution that starts at zero: the paper's plain alternative."""
+    """x + out(x), ``out`` a 3x3 convolution that starts at zero: the paper's plain alternative.
+
+    Example:
+        >>> x = torch.rand(1, 8, 4, 4)
+        >>> torch.equal(ConvRefinement(8)(x), x)
+        True
+    """
 
     def __init__(self, channels: int):
         super().__init__()
@@ -134,6 +156,12 @@ class BalancedFeaturePyramid(nn.Module):
 
     The levels are averaged at one size, refined there, brought back, and added. Averaging and
     bringing back have no parameters, and the refinement starts as the identity.
+
+    Example:
+        >>> levels = [torch.rand(2, 8, side, side) for side in (16, 8, 4)]
+        >>> balanced = BalancedFeaturePyramid(8, refine_level=1)(levels)
+        >>> [tuple(x.shape) for x in balanced]
+        [(2, 8, 16, 16), (2, 8, 8, 8), (2, 8, 4, 4)]
     """
 
     def __init__(

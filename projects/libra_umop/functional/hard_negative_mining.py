@@ -31,6 +31,12 @@ def hard_negative_bce_sum(
 
     Raises:
         ValueError: if ``neg_pos_ratio`` is not positive.
+
+    Example:
+        >>> logits = torch.tensor([[0.0], [0.0], [-2.0], [-9.0]])
+        >>> labels = torch.tensor([0, 1, 1, 1])  # a positive and three of background
+        >>> hard_negative_bce_sum(logits, labels, neg_pos_ratio=1)  # ln 2 of it and of the hardest
+        tensor(1.3863)
     """
     if not neg_pos_ratio > 0:
         raise ValueError(f"neg_pos_ratio must be > 0, got {neg_pos_ratio}")
@@ -68,6 +74,10 @@ def hardest(losses: Tensor, num_samples: int) -> Tensor:
 
     Raises:
         ValueError: ``losses`` is not a vector, or ``num_samples`` is negative.
+
+    Example:
+        >>> hardest(torch.tensor([0.1, 3.0, 0.5, 2.0]), 2)
+        tensor([1, 3])
     """
     if losses.dim() != 1:
         raise ValueError(f"losses has shape {tuple(losses.shape)}, but has to be a vector")

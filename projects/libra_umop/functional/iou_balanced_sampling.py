@@ -51,6 +51,12 @@ def sample_iou_balanced_negatives(
 
     Raises:
         ValueError: ``ious`` is not a vector, or an argument is out of its range.
+
+    Example:
+        >>> ious = torch.tensor([0.0] * 96 + [0.2, 0.21, 0.4, 0.41])
+        >>> chosen = sample_iou_balanced_negatives(ious, 6)  # two from each third of [0, 0.5)
+        >>> ious[chosen].sort().values
+        tensor([0.0000, 0.0000, 0.2000, 0.2100, 0.4000, 0.4100])
     """
     if bin_range not in BIN_RANGES:
         raise ValueError(f"bin_range is {bin_range!r}, not one of {BIN_RANGES}")
@@ -99,6 +105,12 @@ def sample_instance_balanced_positives(
 
     Raises:
         ValueError: ``matched_idxs`` is not a vector, or ``num_samples`` is negative.
+
+    Example:
+        >>> matched_idxs = torch.tensor([0] * 90 + [1] * 10)
+        >>> chosen = sample_instance_balanced_positives(matched_idxs, 8)
+        >>> matched_idxs[chosen].bincount()
+        tensor([4, 4])
     """
     _check_vector(matched_idxs, "matched_idxs", num_samples)
     device = matched_idxs.device

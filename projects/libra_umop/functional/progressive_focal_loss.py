@@ -40,6 +40,12 @@ def progressive_focus(
 
     Returns:
         gamma_l, alpha_l: 0-dim fp32 tensors.
+
+    Example:
+        >>> logits = torch.tensor([[0.15, 0.5], [0.5, 0.5]]).logit()
+        >>> labels = torch.tensor([0, 2])  # a positive with p = 0.15, and background
+        >>> progressive_focus(logits, labels)  # -ln 0.15 and 0.5 / 1.8971
+        (tensor(1.8971), tensor(0.2636))
     """
     total, num_pos = focus_sums(logits, labels, focus=focus)
     return focus_from_sums(total, num_pos, gamma=gamma, delta=delta, w=w, focus=focus)
@@ -54,6 +60,11 @@ def focus_sums(
     Returns:
         sum of p_i ("mean_prob") or of -ln p_i ("mean_log") over the positives, and their number:
         0-dim fp32 tensors, both 0 without positives.
+
+    Example:
+        >>> logits = torch.tensor([[0.1], [0.2], [0.9]]).logit()
+        >>> focus_sums(logits, torch.tensor([0, 0, 1]))  # two positives and background
+        (tensor(0.3000), tensor(2.))
     """
     _check_focus(focus)
     num_classes = logits.shape[1]
@@ -74,7 +85,14 @@ def focus_from_sums(
     w: float = 0.5,
     focus: str = "mean_prob",
 ) -> tuple[Tensor, Tensor]:
-    """:func:`progressive_focus` from :func:`focus_sums`; any shape, elementwise (one per level)."""
+    """:func:`progressive_focus` from :func:`focus_sums`; any shape, elementwise (one per level).
+
+    Example:
+        >>> total, num_pos = torch.tensor([0.3, 1.6, 0.0]), torch.tensor([2.0, 2.0, 0.0])
+        >>> gamma, alpha = focus_from_sums(total, num_pos)
+        >>> gamma  # -ln 0.15; -ln 0.8 is below the clamp; without positives the centre
+        tensor([1.8971, 1.5000, 2.0000])
+    """
     _check_focus(focus)
     mean = total / num_pos.clamp(min=1)
     value = -mean.log() if focus == "mean_prob" else mean

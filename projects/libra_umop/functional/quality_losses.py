@@ -35,6 +35,11 @@ def quality_focal_loss_sum(
 
     Raises:
         ValueError: if the shapes do not fit.
+
+    Example:
+        >>> logits, labels = torch.zeros(2, 1), torch.tensor([0, 1])  # class 0 and background
+        >>> quality_focal_loss_sum(logits, labels, torch.tensor([0.5, 0.0]))  # 0 and ln 2 / 4
+        tensor(0.1733)
     """
     return sigmoid_loss_sum("quality_focal", logits, labels, quality, beta, (1.0, 1.0))
 
@@ -64,6 +69,12 @@ def varifocal_loss_sum(
 
     Raises:
         ValueError: if the shapes do not fit.
+
+    Example:
+        >>> logits, labels = torch.zeros(2, 1), torch.tensor([0, 1])  # class 0 and background
+        >>> quality = torch.tensor([0.8, 0.0])
+        >>> varifocal_loss_sum(logits, labels, quality)  # (0.8 + 0.75 / 4) ln 2
+        tensor(0.6845)
     """
     if quality.shape == labels.shape and logits.dim() == 2:  # else it is refused below
         labels = labels.masked_fill((quality <= 0) & (labels >= 0), logits.shape[1])
@@ -89,6 +100,11 @@ def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
 
     Raises:
         ValueError: if the shapes do not fit, or there are fewer than two bins.
+
+    Example:
+        >>> logits = torch.zeros(1, 4)  # as likely in each of the 4 bins
+        >>> distribution_focal_loss(logits, torch.tensor([1.5]))  # ln 4
+        tensor([1.3863])
     """
     if logits.dim() != 2 or logits.shape[1] < 2 or target.shape != logits.shape[:1]:
         raise ValueError(

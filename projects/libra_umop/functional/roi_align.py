@@ -80,6 +80,13 @@ def sparse_roi_align(
 
     Raises:
         ValueError: ``features`` or ``rois`` is of another shape, or ``features`` elsewhere.
+
+    Example:
+        >>> features = torch.arange(16.0).view(1, 1, 4, 4)
+        >>> rois = torch.tensor([[0.0, 0.0, 0.0, 4.0, 4.0]])  # the whole of image 0
+        >>> sparse_roi_align(features, rois, (2, 2))  # the mean of each quarter
+        tensor([[[[ 2.5000,  4.5000],
+                  [10.5000, 12.5000]]]])
     """
     if features.dim() != 4 or rois.dim() != 2 or rois.shape[1] != 5:
         shapes = f"features have shape {tuple(features.shape)}, rois {tuple(rois.shape)}"

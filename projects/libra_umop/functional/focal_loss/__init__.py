@@ -37,6 +37,12 @@ def focal_loss_sum(
 
     Raises:
         ValueError: if the shapes of ``logits`` and ``labels`` do not fit.
+
+    Example:
+        >>> logits = torch.zeros(3, 2)
+        >>> labels = torch.tensor([1, 2, -1])  # class 1, background, ignored
+        >>> focal_loss_sum(logits, labels, gamma=2.0, alpha=0.25)  # (0.25 + 3 * 0.75) ln 2 / 4
+        tensor(0.4332)
     """
     off = isinstance(alpha, (int, float)) and alpha < 0
     weights = (1.0, 1.0) if off else (alpha, 1 - alpha)
