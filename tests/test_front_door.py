@@ -194,7 +194,8 @@ def test_without_detectron2_a_command_says_so_in_one_line(without_detectron2):
 
 def test_without_detectron2_functions_and_help_work(without_detectron2):
     done = without_detectron2(
-        "from libra_umop.functional import atss_match\n"
+        "from libra_umop.functional import *\n"
+        "assert atss_match and 'libra_umop.config.keys' not in sys.modules\n"
         "from libra_umop.cli.__main__ import main; main(['train', '--help'])"
     )
     assert done.returncode == 0 and "usage" in done.stdout, done.stderr

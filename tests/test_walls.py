@@ -1,10 +1,13 @@
 """The rooms of the package: which may import which, and how large a folder may be."""
 
 import ast
+import importlib
 import re
 from collections import Counter, defaultdict
 from graphlib import TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "projects" / "libra_umop"
 # Room -> the rooms that it imports from, in the order in which they stand on each other.
@@ -22,9 +25,9 @@ WALLS = {
     "imbalance": "data levers utils",
     "training": "config data errors evaluation imbalance modeling utils",
     "inference": "config data errors evaluation modeling training utils",
-    "export": "errors inference",
+    "export": "errors inference utils",
     "convert": "config errors modeling training utils",
-    "benchmark": "config modeling training",
+    "benchmark": "config modeling training utils",
     "study": "config data errors imbalance levers training utils",
     "cli": "benchmark config convert data errors export imbalance inference modeling study training"
     " utils",
@@ -113,3 +116,32 @@ def test_the_picture_in_contributing_is_this_table():
     table = {line.split("|")[1] for line in page.splitlines() if line.startswith("| `")}
     described = re.findall(r"`(\w+)[/`]", " ".join(table))
     assert sorted(described) == sorted(WALLS)
+
+
+ROOMS = sorted(p.parent for p in PACKAGE.rglob("__init__.py") if p.parent.name != "hooks")
+
+
+@pytest.mark.parametrize(
+    "room", ROOMS, ids=lambda path: path.relative_to(PACKAGE.parent).as_posix()
+)
+def test_every_name_that_a_room_offers_is_there(room):
+    """Asked for in the room itself, without a look at which module has it."""
+    name = ".".join(room.relative_to(PACKAGE.parent).parts)
+    module = importlib.import_module(name)
+    offered = module.__all__
+    assert offered and len(set(offered)) == len(offered)
+    for item in offered:
+        if not (room / f"{item}.py").is_file():  # the commands are modules
+            assert getattr(module, item) is not None and item in dir(module)
+    with pytest.raises(AttributeError, match="'nothing'"):
+        getattr(module, "nothing")  # noqa: B009
+
+
+def test_no_name_that_a_room_offers_is_hidden_by_a_module_beside_it():
+    for room in ROOMS:
+        beside = {path.stem for path in room.iterdir()}
+        tree = ast.parse((room / "__init__.py").read_text())
+        calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call)]
+        for call in (c for c in calls if getattr(c.func, "id", "") == "offer"):
+            names = ast.literal_eval(call.args[1])
+            assert not beside & {name for value in names.values() for name in value.split()}, room

@@ -1,17 +1,13 @@
 """Keys, their ranges, and reading configs without running anything in them."""
 
-from importlib import import_module
-from typing import Any
-
 from ..utils import needs_detectron2  # noqa: F401
+from ..utils.lazy import offer
 
-__all__ = ["add_libra_umop_config", "check_config", "load_config"]
-
-_ROOMS = {"add_libra_umop_config": "keys", "check_config": "checks", "load_config": "loading"}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what is asked for: the keys register every component, which takes seconds."""
-    if name not in _ROOMS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+__all__, __getattr__, __dir__ = offer(
+    __name__,
+    {
+        "checks": "check_config",
+        "keys": "add_libra_umop_config",
+        "loading": "load_config",
+    },
+)

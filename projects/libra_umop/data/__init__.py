@@ -1,1 +1,16 @@
 """Datasets of one's own in COCO form: finding, checking and registering them."""
+
+from ..utils.lazy import offer
+
+__all__, __getattr__, __dir__ = offer(
+    __name__,
+    {
+        "arguments": "configure_dataset",
+        "check.checking": "check_dataset",
+        "layouts.layout": "Split",
+        "layouts.table": "find_splits",
+        "mapper": "OwnDatasetMapper",
+        "images": "read_image",
+        "shapes": "write_shapes",
+    },
+)

@@ -1,1 +1,10 @@
 """What a run leaves and goes on from."""
+
+from ...utils.lazy import offer
+
+__all__, __getattr__, __dir__ = offer(
+    __name__,
+    {
+        "checkpointer": "LibraCheckpointer read_run",
+    },
+)

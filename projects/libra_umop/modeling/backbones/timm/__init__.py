@@ -1,1 +1,10 @@
 """Backbones of timm."""
+
+from ....utils.lazy import offer
+
+__all__, __getattr__, __dir__ = offer(
+    __name__,
+    {
+        "builder": "TimmBackbone build_timm_backbone",
+    },
+)
