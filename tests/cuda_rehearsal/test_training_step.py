@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from libra_umop.evaluation import validation_losses as validation
 from libra_umop.imbalance import records
 from libra_umop.imbalance.probes.collector import ImbalanceCollector
-from libra_umop.training.hooks.ema import WeightAverage
+from libra_umop.training.hooks import EMAHook
 from libra_umop.training.loop import TrainStep
 from libra_umop.training.optimizer import OPTIMIZERS, build_optimizer
 
@@ -69,7 +69,7 @@ def test_steps_and_averaged_weights_are_those_of_the_cpu(name):
     cfg, ends = tiny_config(name, *FULL), []
     for on_cuda in (False, True):
         model, _, (average,), _ = train(
-            cfg, on_cuda=on_cuda, hooks=lambda model: [WeightAverage(model, 0.5)]
+            cfg, on_cuda=on_cuda, hooks=lambda model: [EMAHook(model, 0.5)]
         )
         ends.append((weights_of(model), weights_of(average.module)))
     start = weights_of(build(cfg, on_cuda=False))
@@ -84,7 +84,7 @@ def test_steps_and_averaged_weights_are_those_of_the_cpu(name):
 def test_half_precision_steps_keep_fp32_weights_on_the_device_and_nothing_new_waits(name, dtype):
     cfg = tiny_config(name, *FULL)
     model, step, (average,), waits = train(
-        cfg, dtype=dtype, hooks=lambda model: [WeightAverage(model, 0.5)]
+        cfg, dtype=dtype, hooks=lambda model: [EMAHook(model, 0.5)]
     )
     for module in (model, average.module):
         for key, p in module.named_parameters():

@@ -8,8 +8,7 @@ import torch
 from detectron2.engine.train_loop import TrainerBase
 
 from libra_umop.errors import StopTraining
-from libra_umop.training.hooks.ema import WeightAverage
-from libra_umop.training.hooks.evaluation import BestSoFar, Evaluate, SaveCheckpoint
+from libra_umop.training.hooks import BestCheckpointHook, EMAHook, EvalHook, PeriodicCheckpointer
 
 
 class Saved:
@@ -26,8 +25,8 @@ class Run(TrainerBase):
     def __init__(self, values, period=1, **kwargs):
         super().__init__()
         self.values, self.saved = iter(values), Saved()
-        self.evaluate = Evaluate(period, lambda: {"bbox": {"AP": next(self.values)}})
-        self.best = BestSoFar(self.evaluate, self.saved, **kwargs)
+        self.evaluate = EvalHook(period, lambda: {"bbox": {"AP": next(self.values)}})
+        self.best = BestCheckpointHook(self.evaluate, self.saved, **kwargs)
         self.register_hooks([self.evaluate, self.best])
 
     def run_step(self):
@@ -109,7 +108,7 @@ def test_what_evaluation_draws_does_not_change_what_training_draws():
 
 def test_averaged_weights_are_the_exponential_mean_and_buffers_are_copied():
     model = torch.nn.BatchNorm1d(1)
-    average = WeightAverage(model, decay=0.9)
+    average = EMAHook(model, decay=0.9)
     expected = None
     for value in (1.0, 2.0, 5.0):
         model.weight.data.fill_(value)
@@ -118,7 +117,7 @@ def test_averaged_weights_are_the_exponential_mean_and_buffers_are_copied():
         expected = value if expected is None else 0.9 * expected + 0.1 * value
         assert average.module.weight.item() == pytest.approx(expected)
         assert average.module.running_mean.item() == value
-    again = WeightAverage(model, decay=0.9)
+    again = EMAHook(model, decay=0.9)
     again.load_state_dict(average.state_dict())
     again.module.load_state_dict(average.module.state_dict())
     again.after_step()
@@ -145,6 +144,6 @@ class Names:
 def test_the_last_checkpoint_is_not_written_twice(period, last):
     names, trainer = Names(), Run([])
     trainer._hooks = []
-    trainer.register_hooks([SaveCheckpoint(names, period)])
+    trainer.register_hooks([PeriodicCheckpointer(names, period)])
     trainer.train(0, 4)
     assert names.saved == [f"model_{i:07d}" for i in range(period - 1, 4, period)] + last

@@ -9,8 +9,7 @@ from detectron2.utils import comm
 
 from libra_umop.errors import ConfigError
 from libra_umop.imbalance.probes.collector import ImbalanceCollector
-from libra_umop.training.hooks.evaluation import BestSoFar
-from libra_umop.training.hooks.progress import WriteMetrics
+from libra_umop.training.hooks import BestCheckpointHook, PeriodicWriter
 from libra_umop.training.output_dir import (
     claim_output_dir,
     clear_output_dir,
@@ -113,7 +112,7 @@ def fail(*args, **kwargs):
 
 
 def write_metrics():
-    hook = WriteMetrics(lambda: [SimpleNamespace(write=fail)], period=2)
+    hook = PeriodicWriter(lambda: [SimpleNamespace(write=fail)], period=2)
     hook.trainer = SimpleNamespace(iter=1, max_iter=10)
     hook.before_train()
     hook.after_step()
@@ -121,7 +120,7 @@ def write_metrics():
 
 def keep_the_best():
     evaluate = SimpleNamespace(count=1, metrics={"bbox/AP": 1.0}, done_until=1)
-    BestSoFar(evaluate, SimpleNamespace(save_weights=fail)).after_step()
+    BestCheckpointHook(evaluate, SimpleNamespace(save_weights=fail)).after_step()
 
 
 def collect_imbalance():

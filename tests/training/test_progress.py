@@ -8,7 +8,7 @@ import pytest
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.utils.events import EventWriter, JSONWriter
 
-from libra_umop.training.hooks.progress import PrintProgress, WriteMetrics
+from libra_umop.training.hooks import LoggerHook, PeriodicWriter
 
 
 class Run(TrainerBase):
@@ -42,13 +42,13 @@ def iterations(lines):
     ids=["fast", "a second", "a minute"],
 )
 def test_the_first_step_prints_and_then_at_most_one_line_in_some_seconds(seconds, printed, lines):
-    Run(100, seconds, lambda clock: [PrintProgress(100, interval_s=5, clock=clock)])
+    Run(100, seconds, lambda clock: [LoggerHook(100, interval_s=5, clock=clock)])
     assert iterations(lines()) == printed
     assert "total_loss: 1.5" in lines()[0] and "epoch" not in lines()[0]
 
 
 def test_epochs_stand_beside_the_iterations(lines):
-    Run(8, 9.0, lambda clock: [PrintProgress(8, epochs=2, interval_s=5, clock=clock)])
+    Run(8, 9.0, lambda clock: [LoggerHook(8, epochs=2, interval_s=5, clock=clock)])
     assert re.match(r" epoch: 0\.25/2 +iter: 0 ", lines()[0])
     assert re.match(r" epoch: 2\.00/2 +(eta: \S+ +)?iter: 7 ", lines()[-1])
 
@@ -56,15 +56,15 @@ def test_epochs_stand_beside_the_iterations(lines):
 @pytest.mark.parametrize("watched, interval", [(True, 5), (False, 20)])
 def test_a_terminal_gets_lines_more_often(watched, interval, monkeypatch, lines):
     monkeypatch.setattr("sys.stdout.isatty", lambda: watched, raising=False)
-    Run(50, 1.0, lambda clock: [PrintProgress(50, clock=clock)])
+    Run(50, 1.0, lambda clock: [LoggerHook(50, clock=clock)])
     assert iterations(lines()) == [*range(0, 50, interval), 49]
 
 
 def test_metrics_are_written_every_20_iterations_to_a_file_opened_when_training_begins(tmp_path):
     file = tmp_path / "metrics.json"
-    hook = WriteMetrics(lambda: [JSONWriter(str(file))])
+    hook = PeriodicWriter(lambda: [JSONWriter(str(file))])
     assert not file.exists()
-    Run(45, 1.0, lambda clock: [hook, PrintProgress(45, interval_s=3, clock=clock)])
+    Run(45, 1.0, lambda clock: [hook, LoggerHook(45, interval_s=3, clock=clock)])
     written = [json.loads(line) for line in file.read_text().splitlines()]
     assert [line["iteration"] for line in written] == [19, 39, 44]
     assert all("total_loss" in line for line in written)
@@ -82,5 +82,5 @@ def test_all_writers_are_closed_though_one_cannot_write():
 
     writers = [Writer(), Writer()]
     with pytest.raises(OSError, match="No space"):
-        Run(1, 1.0, lambda clock: [WriteMetrics(lambda: writers)])
+        Run(1, 1.0, lambda clock: [PeriodicWriter(lambda: writers)])
     assert all(writer.closed for writer in writers)

@@ -3,6 +3,7 @@
 import signal
 
 import pytest
+import torch
 
 from engine_runs import LIBRA, RETINANET, differences, run, weights, write_config
 
@@ -11,12 +12,28 @@ WITH_ALL = ["SOLVER.EMA.ENABLED", "True", "TEST.EVAL_PERIOD", "2", "TEST.VAL_LOS
 WITH_ALL += ["TEST.BEST_CHECKPOINT.METRIC", "val/total_loss", "TEST.BEST_CHECKPOINT.MODE", "min"]
 
 
-@pytest.mark.parametrize("config", [RETINANET, LIBRA], ids=["retinanet", "libra"])
-def test_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(config, tiny_coco, tmp_path):
+def rename_hooks(file):
+    """The state of the hooks as version 0.1.0 wrote it."""
+    checkpoint = torch.load(file, weights_only=True)
+    names = {"EvalHook": "Evaluate", "BestCheckpointHook": "BestSoFar", "EMAHook": "WeightAverage"}
+    states = checkpoint["trainer"]["hooks"]
+    assert set(names) <= set(states)
+    checkpoint["trainer"]["hooks"] = {names.get(name, name): x for name, x in states.items()}
+    torch.save(checkpoint, file)
+
+
+@pytest.mark.parametrize(
+    "config, of_0_1_0", [(RETINANET, False), (LIBRA, True)], ids=["retinanet", "libra, of 0.1.0"]
+)
+def test_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(
+    config, of_0_1_0, tiny_coco, tmp_path
+):
     config = write_config(tmp_path / "config.yaml", config)
     args = ["--config-file", config, "--dataset", tiny_coco]
     whole = run([*args, *WITH_ALL, "OUTPUT_DIR", tmp_path / "whole"])
     killed = run([*args, *WITH_ALL, "OUTPUT_DIR", tmp_path / "killed"], misbehave="KILL@4@0")
+    if of_0_1_0:
+        rename_hooks(tmp_path / "killed" / "model_0000003.pth")
     resumed = run([*args, "--resume", *WITH_ALL, "OUTPUT_DIR", tmp_path / "killed"])
     assert (whole.returncode, killed.returncode, resumed.returncode) == (0, -signal.SIGKILL, 0), (
         resumed.out[-3000:]

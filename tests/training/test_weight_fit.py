@@ -12,7 +12,7 @@ from libra_umop.config import add_libra_umop_config
 from libra_umop.errors import ConfigError
 from libra_umop.training.checkpoint.checkpointer import LibraCheckpointer
 from libra_umop.training.checkpoint.weight_fit import Classes
-from libra_umop.training.hooks.ema import WeightAverage
+from libra_umop.training.hooks import EMAHook
 
 
 class Detector(nn.Module):
@@ -327,14 +327,14 @@ def test_an_average_that_is_switched_on_at_a_resume_starts_from_the_loaded_weigh
     model = Detector()
     run(tmp_path, model).save("model_0000001", iteration=1)
     resumed = Detector()
-    average = WeightAverage(resumed, 0.9)
+    average = EMAHook(resumed, 0.9)
     run(tmp_path, resumed, average=average.module).resume()
     assert same(average.module, model)
 
 
 def test_an_average_starts_from_pretrained_weights(tmp_path):
     source, model = Detector(), Detector()
-    average = WeightAverage(model, 0.9)
+    average = EMAHook(model, 0.9)
     reader = LibraCheckpointer(model, average=average.module)
     reader.load(write(tmp_path / "w.pth", source), checkpointables=[])
     assert same(average.module, source)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from detectron2.engine import DefaultTrainer, create_ddp_model, hooks
+from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model
+from detectron2.engine import hooks as d2_hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
@@ -21,14 +22,12 @@ from ..data.shielded_loader import build_test_loader
 from ..errors import ConfigError, StopTraining
 from ..evaluation.coco import build_coco_evaluator
 from ..evaluation.validation_losses import validation_losses
+from ..imbalance.probes.collector import ImbalanceCollector
 from ..modeling.backbones.timm.models import without_pretrained
 from ..modeling.dense.losses.normalizers import get_normalizers, set_normalizers
 from ..utils.rng import get_rng_state, set_rng_state
+from . import hooks
 from .checkpoint.checkpointer import LibraCheckpointer
-from .hooks.ema import WeightAverage
-from .hooks.evaluation import BestSoFar, Evaluate, SaveCheckpoint
-from .hooks.progress import PrintProgress, WriteMetrics
-from .hooks.stop_on_signal import StopOnSignal
 from .hooks.wandb import start_wandb
 from .loader import build_train_loader
 from .loop import TrainStep
@@ -75,7 +74,7 @@ class LibraTrainer(DefaultTrainer):
         optimizer = self.build_optimizer(cfg, model)
         loader = self.build_train_loader(cfg)
         ema = cfg.SOLVER.EMA
-        self.average = WeightAverage(model, ema.DECAY) if ema.ENABLED else None
+        self.average = hooks.EMAHook(model, ema.DECAY) if ema.ENABLED else None
         self._trainer = TrainStep.from_config(cfg, _wrap(model), loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = LibraCheckpointer(
@@ -98,11 +97,11 @@ class LibraTrainer(DefaultTrainer):
         """What is evaluated: the averaged model where there is one, and never wrapped."""
         return self.average.module if self.average else self.checkpointer.model
 
-    def build_hooks(self) -> list[hooks.HookBase]:
+    def build_hooks(self) -> list[HookBase | None]:
         """Detectron2's hooks in their order, made to be resumed, and those of this project."""
         cfg = self.cfg
-        evaluate = Evaluate(cfg.TEST.EVAL_PERIOD, self._evaluate)
-        self.best = BestSoFar(
+        evaluate = hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate)
+        self.best = hooks.BestCheckpointHook(
             evaluate,
             self.checkpointer if cfg.TEST.BEST_CHECKPOINT.ENABLED else None,
             metric=cfg.TEST.BEST_CHECKPOINT.METRIC,
@@ -110,33 +109,35 @@ class LibraTrainer(DefaultTrainer):
             patience=cfg.TEST.EARLY_STOPPING.PATIENCE,
             min_delta=cfg.TEST.EARLY_STOPPING.MIN_DELTA,
         )
-        ret = [hooks.IterationTimer(), hooks.LRScheduler(), self._build_precise_bn(), self.average]
-        if cfg.ANALYSIS.ENABLED:
-            from ..imbalance.probes.collector import ImbalanceCollector
+        self._stop_on_signal = hooks.StopOnSignal(self.checkpointer)
+        is_main = comm.is_main_process()
+        return [
+            d2_hooks.IterationTimer(),
+            d2_hooks.LRScheduler(),
+            self._build_precise_bn(),
+            self.average,
+            ImbalanceCollector(cfg) if cfg.ANALYSIS.ENABLED else None,
+            hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD),
+            evaluate,
+            self.best,
+            hooks.LoggerHook(self.max_iter, epochs=self.epochs) if is_main else None,
+            hooks.PeriodicWriter(self.build_writers),
+            self._stop_on_signal,
+        ]
 
-            ret.append(ImbalanceCollector(cfg))
-        ret += [SaveCheckpoint(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD), evaluate]
-        ret.append(self.best)
-        if comm.is_main_process():
-            ret.append(PrintProgress(self.max_iter, epochs=self.epochs))
-        self._stop_on_signal = StopOnSignal(self.checkpointer)
-        return [*ret, WriteMetrics(self.build_writers), self._stop_on_signal]
-
-    def _build_precise_bn(self) -> hooks.HookBase | None:
+    def _build_precise_bn(self) -> HookBase | None:
         cfg = self.cfg.clone()
         if not (cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model)):
             return None
         cfg.defrost()
         cfg.DATALOADER.NUM_WORKERS = 0
         loader = self.build_train_loader(cfg)  # of its own, to leave the training's alone
-        return hooks.PreciseBN(
+        return d2_hooks.PreciseBN(
             cfg.TEST.EVAL_PERIOD, self.model, loader, cfg.TEST.PRECISE_BN.NUM_ITER
         )
 
     def build_writers(self):
-        """Detectron2's writers of files; that of tensorboard feeds Weights & Biases where asked
-        for.
-        """
+        """Detectron2's writers of files; tensorboard's feeds Weights & Biases where asked for."""
         if self.cfg.WANDB.ENABLED:
             start_wandb(self.cfg)
         writers = super().build_writers()
@@ -227,7 +228,9 @@ class LibraTrainer(DefaultTrainer):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
+        """Same interface as the parent's; the state may be of an older version."""
+        states = {hooks.FORMER_NAMES.get(k, k): v for k, v in state_dict.get("hooks", {}).items()}
+        super().load_state_dict({**state_dict, "hooks": states})
         set_normalizers(self.checkpointer.model, state_dict.get("normalizers", {}))
         exact = "data" in state_dict and self.data_loader.load_state_dict(state_dict["data"])
         if exact and len(state_dict["rng"]) == comm.get_world_size():

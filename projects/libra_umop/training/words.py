@@ -11,7 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 
-from .hooks.evaluation import BestSoFar
+from .hooks import BestCheckpointHook
 
 NOT_EVALUATED = (
     "nothing will be evaluated: there is no validation set with objects, so there will be no AP and"
@@ -66,7 +66,7 @@ def where_it_goes(cfg: CfgNode, device_note: str = "") -> list[str]:
     return [*lines, f"results: {cfg.OUTPUT_DIR} (environment and config are in {log})"]
 
 
-def what_came_out(cfg: CfgNode, best: BestSoFar, epochs: float | None = None) -> list[str]:
+def what_came_out(cfg: CfgNode, best: BestCheckpointHook, epochs: float | None = None) -> list[str]:
     """Lines on the best evaluation, the weights to use, and what to do with them next."""
     weights = os.path.join(cfg.OUTPUT_DIR, "model_final.pth")
     if best.best is None:

@@ -6,8 +6,10 @@ import torch
 from detectron2.engine import HookBase
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+__all__ = ["EMAHook"]
 
-class WeightAverage(HookBase):
+
+class EMAHook(HookBase):
     """Keeps average = decay * average + (1 - decay) * weights after every iteration.
 
     Buffers, such as batch statistics, are copied. The first iteration's weights start the average.

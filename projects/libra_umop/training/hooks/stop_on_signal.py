@@ -13,6 +13,8 @@ from detectron2.utils import comm
 from ...errors import EXIT_PREEMPTED, StopTraining
 from ...utils.signals import SIGNALS
 
+__all__ = ["StopOnSignal"]
+
 logger = logging.getLogger(__name__)
 
 # A Ctrl-C reaches a process twice at once where a launcher passes on its own.

@@ -1,58 +1,22 @@
-"""What training writes and prints as it goes: metrics to files, lines to the console."""
+"""Lines that training prints to the console as it goes."""
 
-import contextlib
 import datetime
 import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from detectron2.engine import HookBase
-from detectron2.utils import comm
-from detectron2.utils.events import CommonMetricPrinter, EventWriter, get_event_storage
+from detectron2.utils.events import CommonMetricPrinter, get_event_storage
 
-from ...utils.ranks import heard_by_all_ranks
+__all__ = ["LoggerHook"]
 
 # From one line to the next, at least: where somebody watches, and where a log is read later.
 TERMINAL_S, LOG_S = 5.0, 20.0
 
 
-class WriteMetrics(HookBase):
-    """Same as :class:`detectron2.engine.hooks.PeriodicWriter`, but writers are made when training
-    begins, as they open files, and all are closed even if one cannot write. It belongs on all
-    ranks, which hear where the main rank's disk is full.
-
-    Args:
-        build_writers: returns the writers; called on the main rank only.
-        period: iterations from one writing to the next.
-    """
-
-    def __init__(self, build_writers: Callable[[], Sequence[EventWriter]], period: int = 20):
-        self._build_writers = build_writers
-        self._period = period
-        self._writers: Sequence[EventWriter] = ()
-
-    def before_train(self):
-        with heard_by_all_ranks():
-            self._writers = self._build_writers() if comm.is_main_process() else ()
-
-    def after_step(self):
-        iterations = self.trainer.iter + 1
-        if iterations % self._period == 0 or iterations == self.trainer.max_iter:
-            with heard_by_all_ranks():
-                for writer in self._writers:
-                    writer.write()
-
-    def after_train(self):
-        with contextlib.ExitStack() as stack:
-            for writer in self._writers:
-                stack.callback(writer.close)
-            for writer in self._writers:
-                writer.write()
-
-
-class PrintProgress(HookBase):
+class LoggerHook(HookBase):
     """Detectron2's line of losses and times: after the first iteration, so that one sees that it
     goes, then one every few seconds, however fast or slow the steps are, and after the last.
 
