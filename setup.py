@@ -11,6 +11,7 @@ class BuildWithConfigs(build_py):
     """An editable install reads configs/ of its checkout; a copy would not follow it."""
 
     def run(self):
+        """Same interface as the parent's; copies ``configs/`` besides."""
         super().run()
         if not self.editable_mode:
             target = Path(self.build_lib, "libra_umop", "_configs")

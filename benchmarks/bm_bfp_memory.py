@@ -22,12 +22,14 @@ class PlainRefinement(NonLocalRefinement):
     """The same block with its (HW, HW) matrix written out."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Same interface as the parent's; holds the attention, (N, HW, HW)."""
         theta, phi, g = (conv(x).flatten(2) for conv in (self.theta, self.phi, self.g))
         attention = (theta.transpose(1, 2) @ phi).softmax(dim=-1)  # (N, HW, HW)
         return x + self.out((g @ attention.transpose(1, 2)).reshape(x.shape))
 
 
 def resident_bytes() -> int:
+    """Memory of this process that is in use."""
     with open("/proc/self/statm") as f:
         return int(f.read().split()[1]) * resource.getpagesize()
 
@@ -55,6 +57,7 @@ def measure(height: int, width: int, form: str, device: str) -> float:
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", nargs="+", default=["800x1333", "1200x1600"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

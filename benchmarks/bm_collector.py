@@ -28,6 +28,7 @@ CONFIGS = [
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config-file", nargs="+", default=CONFIGS, metavar="FILE")
     parser.add_argument("--size", default="320x544", help="height x width of the images")

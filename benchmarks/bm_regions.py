@@ -50,6 +50,7 @@ def describe(title, regions, gt_instances) -> None:
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--weights", required=True, help="of a two-stage detector")
     parser.add_argument("--dataset", required=True, help="as in train_net.py")

@@ -18,6 +18,7 @@ from libra_umop.functional.roi_align import sparse_roi_align
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--size", default="320x544", help="height x width of the images")
     parser.add_argument("--images", type=int, default=2)

@@ -83,6 +83,7 @@ def make_levels(num_images: int, num_anchors: int, num_classes: int, device: str
 
 
 def focal_losses(args) -> dict[str, Callable[[], None]]:
+    """What is timed of the focal losses, by name."""
     logits, labels = make_levels(2, args.anchors_focal, args.classes, args.device)
     quality = torch.rand(len(labels), device=args.device)
 
@@ -110,6 +111,7 @@ def focal_losses(args) -> dict[str, Callable[[], None]]:
 
 
 def matchings(args) -> dict[str, Callable[[], None]]:
+    """What is timed of the matching, by name."""
     height = int((args.anchors / 2) ** 0.5)  # P3 holds three quarters of all anchors
     anchors, num_anchors_per_level = [], []
     for stride in STRIDES:
@@ -131,6 +133,7 @@ def matchings(args) -> dict[str, Callable[[], None]]:
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--anchors-focal", type=int, default=60000, help="per image, of 2 images")
     parser.add_argument("--classes", type=int, default=80)

@@ -14,6 +14,7 @@ from libra_umop.benchmark.bench import Contender
 
 
 def contender(name: str) -> Contender:
+    """A config of ``configs/COCO-Detection`` under its short name."""
     return Contender(name, str(CONFIGS / "COCO-Detection" / f"{name}_R_50_FPN_1x.yaml"))
 
 

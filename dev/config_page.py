@@ -61,6 +61,7 @@ def _cell(text: str) -> str:
 
 
 def main() -> None:
+    """Write the page of keys, or check it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

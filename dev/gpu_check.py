@@ -32,6 +32,7 @@ LIMITS = {"tests": 150, "steps": 170, "losses": 45, "inference": 60, "profile": 
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The arguments of the script."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -48,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv=None) -> int:
+    """Run the sections that were asked for; returns the exit code."""
     args = build_parser().parse_args(argv)
     if args.table:
         from gpu_table import markdown

@@ -14,10 +14,12 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
 
 
 def tests(figures: dict[str, Any]) -> str:
+    """The section that says how many tests passed."""
     bad = figures["failures"] + figures["errors"]
     passed = figures["tests"] - bad - figures["skipped"]
     counts = f"{passed} passed, {bad} failed, {figures['skipped']} skipped"
@@ -25,6 +27,7 @@ def tests(figures: dict[str, Any]) -> str:
 
 
 def steps(figures: dict[str, Any]) -> str:
+    """The section on step times."""
     rows = []
     for group in figures["groups"]:
         height, width = group["size"]
@@ -38,6 +41,7 @@ def steps(figures: dict[str, Any]) -> str:
 
 
 def losses(figures: dict[str, Any]) -> str:
+    """The section on times of the losses."""
     copy = figures["copy_gb_per_s"]
     rows = []
     for name, row in figures["rows"].items():
@@ -47,6 +51,7 @@ def losses(figures: dict[str, Any]) -> str:
 
 
 def inference(figures: dict[str, Any]) -> str:
+    """The section on times of inference."""
     names = sorted({name for row in figures["rows"].values() for name in row})
     rows = [
         [label, *(f"{row[name]:.1f}" if name in row else "" for name in names)]
@@ -56,6 +61,7 @@ def inference(figures: dict[str, Any]) -> str:
 
 
 def profile(figures: dict[str, Any]) -> str:
+    """The section on what a step's time goes to."""
     blocks = []
     for label, found in figures.items():
         rows = [[f"`{key}`", f"{ms:.2f}", str(count)] for key, ms, count in found["top"]]
@@ -66,6 +72,7 @@ def profile(figures: dict[str, Any]) -> str:
 
 
 def study(figures: dict[str, Any]) -> str:
+    """The section on the study."""
     return figures["text"]
 
 

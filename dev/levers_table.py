@@ -70,6 +70,7 @@ def render(page: str) -> str:
 
 
 def main() -> None:
+    """Write README's table, or check it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

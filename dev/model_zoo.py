@@ -63,6 +63,7 @@ class DenseForward(nn.Module):
         self.num_proposals, self.num_detections = num_proposals, num_detections
 
     def forward(self, image: Tensor) -> list[Tensor]:
+        """All raw outputs for one image, (1, 3, H, W)."""
         model = self.model
         features = model.backbone(image)
         if hasattr(model, "head"):
@@ -159,11 +160,13 @@ def count_operations(model: DenseForward, image_size: Sequence[int] = IMAGE_SIZE
 
 
 def read_rows() -> dict[str, Row]:
+    """The rows of the measured table, by config."""
     with open(CSV, newline="") as f:
         return {line["config"]: Row(**line) for line in csv.DictReader(f)}
 
 
 def write_rows(rows: Iterable[Row]) -> None:
+    """Write the rows of the measured table."""
     with open(CSV, "w", newline="") as f:
         writer = csv.writer(f, lineterminator="\n")
         writer.writerow(Row._fields)
@@ -208,6 +211,7 @@ def render(page: str, rows: dict[str, Row]) -> str:
 
 
 def main() -> None:
+    """Measure configs, write the table, or check it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -46,6 +46,7 @@ def resolve(python: str) -> dict[str, str]:
 
 
 def main() -> None:
+    """Resolve for every Python, and write constraints.txt."""
     pythons_by_pin: dict[tuple[str, str], list[str]] = defaultdict(list)
     for python in PYTHONS:
         for name, version in resolve(python).items():

@@ -58,6 +58,7 @@ def run(command: list, **kwargs) -> subprocess.CompletedProcess:
 
 
 def say(text: str) -> None:
+    """Print a line of the set-up."""
     print(f"[set-up] {text}", flush=True)
 
 
@@ -141,6 +142,7 @@ def make_own(venv: Path, extras: list[str]) -> None:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The arguments of the script."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -11,6 +11,7 @@ from libra_umop.utils.output_files import check_writable
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The arguments of the script."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", required=True, help="a checkpoint that train_net.py wrote")
     parser.add_argument(

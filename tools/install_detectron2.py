@@ -198,6 +198,7 @@ def install(wheel: Path, constraints: Path) -> None:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The arguments of the script."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

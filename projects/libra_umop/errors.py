@@ -14,8 +14,10 @@ class ConfigError(ValueError):
 
 
 class DatasetError(ValueError):
-    """A dataset that cannot be used. The message is always one line: file, image id, annotation
-    id, what is wrong, what would be right.
+    """A dataset that cannot be used.
+
+    The message is always one line: file, image id, annotation id, what is wrong, what would be
+    right.
 
     Also when it was raised in a worker of a data loader, where PyTorch raises it a second time
     with the worker's traceback in front of the message: only the last line is kept.

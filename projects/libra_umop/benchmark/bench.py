@@ -109,8 +109,13 @@ def compile_parts(model: nn.Module) -> None:
 
 @torch.no_grad()
 def _calibrate_frozen_norms(model: nn.Module, batch: list[dict[str, Any]]) -> None:
-    """Give frozen batch norms the statistics of one batch: with their initial ones, 50 layers of
-    random weights overflow, and a detector that sees infinities does other work.
+    """Give frozen batch norms the statistics of one batch.
+
+    With their initial ones, 50 layers of random weights overflow, and a detector that sees
+    infinities does other work.
+
+    With their initial ones, 50 layers of random weights overflow, and a detector that sees
+    infinities does other work.
     """
 
     def set_statistics(module, inputs):
@@ -129,8 +134,13 @@ def _calibrate_frozen_norms(model: nn.Module, batch: list[dict[str, Any]]) -> No
 
 
 def _wake_refinement(model: nn.Module) -> None:
-    """Weights as training leaves them in BFP's last convolution: at its start, zero, it sends back
-    gradients so small that a CPU computes with subnormal numbers, many times slower.
+    """Give BFP's last convolution weights as training leaves them.
+
+    At its start, zero, it sends back gradients so small that a CPU computes with subnormal numbers,
+    many times slower.
+
+    At its start, zero, it sends back gradients so small that a CPU computes with subnormal
+    numbers, many times slower.
     """
     for name, module in model.named_modules():
         if name.endswith("refine.out"):

@@ -8,8 +8,10 @@ from .argument_types import config_file
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of :func:`detectron2.engine.default_argument_parser`, whose import takes
-    seconds, ``--overwrite``, and those that name a dataset.
+    """The arguments of a training: Detectron2's, ``--overwrite``, and those that name a dataset.
+
+    Detectron2's are repeated here: importing :func:`detectron2.engine.default_argument_parser`
+    takes seconds.
     """
     parser = argparse.ArgumentParser(
         usage="%(prog)s --config-file FILE --dataset DIR [options] [KEY value ...]",

@@ -32,8 +32,10 @@ class Contradiction(NamedTuple):
 
 
 def contradictions(cfg: CfgNode) -> Iterator[Contradiction]:
-    """The keys of ``cfg`` that Detectron2 would stop at, one by one. Keys that the detector does
-    not read may have any value; each value by itself is within its range.
+    """The keys of ``cfg`` that Detectron2 would stop at, one by one.
+
+    Keys that the detector does not read may have any value; each value by itself is within its
+    range.
     """
     yield from _train_sizes(cfg)
     yield from _crop(cfg)
@@ -58,8 +60,9 @@ def contradictions(cfg: CfgNode) -> Iterator[Contradiction]:
 
 @contextlib.contextmanager
 def refused_by_components(cfg: CfgNode) -> Iterator[None]:
-    """While a model is built, what a component of it refuses of ``cfg`` becomes a ConfigError: a
-    value, a feature that the network below does not give, or an assertion that names a key.
+    """What a component refuses of ``cfg`` while a model is built becomes a ConfigError.
+
+    A value, a feature that the network below does not give, or an assertion that names a key.
     """
     try:
         yield

@@ -76,8 +76,9 @@ def _nearest_shipped(name: str) -> str:
 
 
 def _drop_late_steps(cfg: CfgNode, given: Collection[str]) -> None:
-    """A shorter run is asked for by one key: the file's ``SOLVER.STEPS`` that lie beyond a
-    ``SOLVER.MAX_ITER`` of the command line are left out.
+    """Leave out the file's ``SOLVER.STEPS`` beyond a ``SOLVER.MAX_ITER`` of the command line.
+
+    So a shorter run is asked for by one key.
     """
     if "SOLVER.MAX_ITER" in given and "SOLVER.STEPS" not in given:
         steps = [s for s in cfg.SOLVER.STEPS if not is_number(s) or s < cfg.SOLVER.MAX_ITER]
@@ -184,8 +185,9 @@ def _merge(content: dict, node: CfgNode, root: CfgNode, source: str, prefix: str
 
 
 def _merge_value(key: str, value: Any, node: CfgNode, source: str, name: str) -> None:
-    """Set one key with yacs's own type rules, but an int serves as a float, and where a text is
-    wanted, digits are one.
+    """Set one key with yacs's own type rules, but for two.
+
+    An int serves as a float, and where a text is wanted, digits are one.
     """
     old, given = node.get(key), value
     value = node._decode_cfg_value(value)

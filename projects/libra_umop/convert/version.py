@@ -15,8 +15,9 @@ WORDS = (
 
 
 def major_version(checkpoint: Checkpoint) -> int | None:
-    """1, 2 or 3 by the file's meta, by the names of its tensors or by its training config; None
-    where none of them tells. What came before 1.0 counts as 1.
+    """1, 2 or 3, by the file's meta, the names of its tensors or its training config.
+
+    None where none of them tells. What came before 1.0 counts as 1.
     """
     stated = re.match(r"v?(\d+)", checkpoint.version)
     if stated:

@@ -178,8 +178,9 @@ def set_num_classes(
 def set_mask_format(
     cfg: CfgNode, dataset: OwnDataset, config_file: str | None, given: set[str]
 ) -> list[str]:
-    """Set ``INPUT.MASK_FORMAT`` to "bitmask" where masks are trained on and some are RLE, which
-    Detectron2 cannot read as polygons (the other way it can).
+    """Set ``INPUT.MASK_FORMAT`` to "bitmask" where masks are trained on and some are RLE.
+
+    Detectron2 cannot read RLE as polygons; the other way it can.
 
     Raises:
         ConfigError: the command line or ``config_file`` itself says "polygon".

@@ -159,8 +159,9 @@ def _free_name(name: str) -> str:
 
 
 def dataset_dicts(data: CocoData, contiguous_id: dict[int, int]) -> list[dict[str, Any]]:
-    """Detectron2's standard dicts of one split, images by ascending id; crowd regions are kept
-    (Detectron2's mapper leaves them out of training).
+    """Detectron2's standard dicts of one split, images by ascending id.
+
+    Crowd regions are kept; Detectron2's mapper leaves them out of training.
     """
     records = {
         image["id"]: {

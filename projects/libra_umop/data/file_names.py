@@ -20,8 +20,10 @@ NUM_IMAGES_TRIED = 100
 
 
 def file_name_problem(file_name: Any) -> str | None:
-    """What is wrong with an image's ``file_name``, or None. Only names that stay below the image
-    folder are accepted; a link that lies in the folder is the user's own and is followed.
+    """What is wrong with an image's ``file_name``, or None.
+
+    Only names that stay below the image folder are accepted; a link that lies in the folder is the
+    user's own and is followed.
     """
     if not isinstance(file_name, str) or not file_name:
         return f'"file_name" is {short(file_name)}, should be a path below the image folder'
@@ -39,8 +41,9 @@ def file_name_problem(file_name: Any) -> str | None:
 
 
 def find_files(data: CocoData, image_roots: Sequence[str]) -> None:
-    """Set ``data.image_root`` to the folder that has most of the first images, the first one if
-    none does, and the ``file_name`` of each image to that of its file, in place.
+    """Set ``data.image_root`` and the ``file_name`` of each image to what is there, in place.
+
+    The folder is the one that has most of the first images, the first one if none does.
 
     A name that no file has, but exactly one file in other spelling, is that file's: a defect of
     kind "file_name_spelling". Two such files are a defect that training refuses. A name that no
@@ -81,8 +84,9 @@ class ImageFolder:
         return base in self._list(folder) or os.path.isfile(os.path.join(self.root, name))
 
     def spelt_otherwise(self, name: str) -> list[str]:
-        """The files whose names differ from ``name`` in their spelling, of the nearest kind of
-        spelling only; [] if there is none.
+        """The files whose names differ from ``name`` in their spelling; [] if there is none.
+
+        Only those of the nearest kind of spelling.
         """
         for alike in (_same_characters, _same_but_suffix_case, _same_but_case):
             found = self._find("", _parts(alike(name)), alike)
@@ -102,8 +106,9 @@ class ImageFolder:
         return found
 
     def _entries(self, folder: str, alike: Callable) -> dict[str, list[tuple[str, list[str]]]]:
-        """What is in ``folder``, each with the parts of its name (several if it was unpacked with
-        backslashes in it), by the first of these.
+        """What is in ``folder``, each with the parts of its name, by the first of these.
+
+        There are several if it was unpacked with backslashes in its name.
         """
         if (folder, alike) not in self._alike:
             by_first = self._alike[folder, alike] = defaultdict(list)

@@ -107,8 +107,10 @@ def _is_stub(reader: Any) -> bool:
 
 
 def read_header(path: str, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageHeader:
-    """Size, orientation and mode of an image file. It is only decoded if it is a JPEG or PNG file
-    without its end, or has a kind of pixels of which some cannot be shown.
+    """Size, orientation and mode of an image file.
+
+    It is only decoded if it is a JPEG or PNG file without its end, or has a kind of pixels of which
+    some cannot be shown.
 
     Raises:
         DatasetError: naming the file and why it is no image, not a whole one, larger than
@@ -130,8 +132,10 @@ def read_image(
     white_16bit: int = WHITE_16BIT,
     max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> np.ndarray:
-    """Same interface as :func:`detectron2.data.detection_utils.read_image`, and equal to it for
-    upright 8-bit images.
+    """Same interface as :func:`detectron2.data.detection_utils.read_image`, but for more files.
+
+    For upright 8-bit images it gives the same; it also reads deeper pixels and says what is wrong
+    with a file.
 
     Args:
         path: of the image file.
@@ -176,8 +180,9 @@ def decode(path: str, max_pixels: int = MAX_IMAGE_PIXELS) -> DecodedImage:
 
 
 def for_each_file(function: Callable[[str], Any], paths: Sequence[str]) -> Iterator[Any]:
-    """``function(path)`` for all ``paths``, in their order, by several threads; where it raised
-    DatasetError, that error.
+    """``function(path)`` for all ``paths``, in their order, by several threads.
+
+    Where it raised DatasetError, that error.
     """
 
     def result_or_error(path: str) -> Any:
@@ -229,8 +234,10 @@ def _pillow_without_limit() -> Iterator[None]:
 
 @contextmanager
 def _named(path: str) -> Iterator[None]:
-    """Make whatever goes wrong a DatasetError with the name of the file: broken files make Pillow
-    raise OSError, SyntaxError, ValueError, struct.error, EOFError and others.
+    """Make whatever goes wrong a DatasetError with the name of the file.
+
+    Broken files make Pillow raise OSError, SyntaxError, ValueError, struct.error, EOFError and
+    others.
     """
     try:
         yield
@@ -254,8 +261,9 @@ def _reason(path: str, error: Exception) -> str:
 
 
 def _may_be_cut_off(f: BinaryIO, format: str) -> bool:
-    """Whether a file lacks the end that its format has. It may still be whole: some cameras write
-    more behind it.
+    """Whether a file lacks the end that its format has.
+
+    It may still be whole: some cameras write more behind it.
     """
     end = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}.get(format, b"")
     f.seek(-len(end), os.SEEK_END)

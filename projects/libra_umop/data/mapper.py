@@ -20,6 +20,11 @@ class OwnDatasetMapper(DatasetMapper):
     It reads 16-bit images in full contrast, accepts boxes made for the stored side of an
     EXIF-rotated image, crops images without objects, and raises :class:`DatasetError` with the
     name of the file that is broken or of another size than annotated. It never returns None.
+
+    Args:
+        is_train: keep and transform the annotations.
+        white_16bit, max_image_pixels: see :func:`libra_umop.data.images.read_image`.
+        kwargs: of :class:`detectron2.data.DatasetMapper`.
     """
 
     @configurable
@@ -31,11 +36,6 @@ class OwnDatasetMapper(DatasetMapper):
         max_image_pixels: int = MAX_IMAGE_PIXELS,
         **kwargs: Any,
     ):
-        """Args:
-        is_train: keep and transform the annotations.
-        white_16bit, max_image_pixels: see :func:`libra_umop.data.images.read_image`.
-        kwargs: of :class:`detectron2.data.DatasetMapper`.
-        """
         if not 1 <= white_16bit <= WHITE_16BIT:
             raise ValueError(
                 f"INPUT.WHITE_16BIT is {white_16bit}, should be within [1, {WHITE_16BIT}]"
@@ -92,8 +92,9 @@ class OwnDatasetMapper(DatasetMapper):
         return image
 
     def _transform_annotations(self, record, transforms, image_shape) -> None:
-        """Same interface as the parent's, which with ``recompute_boxes`` wants masks, that an image
-        without objects does not have.
+        """Same interface as the parent's, but for images without objects.
+
+        With ``recompute_boxes`` the parent wants masks, which these do not have.
         """
         if any(not annotation.get("iscrowd", 0) for annotation in record["annotations"]):
             super()._transform_annotations(record, transforms, image_shape)

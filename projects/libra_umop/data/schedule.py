@@ -18,8 +18,10 @@ KEEP_WITH_EPOCHS = 2
 
 
 def world_size(args: Any) -> int:
-    """Processes of this run: those of the process group, else torchrun's ``WORLD_SIZE``, else
-    ``--num-gpus`` times ``--num-machines``.
+    """Processes of this run.
+
+    Those of the process group, else torchrun's ``WORLD_SIZE``, else ``--num-gpus`` times
+    ``--num-machines``.
     """
     if comm.get_world_size() > 1:
         return comm.get_world_size()

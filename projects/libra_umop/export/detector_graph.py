@@ -12,18 +12,20 @@ class DetectorGraph(nn.Module):
 
     The whole model is inside: normalising, padding, decoding, non-maximum suppression. Only the
     resizing of the photo to the test size is outside, as ``DefaultPredictor`` does it.
+
+    Args:
+        model: a detector; put into eval mode here.
     """
 
     def __init__(self, model: nn.Module):
-        """Args:
-        model: a detector; put into eval mode here.
-        """
         super().__init__()
         self.model = model
         self.eval()  # a wrapper left in training mode would put the model back into it after export
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Args:
+        """The detections of one image.
+
+        Args:
             image: (3, H, W) float32, values 0..255, channels in the order of ``INPUT.FORMAT``.
 
         Returns:

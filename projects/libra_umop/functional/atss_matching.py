@@ -112,8 +112,9 @@ def _center_offsets(anchors: Tensor, gt_boxes: Tensor) -> Tensor:
 
 @torch.no_grad()
 def centerness_target(anchors: Tensor, gt_boxes: Tensor) -> Tensor:
-    """How central an anchor's centre is in its box (FCOS, equation 3):
-    ``sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b))``.
+    """How central an anchor's centre is in its box (FCOS, equation 3).
+
+    ``sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b))``, of the distances to the four sides.
 
     Args:
         anchors, gt_boxes: (..., 4) XYXY pixels, box i for anchor i.

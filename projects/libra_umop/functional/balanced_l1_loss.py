@@ -85,8 +85,10 @@ def _reference(x: torch.Tensor, alpha: float, gamma: float, beta: float) -> torc
 
 
 def _inliers(x: torch.Tensor, beta: float) -> torch.Tensor:
-    """X with its outliers at 0: b times one of them can be inf in half precision, and an inf that
-    is not selected makes the gradient NaN.
+    """The errors with outliers at 0.
+
+    In half precision b times an outlier can be inf, and an inf that is not selected makes the
+    gradient NaN.
     """
     return torch.where(x < beta, x, 0.0)
 

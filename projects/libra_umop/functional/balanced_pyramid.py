@@ -74,6 +74,14 @@ class NonLocalRefinement(nn.Module):
     x + out(softmax(theta(x)^T phi(x)) g(x)), the softmax over all positions and without the
     1/sqrt(C) of transformers. ``out`` starts at zero, and the block thus as the identity.
 
+    Args:
+        channels: C.
+        precision: what it computes in under autocast, one of ``ATTENTION_PRECISIONS``. Outside
+            autocast it is that of the weights.
+
+    Raises:
+        ValueError: ``precision`` is none of these.
+
     Example:
         >>> x = torch.rand(1, 8, 4, 4)
         >>> torch.equal(NonLocalRefinement(8)(x), x)
@@ -81,14 +89,6 @@ class NonLocalRefinement(nn.Module):
     """
 
     def __init__(self, channels: int, *, precision: str = "float32"):
-        """Args:
-            channels: C.
-            precision: what it computes in under autocast, one of ``ATTENTION_PRECISIONS``. Outside
-                autocast it is that of the weights.
-
-        Raises:
-            ValueError: ``precision`` is none of these.
-        """
         super().__init__()
         if precision not in ATTENTION_PRECISIONS:
             raise ValueError(f"precision is {precision!r}, not one of {ATTENTION_PRECISIONS}")
@@ -157,6 +157,15 @@ class BalancedFeaturePyramid(nn.Module):
     The levels are averaged at one size, refined there, brought back, and added. Averaging and
     bringing back have no parameters, and the refinement starts as the identity.
 
+    Args:
+        channels: C, of every level.
+        refine_level: index of the level at whose size the levels are averaged.
+        refine_type: "non_local", "conv" or "none".
+        precision: of :class:`NonLocalRefinement`.
+
+    Raises:
+        ValueError: ``refine_type`` is none of these.
+
     Example:
         >>> levels = [torch.rand(2, 8, side, side) for side in (16, 8, 4)]
         >>> balanced = BalancedFeaturePyramid(8, refine_level=1)(levels)
@@ -172,15 +181,6 @@ class BalancedFeaturePyramid(nn.Module):
         *,
         precision: str = "float32",
     ):
-        """Args:
-            channels: C, of every level.
-            refine_level: index of the level at whose size the levels are averaged.
-            refine_type: "non_local", "conv" or "none".
-            precision: of :class:`NonLocalRefinement`.
-
-        Raises:
-            ValueError: ``refine_type`` is none of these.
-        """
         super().__init__()
         self.refine_level = refine_level
         if refine_type == "non_local":
@@ -193,7 +193,9 @@ class BalancedFeaturePyramid(nn.Module):
             raise ValueError(f"refine_type is {refine_type!r}, not one of {REFINE_TYPES}")
 
     def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Args:
+        """Balance a pyramid.
+
+        Args:
             features: the levels, each (N, C, H_l, W_l), finest first.
 
         Returns:

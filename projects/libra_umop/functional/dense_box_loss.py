@@ -1,5 +1,7 @@
-"""Box losses of dense detectors, elementwise: the positives are chosen by a weight, not by an
-index, so nothing here waits for the device or depends on the number of positives.
+"""Box losses of dense detectors, elementwise.
+
+The positives are chosen by a weight, not by an index, so nothing here waits for the device or
+depends on the number of positives.
 
 Boxes: (..., 4) XYXY pixels.
 """

@@ -1,5 +1,6 @@
-"""Online hard example mining (Shrivastava et al., https://arxiv.org/abs/1604.03540), of regions and
-for one-stage detectors, where it is the baseline that focal loss is measured by.
+"""Online hard example mining (Shrivastava et al., https://arxiv.org/abs/1604.03540).
+
+Of regions, and for one-stage detectors, where it is the baseline that focal loss is measured by.
 
 Letters: R anchors, K classes. Labels: -1 ignore, [0, K) foreground, K background.
 """

@@ -43,12 +43,14 @@ class _SparseMatmul(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, dense: torch.Tensor, *matrix: torch.Tensor) -> torch.Tensor:
+        """The product, (rows, C), of the matrix, in its parts, and a dense one, (columns, C)."""
         ctx.save_for_backward(*matrix)
         ctx.num_columns = len(dense)
         return _SparseMatrix(*matrix).matmul(dense)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple:
+        """The gradient of the dense matrix."""
         matrix = _SparseMatrix(*ctx.saved_tensors).transpose(ctx.num_columns)
         return matrix.matmul(grad.contiguous()), None, None, None
 

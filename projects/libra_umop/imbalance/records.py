@@ -67,9 +67,7 @@ def empty_settings() -> dict[str, Any]:
 
 
 def shorten(value: Any, digits: int = 5) -> Any:
-    """``value`` with every float in it rounded to ``digits`` significant digits, NaN and inf to
-    None.
-    """
+    """``value`` with its floats rounded to ``digits`` significant digits, NaN and inf to None."""
     if isinstance(value, dict):
         return {k: shorten(v, digits) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -21,13 +21,13 @@ class CocoIds:
     With an annotation file they are its own, so that pycocotools can score the result against
     it; without one, images are numbered from 1 as they come and class ``i`` is category
     ``i + 1``.
+
+    Raises:
+        DatasetError: the file cannot be read, or a class of the model is none of its
+            categories.
     """
 
     def __init__(self, class_names: Sequence[str], annotation_file: Path | None = None):
-        """Raises:
-        DatasetError: the file cannot be read, or a class of the model is none of its
-            categories.
-        """
         self._names = list(class_names)
         self._file = annotation_file
         self._category_ids: list[int] | None = None
@@ -103,8 +103,9 @@ class CocoIds:
         return f", which has {', '.join(alike[:3])}" if alike else ""
 
     def image(self, name: str) -> Any | None:
-        """The id of an image, by the name of its input; None where the annotation file has no such
-        image. A frame of a video is looked up as ``<file name>#<frame number>``.
+        """The id of an image, by the name of its input; None where the annotation file lacks it.
+
+        A frame of a video is looked up as ``<file name>#<frame number>``.
         """
         self._num_seen += 1
         if self._file is None:

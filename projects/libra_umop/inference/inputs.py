@@ -69,8 +69,9 @@ def find_inputs(patterns: Sequence[str]) -> Inputs:
 
 
 def printable(name: object) -> str:
-    """A file's name as text that can be printed and written as UTF-8: a byte of it that is no UTF-8
-    becomes a backslash, an x and its two hex digits.
+    """A file's name as text that can be printed and written as UTF-8.
+
+    A byte of it that is no UTF-8 becomes a backslash, an x and its two hex digits.
     """
     return os.fsencode(str(name)).decode("utf-8", "backslashreplace")
 
@@ -173,12 +174,12 @@ class Video:
     Attributes:
         fps: frames per second, 25 where the file does not say.
         num_frames: what the file claims, 0 where it does not say; for a progress bar only.
+
+    Raises:
+        ValueError: the file cannot be opened as a video.
     """
 
     def __init__(self, path: Path):
-        """Raises:
-        ValueError: the file cannot be opened as a video.
-        """
         import cv2
 
         if printable(path) != str(path):  # OpenCV ends the whole process at such a name

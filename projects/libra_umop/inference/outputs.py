@@ -110,8 +110,9 @@ def drawn_name(name: str) -> str:
 
 
 def write_image(image: np.ndarray, file: Path) -> None:
-    """Write a BGR image in the format of the file's suffix. An existing file is overwritten; the
-    folder is made.
+    """Write a BGR image in the format of the file's suffix.
+
+    An existing file is overwritten; the folder is made.
 
     Raises:
         OutputError: the file cannot be written.
@@ -134,12 +135,13 @@ def refuse_to_overwrite(outputs: Iterable[Path], inputs: Iterable[Path]) -> None
 
 
 class DrawnVideo:
-    """An MP4 that frames are drawn into; an object keeps its colour from frame to frame."""
+    """An MP4 that frames are drawn into; an object keeps its colour from frame to frame.
+
+    Raises:
+        OutputError: the folder cannot be made.
+    """
 
     def __init__(self, file: Path, fps: float, metadata: Metadata):
-        """Raises:
-        OutputError: the folder cannot be made.
-        """
         with writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             if printable(file) != str(file):  # OpenCV ends the whole process at such a name

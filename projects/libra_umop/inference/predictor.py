@@ -32,6 +32,19 @@ class LibraPredictor(DefaultPredictor):
         cfg: the config of the model.
         model: the model, in eval mode.
         metadata: Detectron2's ``Metadata`` with ``thing_classes``, for its ``Visualizer``.
+
+    Args:
+        cfg: a config; ``MODEL.WEIGHTS`` is loaded, and nothing else is read or fetched.
+        class_names: names of the classes 0, 1, ...; by default those that the weights' file
+            holds, else those of the first dataset of ``DATASETS.TEST`` or ``DATASETS.TRAIN``
+            that is registered.
+        threshold: detections below this score are left out, in [0, 1]; None: what the config
+            says.
+        tta: average over the sizes and flips of ``TEST.AUG``.
+
+    Raises:
+        ValueError: ``threshold`` is outside [0, 1].
+        ConfigError: there are no weights, or not those of this config.
     """
 
     def __init__(
@@ -42,19 +55,6 @@ class LibraPredictor(DefaultPredictor):
         threshold: float | None = None,
         tta: bool = False,
     ):
-        """Args:
-            cfg: a config; ``MODEL.WEIGHTS`` is loaded, and nothing else is read or fetched.
-            class_names: names of the classes 0, 1, ...; by default those that the weights' file
-                holds, else those of the first dataset of ``DATASETS.TEST`` or ``DATASETS.TRAIN``
-                that is registered.
-            threshold: detections below this score are left out, in [0, 1]; None: what the config
-                says.
-            tta: average over the sizes and flips of ``TEST.AUG``.
-
-        Raises:
-            ValueError: ``threshold`` is outside [0, 1].
-            ConfigError: there are no weights, or not those of this config.
-        """
         if threshold is not None and not 0 <= threshold <= 1:
             raise ValueError(f"threshold is {threshold}; it is a score in [0, 1]")
         cfg = cfg.clone()
@@ -80,8 +80,9 @@ class LibraPredictor(DefaultPredictor):
         device: str = "",
         **kwargs: Any,
     ) -> "LibraPredictor":
-        """The predictor of a checkpoint that this project's training wrote, or of any with its
-        config.
+        """The predictor of a checkpoint.
+
+        Of one that this project's training wrote, or of any with its config.
 
         Args:
             weights: a checkpoint (a path, or a ``detectron2://`` or ``https://`` address).

@@ -47,6 +47,16 @@ class PredictionRun:
         num_detections: in all of them.
         skipped: names of the files that could not be read, predicted on or drawn.
         seconds: time in the predictor (resizing, model, post-processing), not reading or drawing.
+
+    Args:
+        predictor: the detector.
+        ids: of images and classes in the records.
+        files: get the records of each image as soon as it is done.
+        output_dir: where drawn images and videos go; None to draw nothing.
+        batch_size: images per pass through the model, at least 1.
+
+    Raises:
+        ValueError: ``batch_size`` is below 1.
     """
 
     def __init__(
@@ -58,16 +68,6 @@ class PredictionRun:
         output_dir: Path | None = None,
         batch_size: int = 1,
     ):
-        """Args:
-            predictor: the detector.
-            ids: of images and classes in the records.
-            files: get the records of each image as soon as it is done.
-            output_dir: where drawn images and videos go; None to draw nothing.
-            batch_size: images per pass through the model, at least 1.
-
-        Raises:
-            ValueError: ``batch_size`` is below 1.
-        """
         if batch_size < 1:
             raise ValueError(f"batch size is {batch_size}; it is at least 1")
         self._predictor = predictor

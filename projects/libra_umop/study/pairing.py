@@ -122,6 +122,7 @@ class PairedTrainer(LibraTrainer):
     """
 
     def build_hooks(self):
+        """Same interface as the parent's; a clock stands before and after all other hooks."""
         times = _StepTimes()
         self.step_seconds = times.seconds
         # The clock is read after all others' before_step, and before all others' after_step.
@@ -129,10 +130,12 @@ class PairedTrainer(LibraTrainer):
 
     @classmethod
     def build_model(cls, cfg):
+        """Same interface as the parent's; weights that variants share start the same."""
         return build_paired(cfg, cfg.SEED, super().build_model)
 
     @classmethod
     def build_train_loader(cls, cfg):
+        """Same interface as the parent's; all variants of a seed see the same images."""
         with preserved_rng():
             np.random.seed(_seed_of(cfg.SEED, "data"))
             return super().build_train_loader(cfg)

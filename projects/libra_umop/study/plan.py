@@ -58,6 +58,7 @@ class PlannedRun:
 
     @property
     def folder(self) -> Path:
+        """Its OUTPUT_DIR."""
         return Path(self.cfg.OUTPUT_DIR)
 
     def __str__(self) -> str:

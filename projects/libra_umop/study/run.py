@@ -109,8 +109,9 @@ def _train(run: PlannedRun) -> dict[str, Any]:
 
 
 def _set_up(run: PlannedRun) -> None:
-    """Loggers, config.yaml and seed, as ``default_setup`` makes them, without asking the machine
-    for its libraries, which takes seconds.
+    """Loggers, config.yaml and seed, as ``default_setup`` makes them.
+
+    But without asking the machine for its libraries, which takes seconds.
     """
     cfg = run.cfg
     for name in ("fvcore", "detectron2", "libra_umop"):

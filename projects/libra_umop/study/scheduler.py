@@ -115,8 +115,9 @@ class Scheduler:
             self._fork(run)
 
     def _fits(self, run: PlannedRun) -> bool:
-        """Whether ``run`` can end in time; if it is the first of its seed, whether all of them can,
-        so that what is there at the end is complete seeds.
+        """Whether ``run`` can end in time; if it is the first of its seed, whether all of them can.
+
+        So what is there at the end is complete seeds.
         """
         if self._deadline is None:
             return True
@@ -225,8 +226,10 @@ def outcome(record: dict[str, Any]) -> str:
 
 
 def count_gpus() -> int:
-    """CUDA devices that this process may use; found out in a copy of it, as CUDA cannot be used in
-    a copy that is made after it was started.
+    """CUDA devices that this process may use.
+
+    Found out in a copy of the process: CUDA cannot be used in one that is copied after it was
+    started.
     """
     read, write = os.pipe()
     pid = os.fork()

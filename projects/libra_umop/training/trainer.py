@@ -213,6 +213,7 @@ class LibraTrainer(DefaultTrainer):
         )
 
     def before_train(self):
+        """Same interface as the parent's; listens to signals, and says what is trained."""
         self._stop_on_signal.listen()
         super().before_train()
         say(self.headlines)

@@ -37,8 +37,9 @@ def atomic_write(path: str, write: Callable[[Any], None]) -> None:
 
 
 def atomic_link(path: str, existing: str) -> None:
-    """Make ``path`` a second name of the file ``existing`` of the same folder, or a copy of it
-    where the file system has no hard links; an older ``path`` is there until the new one is.
+    """Make ``path`` a second name of the file ``existing``, which is in the same folder.
+
+    A copy where the file system has no hard links. An older ``path`` is there until the new one is.
     """
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.link")

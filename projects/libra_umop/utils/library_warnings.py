@@ -28,8 +28,9 @@ HIDDEN_LINES = (
 
 
 def hide_library_warnings() -> None:
-    """Hide what :data:`HIDDEN` and :data:`HIDDEN_LINES` name; call it before the libraries are
-    imported.
+    """Hide what :data:`HIDDEN` and :data:`HIDDEN_LINES` name.
+
+    It is called before the libraries are imported.
     """
     for name, _ in HIDDEN_LINES:
         logging.getLogger(name).addFilter(_is_shown)

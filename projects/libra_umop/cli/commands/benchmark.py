@@ -21,6 +21,7 @@ from ..exit_codes import exit_code_of
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

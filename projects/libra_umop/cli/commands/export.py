@@ -20,6 +20,7 @@ SUFFIXES = {"torchscript": ".ts", "onnx": ".onnx"}
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -14,6 +14,7 @@ from ..exit_codes import exit_code_of
 
 
 def argument_parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -75,6 +76,7 @@ def lend_dataset(runs, dataset: str) -> None:
 
 @exit_code_of
 def main(argv=None) -> int:
+    """Run the command on these arguments; returns its exit code."""
     args = argument_parser().parse_args(argv)
     folders = list(args.runs)
     if not folders and not args.config_file:

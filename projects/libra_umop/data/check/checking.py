@@ -79,8 +79,10 @@ class CheckedDataset:
 
     @property
     def exit_code(self) -> int:
-        """``UNUSABLE`` if training would refuse it, ``DEFECTS`` if anything else should be looked
-        at, else ``CLEAN``.
+        """The exit code of the command.
+
+        ``UNUSABLE`` if training would refuse it, ``DEFECTS`` if anything else should be looked at,
+        else ``CLEAN``.
         """
         found = {d.severity for defects in self.defects.values() for d in defects}
         if ERROR in found:
@@ -134,9 +136,10 @@ def check_headers(
     progress: Callable[..., Iterable] = no_progress,
     limits: ImageLimits = ImageLimits(),
 ) -> list[Defect]:
-    """The images of a split that are missing, no images, cut off (JPEG and PNG), too large, too
-    long, of pixels that cannot be shown or of another size than annotated: what can be told without
-    decoding all of them.
+    """The images of a split with which something is wrong that can be told without decoding all.
+
+    They are missing, no images, cut off (JPEG and PNG), too large, too long, of pixels that cannot
+    be shown, or of another size than annotated.
     """
     look = partial(read_header, max_pixels=limits.max_pixels)
     visited = _visit(data, look, progress, os.path.basename(data.source))

@@ -26,8 +26,10 @@ ATSS_ANCHORS = tuple((64 * 2**i,) for i in range(5))
 
 @dataclass(frozen=True)
 class ResizedTo:
-    """How images are resized before they are looked at: ``INPUT.MIN_SIZE_TEST`` for the shorter
-    side, 0 for not at all, but at most ``INPUT.MAX_SIZE_TEST`` for the longer one; pixels.
+    """How images are resized before they are looked at, in pixels.
+
+    ``INPUT.MIN_SIZE_TEST`` for the shorter side, 0 for not at all, but at most
+    ``INPUT.MAX_SIZE_TEST`` for the longer one.
     """
 
     min_size: int = 800

@@ -19,8 +19,9 @@ def parse_annotations(
     masks: bool,
     look_at_masks: bool,
 ) -> None:
-    """Append the usable annotations to ``data``, whose images and categories are complete, and
-    record the defects of all.
+    """Append the usable annotations to ``data``, and record the defects of all.
+
+    Its images and categories are complete.
 
     Args:
         data: of the file.

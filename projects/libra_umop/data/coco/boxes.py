@@ -67,8 +67,9 @@ def _says(bbox: Sequence[Any]) -> str:
 
 
 def usable_area(area: Any, bbox: Sequence[float]) -> float:
-    """The file's area in square pixels if it is one, else that of the box. COCO's evaluation sorts
-    objects into small, medium and large by it.
+    """The file's area in square pixels if it is one, else that of the box.
+
+    COCO's evaluation sorts objects into small, medium and large by it.
     """
     if is_number(area) and math.isfinite(as_float(area)) and area > 0:
         return area

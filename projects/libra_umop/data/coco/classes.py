@@ -47,16 +47,19 @@ def settle_classes(splits: dict[str, CocoData]) -> SettledClasses:
 
 
 def is_spare(name: str, splits: dict[str, Any]) -> bool:
-    """Whether a split is a test split beside a validation split, which training does not look at:
-    it may lack annotations, and is left out if anything is wrong with it.
+    """Whether a split is a test split beside a validation split, which training does not look at.
+
+    It may lack annotations, and is left out if anything is wrong with it.
     """
     return name == "test" and "val" in splits
 
 
 def placeholder_ids(splits: Sequence[CocoData]) -> list[int]:
-    """Category ids that are no classes: Roboflow writes its project's name as the first category,
-    as the supercategory of all others, and gives it no box. It is left out if all of that holds in
-    every split, for the first one's categories; any other category without boxes stays a class.
+    """Category ids that are no classes, but Roboflow's name of the project.
+
+    It is the first category, the supercategory of all others, and has no box. It is left out if all
+    of that holds in every split, for the first one's categories; any other category without boxes
+    stays a class.
     """
     used = {category_id for data in splits for category_id in data.used_category_ids}
     ids = []

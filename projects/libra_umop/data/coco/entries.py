@@ -10,8 +10,9 @@ from .values import as_int, json_type
 
 
 def objects(data: CocoData, section: list[Any], what: str) -> Iterator[tuple[int, dict]]:
-    """``(index, entry)`` of the entries that are JSON objects, as they are meant; what was
-    repaired in them, and the others, are recorded in ``data``.
+    """``(index, entry)`` of the entries that are JSON objects, as they are meant.
+
+    What was repaired in them, and the others, are recorded in ``data``.
 
     Args:
         data: where to record defects.

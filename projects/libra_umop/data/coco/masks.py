@@ -54,8 +54,9 @@ def compressed(rle: dict[str, Any]) -> dict[str, Any]:
 
 
 def runs_of_text(text: str) -> list[int] | None:
-    """The runs that compressed counts stand for, None if they are no RLE. Not left to pycocotools,
-    which reads and writes beyond its memory on some of what is none.
+    """The runs that compressed counts stand for; None if they are no RLE.
+
+    Not left to pycocotools, which reads and writes beyond its memory on some of what is none.
     """
     if not text or not text.isascii():
         return None
@@ -128,8 +129,11 @@ def _numbers(value: Any, depth: int = 3) -> Any:
 
 
 def _flat(segmentation: list[Any]) -> tuple[list[Any], str]:
-    """A list of polygons in COCO's nesting, ``[[x, y, x, y, ...], ...]``, and in which other one it
-    was ("" for none): one polygon alone, or points as pairs.
+    """A list of polygons in COCO's nesting, ``[[x, y, x, y, ...], ...]``, and in which it was.
+
+    That is "" for COCO's own: it may be one polygon alone, or points as pairs.
+
+    That is "" for none: one polygon alone, or points as pairs.
     """
     if len(segmentation) >= 6 and all(map(is_number, segmentation)):
         return [segmentation], "one flat list of numbers"

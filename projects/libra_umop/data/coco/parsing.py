@@ -85,8 +85,9 @@ def refuse(source: str, defects: Sequence[Defect]) -> None:
 
 
 def look_for_objects(data: CocoData, learnt_from: bool) -> list[Defect]:
-    """Record where a sound file has no objects; that is an error if they should be learnt from, or
-    if it has some and none can be used. Returns that error.
+    """Record where a sound file has no objects; returns that if it is an error.
+
+    It is one if they should be learnt from, or if the file has some and none can be used.
     """
     if data.objects:
         return []
@@ -162,8 +163,9 @@ def parse_coco(
 
 
 def _parse_categories(data: CocoData, section: list) -> set[int]:
-    """Keep the sound categories; returns the ids of all, so that what refers to one that is refused
-    is not reported as well.
+    """Keep the sound categories; returns the ids of all.
+
+    So what refers to one that is refused is not reported as well.
     """
     seen: set[int] = set()
     for index, raw in objects(data, section, "category"):

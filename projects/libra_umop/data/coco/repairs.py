@@ -66,8 +66,10 @@ def _drop_nulls(entry: dict[str, Any]) -> list[Repair]:
 
 
 def _ignored_as_crowd(entry: dict[str, Any]) -> list[Repair]:
-    """The key "ignore" of COCO's evaluation code and of other formats means a region that counts
-    neither as found nor as missed, which in COCO's format is a crowd region.
+    """Make an entry with the key "ignore" a crowd region.
+
+    In COCO's evaluation code and in other formats the key means what that is: a region that counts
+    neither as found nor as missed.
     """
     ignore = entry.get("ignore")
     if not (isinstance(ignore, bool) or is_number(ignore)) or ignore not in (0, 1):

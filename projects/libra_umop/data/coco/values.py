@@ -8,8 +8,9 @@ _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 
 def as_int(value: Any) -> int | None:
-    """An integer of at most 64 bits, or a float that is one, as int; None for all else (booleans
-    too).
+    """An integer of at most 64 bits, or a float that is one, as int.
+
+    None for all else, booleans too.
     """
     if not is_number(value) or (isinstance(value, float) and not value.is_integer()):
         return None
@@ -30,8 +31,9 @@ def as_float(value: Any) -> float:
 
 
 def number_in_text(value: Any) -> Any:
-    """The number that a text holds, "12.5" as 12.5, or ``value`` itself. Words ("nan", "1_000") are
-    no numbers.
+    """The number that a text holds, "12.5" as 12.5, or ``value`` itself.
+
+    Words ("nan", "1_000") are no numbers.
     """
     if not isinstance(value, str) or len(value) > 40 or not _NUMBER.fullmatch(value):
         return value

@@ -31,6 +31,7 @@ class TritonSigmoidLossSum(torch.autograd.Function):
         pos_weight,
         neg_weight,
     ) -> Tensor:
+        """Same interface as :meth:`SigmoidLossSum.forward`; keeps the logits, no gradient."""
         logits, labels = logits.contiguous(), labels.contiguous()
         quality = None if quality is None else quality.contiguous()
         numbers = _numbers((gamma, pos_weight, neg_weight), logits.device)
@@ -48,6 +49,7 @@ class TritonSigmoidLossSum(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_output: Tensor):
+        """The gradient of the logits, (R, K) in their dtype, computed from them anew."""
         logits, *others = ctx.saved_tensors
         grad = torch.empty_like(logits)
         num_programs = triton.cdiv(logits.numel(), _BLOCK)
@@ -70,8 +72,9 @@ def _numbers(values: tuple[float | Tensor, ...], device: torch.device) -> Tensor
 
 @triton.jit
 def _log1p_exp(x):
-    """``ln(1 + u)``, u = e^-|x|, which is softplus without its ``max(x, 0)``: Kahan's, exact for a
-    small u.
+    """``ln(1 + u)``, u = e^-|x|, which is softplus without its ``max(x, 0)``.
+
+    Kahan's form, exact for a small u.
     """
     u = tl.exp(-tl.abs(x))
     y = 1.0 + u

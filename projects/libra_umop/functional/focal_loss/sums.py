@@ -86,12 +86,15 @@ def _triton_function(kind: str, device: torch.device):
 
 
 class SigmoidLossSum(torch.autograd.Function):
-    """The gradient is known in closed form from what the loss needs anyway, so it is written in
-    the forward pass: one fp32 buffer of (R, K) instead of autograd's ten.
+    """The sum with its gradient, which is written in the forward pass.
+
+    It is known in closed form from what the loss needs anyway: one fp32 buffer of (R, K) instead of
+    autograd's ten.
     """
 
     @staticmethod
     def forward(ctx, kind, logits, labels, quality, gamma, pos_weight, neg_weight):
+        """The sum, 0-dim; arguments as in :func:`sigmoid_loss_sum`."""
         needs_grad = ctx.needs_input_grad[1]
         grad = torch.empty_like(logits, dtype=_inner_dtype(logits)) if needs_grad else None
         # The compiler fuses what the chunks keep in the cache.
@@ -105,6 +108,7 @@ class SigmoidLossSum(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_output):
+        """The gradient of the logits, (R, K) in their dtype."""
         (grad,) = ctx.saved_tensors
         grad_logits = (grad * grad_output).to(ctx.logits_dtype)
         return None, grad_logits, None, None, None, None, None

@@ -65,8 +65,9 @@ def measure_detections(
 
 
 def _confusion(preview: Any, labels: list[str]) -> dict[str, Any]:
-    """faster-coco-eval's matrix (K, K + 2; false positives and misses as columns), its false
-    positives moved to a row of their own, for they have no true class.
+    """faster-coco-eval's matrix, its false positives moved to a row: they have no true class.
+
+    It gives (K, K + 2), false positives and misses as columns.
     """
     matrix = np.asarray(preview.compute_confusion_matrix(), dtype=float)
     num_classes = len(labels)

@@ -26,8 +26,9 @@ POINT_SCALE = 8.0
 
 
 class ImbalanceCollector(HookBase):
-    """Every ``period`` iterations, listen to one training step and append what it shows to
-    ``output_dir/imbalance`` (form: :mod:`libra_umop.imbalance.records`).
+    """Listen to one training step every ``period`` iterations, and write down what it shows.
+
+    It is appended to ``output_dir/imbalance`` (form: :mod:`libra_umop.imbalance.records`).
 
     It works for every detector of this project and for Detectron2's own RetinaNet, FCOS, Faster,
     Mask and Cascade R-CNN. It changes neither losses nor gradients nor the random state, and
@@ -68,6 +69,7 @@ class ImbalanceCollector(HookBase):
 
     @classmethod
     def from_config(cls, cfg):
+        """The constructor's arguments, as the config has them."""
         return {
             "output_dir": cfg.OUTPUT_DIR,
             "period": cfg.ANALYSIS.PERIOD,
@@ -152,8 +154,9 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def run_meta(cfg) -> dict[str, Any]:
-    """What the report has to know of a run, from its config; see
-    :mod:`libra_umop.imbalance.records`.
+    """What the report has to know of a run, from its config.
+
+    See :mod:`libra_umop.imbalance.records`.
     """
     names = list(cfg.DATASETS.TRAIN) + list(cfg.DATASETS.TEST)
     class_names = MetadataCatalog.get(names[0]).get("thing_classes", []) if names else []
@@ -173,8 +176,9 @@ def run_meta(cfg) -> dict[str, Any]:
 
 
 def run_settings(cfg) -> dict[str, Any]:
-    """The sampler, losses and focus that a config asks for, as in
-    :func:`libra_umop.imbalance.records.empty_settings`.
+    """The sampler, losses and focus that a config asks for.
+
+    As :func:`libra_umop.imbalance.records.empty_settings` has them.
     """
     settings = records.empty_settings()
     settings["backbone"] = cfg.MODEL.BACKBONE.NAME

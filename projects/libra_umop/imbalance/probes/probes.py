@@ -65,9 +65,7 @@ class Probe:
         self._undo.append(lambda: setattr(owner, name, original) if had else delattr(owner, name))
 
     def hook(self, module: nn.Module, listen: Callable[..., None]) -> None:
-        """Call ``listen(module, args, output)`` after each forward pass of ``module`` in
-        training.
-        """
+        """Call ``listen(module, args, output)`` after each training forward pass of ``module``."""
 
         def after_forward(module, args, output):
             if module.training and torch.is_grad_enabled():
@@ -150,6 +148,7 @@ class DenseProbe(Probe):
         self._errors = BoxErrors()
 
     def attach(self) -> None:
+        """Listen to the losses of the head."""
         self.wrap(self.owner, "losses", self._listen)
 
     def _listen(
@@ -201,6 +200,7 @@ class DenseProbe(Probe):
         self.on_gradient(deltas, lambda g: errors.add_gradient(bins, g[mask]))
 
     def sections(self) -> dict[str, Any]:
+        """What was counted of the head: "level" and "objective", each where there was something."""
         if not self._level:
             return {}
         level = {name: torch.stack(values).float() for name, values in self._level.items()}
@@ -229,6 +229,7 @@ class FeatureProbe(Probe):
         self._feature: dict[str, Any] = {}
 
     def attach(self) -> None:
+        """Listen to the pyramid, inside and outside of BFP where there is one."""
         inner = getattr(self.model.backbone, "pyramid", None)
         self.has_bfp = isinstance(inner, nn.Module)
         if self.has_bfp:
@@ -267,6 +268,7 @@ class FeatureProbe(Probe):
         self._before = None
 
     def sections(self) -> dict[str, Any]:
+        """What was measured of the pyramid, "feature"; nothing if it did not come by."""
         if not self._feature:
             return {}
         to_list = {k: v.tolist() if torch.is_tensor(v) else v for k, v in self._feature.items()}

@@ -1,6 +1,4 @@
-"""The probe of two-stage detectors: which negatives the ROI heads learn from, and their box
-errors.
-"""
+"""The probe of two-stage detectors: which negatives the ROI heads learn from, and box errors."""
 
 from typing import Any
 
@@ -38,6 +36,7 @@ class ROIHeadsProbe(Probe):
         self._errors: dict[str, BoxErrors] = {}
 
     def attach(self) -> None:
+        """Listen to the sampling, the losses of each stage, and the scores."""
         self.wrap(self.model.roi_heads, "label_and_sample_proposals", self._listen_sampling)
         for stage, predictor in enumerate(self.predictors):
             self._wrap_losses(stage, predictor)
@@ -105,9 +104,7 @@ class ROIHeadsProbe(Probe):
         self._add_hard(self.predictors[0], scores, ious, "all")
 
     def _add_hard(self, predictor, scores, ious, among: str) -> None:
-        """Of negatives with scores (R, K+1) and overlaps (R,), the hardest by classification
-        loss.
-        """
+        """Add the hardest by loss of the negatives: scores (R, K+1), overlaps (R,)."""
         if getattr(predictor, "use_sigmoid_ce", False):
             losses = F.softplus(scores[:, :-1].float()).sum(dim=1)
         else:
@@ -134,6 +131,7 @@ class ROIHeadsProbe(Probe):
         self.on_gradient(deltas, lambda g: errors.add_gradient(bins, select(g)))
 
     def sections(self) -> dict[str, Any]:
+        """What was counted: "sample" and "objective", each where there was something."""
         found: dict[str, Any] = {}
         if all(kind in self._sample for kind in ("all", "random", "picked", "hard")):
             found["sample"] = {

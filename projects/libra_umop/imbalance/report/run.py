@@ -1,6 +1,4 @@
-"""Reading what a training left in its OUTPUT_DIR: config, metrics, measured imbalance,
-detections.
-"""
+"""Reading what a training left in its OUTPUT_DIR: config, metrics, imbalance, detections."""
 
 import json
 import os

@@ -12,14 +12,25 @@ __all__ = ["BFP", "build_bfp_backbone"]
 
 
 class BFP(Backbone):
-    """A pyramid whose levels are strengthened by :class:`BalancedFeaturePyramid`. Its outputs have
-    the names, shapes and strides of the pyramid inside, and its inputs the same constraints.
+    """A pyramid whose levels are strengthened by :class:`BalancedFeaturePyramid`.
+
+    Its outputs have the names, shapes and strides of the pyramid inside, and its inputs the same
+    constraints.
 
     In a state dict the pyramid's weights have the names that they have without BFP, and the
     refinement adds ``balance.*``: ``fpn_lateral2.weight``, not ``pyramid.fpn_lateral2.weight``. So
     weights of a detector without BFP load into one with it and back, in every checkpointer. The
     names with ``pyramid.``, which version 0.1.0 wrote, load too. Modules of the pyramid are reached
     by the same names: ``bfp.bottom_up`` is ``bfp.pyramid.bottom_up``.
+
+    Args:
+        pyramid: a backbone that returns levels of one channel width.
+        refine_level: name of the level at whose size the levels are averaged and refined.
+        refine_type: "non_local", "conv" or "none".
+        precision: of the attention under autocast, "float32" or "autocast".
+
+    Raises:
+        ValueError: the pyramid has no such level, or levels of different widths.
     """
 
     def __init__(
@@ -30,15 +41,6 @@ class BFP(Backbone):
         refine_type: str = "non_local",
         precision: str = "float32",
     ):
-        """Args:
-            pyramid: a backbone that returns levels of one channel width.
-            refine_level: name of the level at whose size the levels are averaged and refined.
-            refine_type: "non_local", "conv" or "none".
-            precision: of the attention under autocast, "float32" or "autocast".
-
-        Raises:
-            ValueError: the pyramid has no such level, or levels of different widths.
-        """
         super().__init__()
         self._shapes = pyramid.output_shape()
         self._levels = sorted(self._shapes, key=lambda name: self._shapes[name].stride)
@@ -59,14 +61,18 @@ class BFP(Backbone):
 
     @property
     def size_divisibility(self) -> int:
+        """That of the pyramid."""
         return self.pyramid.size_divisibility
 
     @property
     def padding_constraints(self) -> dict[str, int]:
+        """Those of the pyramid."""
         return self.pyramid.padding_constraints
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Args:
+        """The pyramid's levels, balanced.
+
+        Args:
             x: images, (N, 3, H, W).
 
         Returns:
@@ -77,6 +83,7 @@ class BFP(Backbone):
         return dict(zip(self._levels, balanced, strict=True))
 
     def output_shape(self) -> dict[str, ShapeSpec]:
+        """Channels and stride of each level, as the pyramid's own."""
         return {name: self._shapes[name] for name in self._levels}
 
     def state_dict(self, *args: Any, prefix: str = "", **kwargs: Any) -> dict[str, Any]:
@@ -108,7 +115,9 @@ class BFP(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_bfp_backbone(cfg, input_shape: ShapeSpec) -> BFP:
-    """Args:
+    """The pyramid that the config names, balanced.
+
+    Args:
         cfg: a CfgNode; ``MODEL.BFP.PYRAMID`` names the registered pyramid that is balanced.
         input_shape: of the images.
 

@@ -108,7 +108,9 @@ class DeformConv2d(nn.Module):
         return new
 
     def forward(self, x: Tensor, offsets: Tensor, modulation: Tensor | None = None) -> Tensor:
-        """Args:
+        """Convolve at the places that the offsets name.
+
+        Args:
             x: (N, C_in, H, W), any floating dtype.
             offsets: (N, 2GK, H_out, W_out), feature pixels, y before x.
             modulation: (N, GK, H_out, W_out) in (0, 1), or None for all ones.
@@ -139,6 +141,7 @@ class DeformConv2d(nn.Module):
         return out.to(x.dtype)
 
     def extra_repr(self) -> str:
+        """What is printed of it, in the words of :class:`torch.nn.Conv2d`."""
         out_channels, in_channels = self.weight.shape[0], self.weight.shape[1] * self.groups
         return (
             f"{in_channels}, {out_channels}, kernel_size={self.kernel_size}, stride={self.stride},"

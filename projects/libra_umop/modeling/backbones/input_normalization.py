@@ -64,4 +64,5 @@ class InputNormalization(nn.Module):
         return image[:, self.channels] * self.scale + self.shift
 
     def extra_repr(self) -> str:
+        """What is printed of it."""
         return f"channels={self.channels}, scale={self.scale.flatten().tolist()}"

@@ -31,12 +31,12 @@ class ATSSHead(FCOSHead):
     """FCOS's head with a learned factor for the box deltas of each level.
 
     As in the reference code, a convolution of the towers has no bias where a norm follows it.
+
+    Args:
+        kwargs: those of :class:`FCOSHead`.
     """
 
     def __init__(self, *, input_shape: list[ShapeSpec], **kwargs):
-        """Args:
-        kwargs: those of :class:`FCOSHead`.
-        """
         super().__init__(input_shape=input_shape, **kwargs)
         self.scales = nn.ParameterList(nn.Parameter(torch.ones(())) for _ in input_shape)
         for tower in (self.cls_subnet, self.bbox_subnet):
@@ -56,8 +56,10 @@ class ATSSHead(FCOSHead):
 
 
 def _scaled(x: Tensor, scale: Tensor) -> Tensor:
-    """``x * scale``, but of an inf or NaN itself: no gradient comes to it where it is background,
-    and 0 times it would be the NaN of all of ``scale``.
+    """``x * scale``, but of an inf or NaN itself.
+
+    No gradient comes to it where it is background, and 0 times it would be the NaN of all of
+    ``scale``.
     """
     finite = x.isfinite()
     return torch.where(finite, x, 0) * scale + torch.where(finite, 0, x)
@@ -69,6 +71,17 @@ class ATSS(CenternessDetector):
 
     Classification by focal loss, boxes by GIoU weighted with the centerness target, centerness by
     cross entropy; every normaliser is a mean over ranks.
+
+    Args:
+        anchor_generator: one anchor per location; by default a square of 8 strides.
+        box2box_transform: between anchors and boxes; by default Box2BoxTransform.
+        match_topk: candidate anchors per box and level.
+        box_reg_loss_weight, centerness_loss_weight: factors of the losses, >= 0.
+        test_score_thresh: for the class score alone.
+        kwargs: those of :class:`CenternessDetector`.
+
+    Raises:
+        ValueError: for a number out of its range, or another number of anchors.
     """
 
     keys = "ATSS"
@@ -86,17 +99,6 @@ class ATSS(CenternessDetector):
         test_score_thresh: float = 0.05,
         **kwargs,
     ):
-        """Args:
-            anchor_generator: one anchor per location; by default a square of 8 strides.
-            box2box_transform: between anchors and boxes; by default Box2BoxTransform.
-            match_topk: candidate anchors per box and level.
-            box_reg_loss_weight, centerness_loss_weight: factors of the losses, >= 0.
-            test_score_thresh: for the class score alone.
-            kwargs: those of :class:`CenternessDetector`.
-
-        Raises:
-            ValueError: for a number out of its range, or another number of anchors.
-        """
         super().__init__(
             box2box_transform=box2box_transform or Box2BoxTransform((10.0, 10.0, 5.0, 5.0)),
             box_reg_loss_weight=box_reg_loss_weight,
@@ -120,6 +122,7 @@ class ATSS(CenternessDetector):
 
     @classmethod
     def from_config(cls, cfg):
+        """Same interface as the parent's; reads this project's keys, too."""
         ret = super().from_config(cfg)
         node = cfg.MODEL.ATSS
         shapes = ret["backbone"].output_shape()

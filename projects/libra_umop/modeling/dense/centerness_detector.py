@@ -18,15 +18,16 @@ __all__ = ["CenternessDetector", "centerness_targets"]
 
 
 class CenternessDetector(DenseLosses, fcos.FCOS):
-    """Detectron2's FCOS with keys, and a weight for the box loss."""
+    """Detectron2's FCOS with keys, and a weight for the box loss.
+
+    Args:
+        input_format: of the images that come in, "BGR" or "RGB".
+        kwargs: those of :class:`DenseLosses` and :class:`detectron2.modeling.meta_arch.fcos.FCOS`.
+    """
 
     head_class = fcos.FCOSHead
 
     def __init__(self, *, input_format: str = "BGR", **kwargs):
-        """Args:
-        input_format: of the images that come in, "BGR" or "RGB".
-        kwargs: those of :class:`DenseLosses` and :class:`detectron2.modeling.meta_arch.fcos.FCOS`.
-        """
         super().__init__(**kwargs)
         self.input_format = input_format
 

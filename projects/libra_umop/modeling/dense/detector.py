@@ -36,6 +36,16 @@ class DenseLosses:
 
     It stands before Detectron2's class among the bases. The detector has a ``box2box_transform``,
     and says in :meth:`box_losses` what it learns beside the classes.
+
+    Args:
+        cls_loss: the classification loss; by default focal loss of the parent's
+            ``focal_loss_gamma`` and ``focal_loss_alpha``.
+        box_loss: the box loss; by default GIoU.
+        box_reg_loss_weight: factor of the box loss, >= 0.
+        kwargs: those of Detectron2's detector.
+
+    Raises:
+        ValueError: for a number out of its range.
     """
 
     returns_sums = False  # see LossSum
@@ -54,16 +64,6 @@ class DenseLosses:
         box_reg_loss_weight: float = 1.0,
         **kwargs,
     ):
-        """Args:
-            cls_loss: the classification loss; by default focal loss of the parent's
-                ``focal_loss_gamma`` and ``focal_loss_alpha``.
-            box_loss: the box loss; by default GIoU.
-            box_reg_loss_weight: factor of the box loss, >= 0.
-            kwargs: those of Detectron2's detector.
-
-        Raises:
-            ValueError: for a number out of its range.
-        """
         super().__init__(**kwargs)
         if not box_reg_loss_weight >= 0:
             raise ValueError(

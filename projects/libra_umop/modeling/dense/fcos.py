@@ -21,6 +21,10 @@ class FCOS(CenternessDetector):
     """Detectron2's FCOS with keys, a weight for the box loss, and a normaliser over all ranks.
 
     In one process its losses, gradients and detections are the parent's.
+
+    Args:
+        loss_normalizer: see :class:`LossNormalizer`.
+        kwargs: those of :class:`CenternessDetector`.
     """
 
     keys = "FCOS"
@@ -28,15 +32,12 @@ class FCOS(CenternessDetector):
 
     @configurable
     def __init__(self, *, loss_normalizer: str = "moving_average", **kwargs):
-        """Args:
-        loss_normalizer: see :class:`LossNormalizer`.
-        kwargs: those of :class:`CenternessDetector`.
-        """
         super().__init__(**kwargs)
         self.loss_normalizer = LossNormalizer(initial=300, loss_normalizer=loss_normalizer)
 
     @classmethod
     def from_config(cls, cfg):
+        """Same interface as the parent's; reads this project's keys, too."""
         ret = super().from_config(cfg)
         ret["center_sampling_radius"] = cfg.MODEL.FCOS.CENTER_SAMPLING_RADIUS
         ret["loss_normalizer"] = cfg.MODEL.FCOS.LOSS_NORMALIZER

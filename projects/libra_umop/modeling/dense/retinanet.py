@@ -21,6 +21,13 @@ class LibraRetinaNet(DenseLosses, RetinaNet):
 
     Libra R-CNN (https://arxiv.org/abs/1904.02701), table 2. With smooth L1 of weight 1 its losses
     and gradients are Detectron2's; the normaliser counts the positives of all ranks and is saved.
+
+    Args:
+        box_loss: the box loss; by default that of RetinaNet's arguments.
+        clip_before_nms: clip boxes to the image and drop empty ones before non-maximum
+            suppression, as the reference implementation does, and not after.
+        loss_normalizer: see :class:`LossNormalizer`.
+        kwargs: those of :class:`DenseLosses` and :class:`RetinaNet`.
     """
 
     keys = "RETINANET"
@@ -34,13 +41,6 @@ class LibraRetinaNet(DenseLosses, RetinaNet):
         loss_normalizer: str = "moving_average",
         **kwargs,
     ):
-        """Args:
-        box_loss: the box loss; by default that of RetinaNet's arguments.
-        clip_before_nms: clip boxes to the image and drop empty ones before non-maximum
-            suppression, as the reference implementation does, and not after.
-        loss_normalizer: see :class:`LossNormalizer`.
-        kwargs: those of :class:`DenseLosses` and :class:`RetinaNet`.
-        """
         super().__init__(box_loss=box_loss, **kwargs)
         if box_loss is None:
             self.box_loss = DenseBoxLoss(loss_type=self.box_reg_loss_type, beta=self.smooth_l1_beta)
@@ -49,6 +49,7 @@ class LibraRetinaNet(DenseLosses, RetinaNet):
 
     @classmethod
     def from_config(cls, cfg):
+        """Same interface as the parent's; reads this project's keys, too."""
         ret = super().from_config(cfg)
         ret["cls_loss"] = cls.build_cls_loss(cfg)
         ret["box_loss"] = DenseBoxLoss(

@@ -24,17 +24,17 @@ class MultiScaleViews:
     The published multi-scale tests limit the longest side of each scale by itself (shorter sides
     800, 900, 1000, 1200 with longest sides 1200, 1300, 1500, 1600); ``TEST.AUG.MAX_SIZE`` is one
     limit for all. Serves :class:`GeneralizedRCNNWithTTA` as ``tta_mapper`` just as well.
+
+    Args:
+        min_sizes: shorter side of each scale, in pixels.
+        max_sizes: longest side of each scale, in pixels.
+        flip: add the mirrored view of each scale.
+
+    Raises:
+        ValueError: if there is no scale, or not one longest side for each.
     """
 
     def __init__(self, *, min_sizes: list[int], max_sizes: list[int], flip: bool):
-        """Args:
-            min_sizes: shorter side of each scale, in pixels.
-            max_sizes: longest side of each scale, in pixels.
-            flip: add the mirrored view of each scale.
-
-        Raises:
-            ValueError: if there is no scale, or not one longest side for each.
-        """
         if len(min_sizes) == 0 or len(min_sizes) != len(max_sizes):
             raise ValueError(
                 "TEST.AUG needs one or more MIN_SIZES and as many MAX_SIZES, got "
@@ -64,17 +64,17 @@ class DenseDetectorWithTTA(nn.Module):
     image and go through one non-maximum suppression with the model's own threshold. Works for
     Detectron2's RetinaNet and FCOS, and for every dense detector of this project. Same interface
     as :class:`detectron2.modeling.GeneralizedRCNNWithTTA`.
+
+    Args:
+        cfg: read for ``TEST.AUG`` if there is no ``tta_mapper``.
+        model: the detector, possibly wrapped for distributed training.
+        tta_mapper: takes a dataset dict and returns its views, each with "transforms".
+
+    Raises:
+        ValueError: if the model is not a dense detector.
     """
 
     def __init__(self, cfg, model: nn.Module, tta_mapper: Callable | None = None):
-        """Args:
-            cfg: read for ``TEST.AUG`` if there is no ``tta_mapper``.
-            model: the detector, possibly wrapped for distributed training.
-            tta_mapper: takes a dataset dict and returns its views, each with "transforms".
-
-        Raises:
-            ValueError: if the model is not a dense detector.
-        """
         super().__init__()
         if isinstance(model, DistributedDataParallel):
             model = model.module
@@ -85,7 +85,9 @@ class DenseDetectorWithTTA(nn.Module):
         self.input_format = cfg.INPUT.FORMAT
 
     def __call__(self, batched_inputs: list[dict]) -> list[dict]:
-        """Args:
+        """The detections of each image, merged over its views.
+
+        Args:
             batched_inputs: as for :meth:`DenseDetector.forward`; "file_name" may stand in for
                 "image".
 

@@ -22,18 +22,18 @@ class BalancedL1OutputLayers(FastRCNNOutputLayers):
     """:class:`FastRCNNOutputLayers` with the balanced L1 loss on the box deltas.
 
     ``smooth_l1_beta`` is its transition point, ``loss_weight["loss_box_reg"]`` its weight.
+
+    Args:
+        input_shape: shape of the region features.
+        balanced_l1: alpha, gamma and formula of :func:`balanced_l1_loss`, by default its own.
+        kwargs: of :class:`FastRCNNOutputLayers`.
+
+    Raises:
+        ValueError: ``smooth_l1_beta`` is not positive.
     """
 
     @configurable
     def __init__(self, input_shape: ShapeSpec, *, balanced_l1: dict | None = None, **kwargs):
-        """Args:
-            input_shape: shape of the region features.
-            balanced_l1: alpha, gamma and formula of :func:`balanced_l1_loss`, by default its own.
-            kwargs: of :class:`FastRCNNOutputLayers`.
-
-        Raises:
-            ValueError: ``smooth_l1_beta`` is not positive.
-        """
         super().__init__(input_shape, **kwargs)
         if self.smooth_l1_beta <= 0:
             raise ValueError(
@@ -44,6 +44,7 @@ class BalancedL1OutputLayers(FastRCNNOutputLayers):
 
     @classmethod
     def from_config(cls, cfg, input_shape):
+        """Same interface as the parent's; reads ``MODEL.BALANCED_L1``, too."""
         ret = super().from_config(cfg, input_shape)
         ret["balanced_l1"] = {
             "alpha": cfg.MODEL.BALANCED_L1.ALPHA,
@@ -70,7 +71,9 @@ class BalancedL1OutputLayers(FastRCNNOutputLayers):
 def balance_box_loss(
     cfg: CfgNode, predictor: FastRCNNOutputLayers, box_head: nn.Module
 ) -> FastRCNNOutputLayers:
-    """Args:
+    """Give the box predictor the loss that the config asks for.
+
+    Args:
         predictor: what the parent of an ROIHeads built for ``box_head``.
 
     Returns:

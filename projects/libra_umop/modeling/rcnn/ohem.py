@@ -22,6 +22,18 @@ class OHEMROIHeads(StandardROIHeads):
     OHEM, Shrivastava et al., CVPR 2016: a first pass without gradient takes the loss of every
     region, a second one trains on the hardest. Nothing is drawn at random; of the limits on the
     number of regions only ``num_hard`` holds. Box losses as in :class:`LibraROIHeads`.
+
+    Args:
+        num_hard: regions of each image to train on; > 0.
+        sparse_roi_align: whether to train on a CPU with :class:`SparseROIAlign`.
+        nms_thresh: regions of a smaller loss that overlap a harder one by more than this IoU
+            are left out before the hardest are taken, since their losses are one error counted
+            twice (section 4; there 0.7); in [0, 1], 1 leaves out none.
+        kwargs: of :class:`StandardROIHeads`.
+
+    Raises:
+        ValueError: ``num_hard`` or ``nms_thresh`` is out of its range, or the classification
+            loss is federated.
     """
 
     @configurable
@@ -33,18 +45,6 @@ class OHEMROIHeads(StandardROIHeads):
         nms_thresh: float = 1.0,
         **kwargs,
     ):
-        """Args:
-            num_hard: regions of each image to train on; > 0.
-            sparse_roi_align: whether to train on a CPU with :class:`SparseROIAlign`.
-            nms_thresh: regions of a smaller loss that overlap a harder one by more than this IoU
-                are left out before the hardest are taken, since their losses are one error counted
-                twice (section 4; there 0.7); in [0, 1], 1 leaves out none.
-            kwargs: of :class:`StandardROIHeads`.
-
-        Raises:
-            ValueError: ``num_hard`` or ``nms_thresh`` is out of its range, or the classification
-                loss is federated.
-        """
         super().__init__(**kwargs)
         if num_hard <= 0:
             raise ValueError(f"MODEL.ROI_HEADS.OHEM.NUM_HARD is {num_hard}, but has to be > 0")
@@ -61,6 +61,7 @@ class OHEMROIHeads(StandardROIHeads):
 
     @classmethod
     def from_config(cls, cfg, input_shape):
+        """Same interface as the parent's; reads ``MODEL.ROI_HEADS.OHEM``, too."""
         ret = super().from_config(cfg, input_shape)
         ret["num_hard"] = cfg.MODEL.ROI_HEADS.OHEM.NUM_HARD
         ret["nms_thresh"] = cfg.MODEL.ROI_HEADS.OHEM.NMS_THRESH
@@ -126,8 +127,9 @@ class OHEMROIHeads(StandardROIHeads):
         return hard
 
     def _hardest_apart(self, boxes: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
-        """Indices of the ``num_hard`` regions of an image, (R, 4) and (R,), that are hardest and no
-        more than ``nms_thresh`` alike, hardest first.
+        """Indices of an image's ``num_hard`` hardest regions that differ enough, hardest first.
+
+        Boxes (R, 4) and losses (R,); none overlaps a harder one by more than ``nms_thresh``.
         """
         if self.nms_thresh == 1:
             return hardest(losses, self.num_hard)

@@ -25,9 +25,19 @@ __all__ = ["LibraROIHeads", "LibraCascadeROIHeads"]
 
 
 class BalancedSampling:
-    """What the Libra heads share: an ROIHeads whose samplers see the IoU of every proposal and the
-    ground-truth box that it is matched to. With both samplers "random", and without the sparse
-    ROIAlign, it is its parent.
+    """What the Libra heads share: ROIHeads with a sampler of negatives and one of positives.
+
+    Samplers see the IoU of every proposal and the ground-truth box that it is matched to. With both
+    "random", and without the sparse ROIAlign, the heads are their parents.
+
+    Args:
+        negative_sampler: a sampler, or the name of one in NEGATIVE_SAMPLERS with its defaults.
+        positive_sampler: the same of POSITIVE_SAMPLERS.
+        sparse_roi_align: whether to train on a CPU with :class:`SparseROIAlign`.
+        kwargs: of the parent.
+
+    Raises:
+        ValueError: a sampler that does not exist, or a number of one is out of range.
     """
 
     @configurable
@@ -39,15 +49,6 @@ class BalancedSampling:
         sparse_roi_align: bool = True,
         **kwargs,
     ):
-        """Args:
-            negative_sampler: a sampler, or the name of one in NEGATIVE_SAMPLERS with its defaults.
-            positive_sampler: the same of POSITIVE_SAMPLERS.
-            sparse_roi_align: whether to train on a CPU with :class:`SparseROIAlign`.
-            kwargs: of the parent.
-
-        Raises:
-            ValueError: a sampler that does not exist, or a number of one is out of range.
-        """
         super().__init__(**kwargs)
         if isinstance(negative_sampler, str):
             negative_sampler = build_sampler(NEGATIVE_SAMPLERS, negative_sampler)
@@ -120,8 +121,9 @@ class BalancedSampling:
 
 @ROI_HEADS_REGISTRY.register()
 class LibraROIHeads(BalancedSampling, StandardROIHeads):
-    """:class:`StandardROIHeads` with balanced samplers, and with the balanced L1 loss where
-    ``MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE`` is "balanced_l1".
+    """:class:`StandardROIHeads` with balanced samplers, and with the balanced L1 loss if asked for.
+
+    That is where ``MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE`` is "balanced_l1".
     """
 
     @classmethod

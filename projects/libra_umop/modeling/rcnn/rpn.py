@@ -17,24 +17,26 @@ __all__ = ["LibraRPN"]
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class LibraRPN(RPN):
-    """:class:`RPN` with a limit on the negatives for each positive, and with the balanced L1 loss
-    where ``MODEL.RPN.BBOX_REG_LOSS_TYPE`` is "balanced_l1". With neither it is its parent.
+    """:class:`RPN` with a limit on the negatives for each positive, and the balanced L1 loss.
+
+    The latter where ``MODEL.RPN.BBOX_REG_LOSS_TYPE`` is "balanced_l1". With neither it is its
+    parent.
 
     Under a limit an image seldom has the ``batch_size_per_image`` anchors that its parent divides
     the losses by, so they are divided by the anchors used, as in the released code.
+
+    Args:
+        neg_pos_ratio: largest number of negatives for each positive; no limit if <= 0.
+        balanced_l1: alpha, gamma and formula of :func:`balanced_l1_loss`, by default its own;
+            ``smooth_l1_beta`` is its transition point.
+        kwargs: of :class:`RPN`.
+
+    Raises:
+        ValueError: the loss is balanced L1 and ``smooth_l1_beta`` is not positive.
     """
 
     @configurable
     def __init__(self, *, neg_pos_ratio: float = -1.0, balanced_l1: dict | None = None, **kwargs):
-        """Args:
-            neg_pos_ratio: largest number of negatives for each positive; no limit if <= 0.
-            balanced_l1: alpha, gamma and formula of :func:`balanced_l1_loss`, by default its own;
-                ``smooth_l1_beta`` is its transition point.
-            kwargs: of :class:`RPN`.
-
-        Raises:
-            ValueError: the loss is balanced L1 and ``smooth_l1_beta`` is not positive.
-        """
         super().__init__(**kwargs)
         if self.box_reg_loss_type == "balanced_l1" and self.smooth_l1_beta <= 0:
             raise ValueError(
@@ -46,6 +48,7 @@ class LibraRPN(RPN):
 
     @classmethod
     def from_config(cls, cfg, input_shape):
+        """Same interface as the parent's; reads this project's keys, too."""
         ret = super().from_config(cfg, input_shape)
         ret["neg_pos_ratio"] = cfg.MODEL.RPN.NEG_POS_RATIO
         ret["balanced_l1"] = {

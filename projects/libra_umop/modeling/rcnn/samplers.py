@@ -73,7 +73,9 @@ class Sampler:
         """
 
     def __call__(self, matched: MatchedProposals, candidates: Tensor, num_samples: int) -> Tensor:
-        """Args:
+        """Draw from the candidates.
+
+        Args:
             matched: the image, on any device.
             candidates: int64 indices of the proposals that may be drawn, all foreground or all
                 background; there may be none.

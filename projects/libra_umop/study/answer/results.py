@@ -1,5 +1,6 @@
-"""The answer of a study, out of the records of its runs: per data set and variant, against the
-baseline, with how sure that is.
+"""The answer of a study, out of the records of its runs.
+
+Per data set and variant, against the baseline, with how sure that is.
 """
 
 from pathlib import Path

@@ -123,8 +123,9 @@ class LibraCheckpointer(DetectionCheckpointer):
         return True
 
     def _remove_older(self, name: str) -> None:
-        """After ``name`` = model_<iteration>, leave the newest ``SOLVER.CHECKPOINT_KEEP`` of its
-        kind. Those of later iterations, of before a fallback, are left to be overwritten.
+        """Leave the newest ``SOLVER.CHECKPOINT_KEEP`` of the kind of ``name``, model_<iteration>.
+
+        Those of later iterations, of before a fallback, are left to be overwritten.
         """
         keep = self.cfg.SOLVER.CHECKPOINT_KEEP if self.cfg is not None else 0
         newest = iteration_of(name)

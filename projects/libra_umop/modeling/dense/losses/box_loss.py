@@ -22,6 +22,14 @@ class DenseBoxLoss:
 
     Every anchor is computed and the weights choose, so that neither an index nor the number of
     positives is needed on the host.
+
+    Args:
+        loss_type: one of ``BOX_LOSS_TYPES``; the IoU losses compare decoded boxes, not clipped.
+        beta: transition point of "smooth_l1" and "balanced_l1".
+        alpha, gamma, formula: of "balanced_l1", see :func:`balanced_l1_loss`.
+
+    Raises:
+        ValueError: for an unknown type, or "balanced_l1" with a beta that is not positive.
     """
 
     def __init__(
@@ -33,14 +41,6 @@ class DenseBoxLoss:
         gamma: float = 1.5,
         formula: str = "exact",
     ):
-        """Args:
-            loss_type: one of ``BOX_LOSS_TYPES``; the IoU losses compare decoded boxes, not clipped.
-            beta: transition point of "smooth_l1" and "balanced_l1".
-            alpha, gamma, formula: of "balanced_l1", see :func:`balanced_l1_loss`.
-
-        Raises:
-            ValueError: for an unknown type, or "balanced_l1" with a beta that is not positive.
-        """
         if loss_type not in BOX_LOSS_TYPES:
             raise ValueError(f"box loss type must be one of {BOX_LOSS_TYPES}, got {loss_type!r}")
         if loss_type == "balanced_l1" and not beta > 0:
@@ -54,7 +54,9 @@ class DenseBoxLoss:
     def __call__(
         self, anchors: Tensor, transform, pred_deltas: Tensor, gt_boxes: Tensor, weights: Tensor
     ) -> Tensor:
-        """Args:
+        """The loss, weighted and summed.
+
+        Args:
             anchors: (R, 4) XYXY pixels.
             transform: the Box2BoxTransform that decodes the predictions.
             pred_deltas: (N, R, 4).

@@ -61,10 +61,12 @@ class ClassificationLoss:
     def __call__(
         self, predictions: LabelledPredictions, totals: RankTotals, normalizer: Tensor
     ) -> LevelLoss:
-        """Args:
-        predictions: of this rank; gradients flow through the logits.
-        totals: :meth:`sums` and the positives over all ranks.
-        normalizer: 0-dim, mean over ranks of all levels' positives, or what stands for it.
+        """The loss, and what is worth logging.
+
+        Args:
+            predictions: of this rank; gradients flow through the logits.
+            totals: :meth:`sums` and the positives over all ranks.
+            normalizer: 0-dim, mean over ranks of all levels' positives, or what stands for it.
         """
         raise NotImplementedError
 

@@ -68,6 +68,20 @@ class LevelFocalLoss(ClassificationLoss):
     levels with few positives are not outvoted: here its own gamma and alpha, and with
     ``level_reduction="mean"`` its own normaliser. With both off it is RetinaNet's focal loss.
     Identical images give the same loss and gradient, however many of them are in the batch.
+
+    Args:
+        gamma, alpha: of the focal loss; gamma is also the centre of the progressive one.
+        progressive_focus: PFL.
+        level_wise: LRP.
+        focus, delta, w: see :func:`progressive_focus`.
+        level_reduction: "sum": the sum of the levels' losses, divided by the positives of all
+            levels (the released code); "mean": the mean over levels of the levels' losses, each
+            divided by its level's positives (the paper's equation), but by one per image at
+            least: a level without positives would otherwise be summed over all images, and
+            outweigh the others. Of interest with ``level_wise`` only.
+
+    Raises:
+        ValueError: for a number out of its range or an unknown name.
     """
 
     def __init__(
@@ -82,20 +96,6 @@ class LevelFocalLoss(ClassificationLoss):
         w: float = 0.5,
         level_reduction: str = "sum",
     ):
-        """Args:
-            gamma, alpha: of the focal loss; gamma is also the centre of the progressive one.
-            progressive_focus: PFL.
-            level_wise: LRP.
-            focus, delta, w: see :func:`progressive_focus`.
-            level_reduction: "sum": the sum of the levels' losses, divided by the positives of all
-                levels (the released code); "mean": the mean over levels of the levels' losses, each
-                divided by its level's positives (the paper's equation), but by one per image at
-                least: a level without positives would otherwise be summed over all images, and
-                outweigh the others. Of interest with ``level_wise`` only.
-
-        Raises:
-            ValueError: for a number out of its range or an unknown name.
-        """
         if focus not in FOCUS_TYPES:
             raise ValueError(f"MODEL.UMOP.FOCUS must be one of {FOCUS_TYPES}, got {focus!r}")
         if level_reduction not in LEVEL_REDUCTIONS:

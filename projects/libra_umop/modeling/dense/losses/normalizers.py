@@ -61,20 +61,20 @@ class LossNormalizer(nn.Module):
     Detectron2 keeps the average as a Python number of one rank that a resumed run starts anew; here
     it is a buffer, in the checkpoint and the same on all ranks. A checkpoint without it loads
     silently.
+
+    Args:
+        initial: what the average starts from.
+        momentum: weight of the average so far, in [0, 1).
+        loss_normalizer: "moving_average" (Detectron2) or "num_positives", those of this step
+            (:func:`count_positives`; the released UMOP); the average then stays as it is.
+
+    Raises:
+        ValueError: for another name.
     """
 
     def __init__(
         self, *, initial: float, momentum: float = 0.9, loss_normalizer: str = "moving_average"
     ):
-        """Args:
-            initial: what the average starts from.
-            momentum: weight of the average so far, in [0, 1).
-            loss_normalizer: "moving_average" (Detectron2) or "num_positives", those of this step
-                (:func:`count_positives`; the released UMOP); the average then stays as it is.
-
-        Raises:
-            ValueError: for another name.
-        """
         super().__init__()
         if loss_normalizer not in LOSS_NORMALIZERS:
             raise ValueError(

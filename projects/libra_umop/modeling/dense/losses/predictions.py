@@ -16,7 +16,16 @@ __all__ = ["LabelledPredictions"]
 
 
 class LabelledPredictions:
-    """What a classification loss sees of a batch."""
+    """What a classification loss sees of a batch.
+
+    Args:
+        logits: L of (N, R_l, K).
+        labels: (N, R) int64.
+        anchors: (R, 4) XYXY pixels.
+        deltas: (N, R, 4), predicted.
+        gt_boxes: (N, R, 4) XYXY pixels, matched; of any value where there is no positive.
+        transform: the Box2BoxTransform that decodes ``deltas``.
+    """
 
     def __init__(
         self,
@@ -28,14 +37,6 @@ class LabelledPredictions:
         gt_boxes: Tensor,
         transform: Any,
     ):
-        """Args:
-        logits: L of (N, R_l, K).
-        labels: (N, R) int64.
-        anchors: (R, 4) XYXY pixels.
-        deltas: (N, R, 4), predicted.
-        gt_boxes: (N, R, 4) XYXY pixels, matched; of any value where there is no positive.
-        transform: the Box2BoxTransform that decodes ``deltas``.
-        """
         self.logits, self.labels = logits, labels
         self.anchors, self.deltas, self.gt_boxes = anchors, deltas, gt_boxes
         self.transform = transform
