@@ -68,14 +68,17 @@ class BestCheckpointHook(HookBase):
         return self.FILE if self._checkpointer is not None else ""
 
     def before_train(self):
+        """Judge the evaluation of a resumed run, which may have no iteration left to try."""
         self._look()
         self._stop_if_hopeless()
 
     def after_step(self):
+        """Judge an evaluation of this iteration; raises StopTraining once patience is out."""
         if self._look():
             self._stop_if_hopeless()
 
     def after_train(self):
+        """Judge the last evaluation."""
         self._look()
 
     def _stop_if_hopeless(self) -> None:
@@ -119,6 +122,7 @@ class BestCheckpointHook(HookBase):
         return value if math.isfinite(value) else None
 
     def state_dict(self) -> dict[str, Any]:
+        """The best value and its iteration, and what patience counts, for the checkpoint."""
         return {
             "metric": self.metric,
             "best": self.best,
@@ -128,6 +132,7 @@ class BestCheckpointHook(HookBase):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up a :meth:`state_dict`, unless another metric is watched now."""
         if state_dict["metric"] != self.metric:
             return  # another metric is watched now
         self.best, self.best_iter = state_dict["best"], state_dict["best_iter"]

@@ -18,6 +18,7 @@ class PeriodicCheckpointer(HookBase):
         self._period = period
 
     def after_step(self):
+        """Write the checkpoints that are due after this iteration."""
         iteration, name = self.trainer.iter, f"model_{self.trainer.iter:07d}"
         is_due = (iteration + 1) % self._period == 0
         if is_due:

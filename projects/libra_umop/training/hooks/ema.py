@@ -30,6 +30,7 @@ class EMAHook(HookBase):
         return self._averaged.module
 
     def after_step(self):
+        """Take the weights of this iteration into the average."""
         self._averaged.update_parameters(self._model)
 
     def state_dict(self) -> dict[str, Any]:
@@ -37,4 +38,5 @@ class EMAHook(HookBase):
         return {"n_averaged": int(self._averaged.n_averaged)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up a :meth:`state_dict`."""
         self._averaged.n_averaged.fill_(state_dict["n_averaged"])

@@ -32,6 +32,7 @@ class EvalHook(HookBase):
         self.count = 0  # evaluations in this process
 
     def before_train(self):
+        """Evaluate what a run that was resumed had yet to, in the name of the iteration before."""
         start = self.trainer.start_iter
         if 0 < start < self.trainer.max_iter and self._is_due(start):
             self.trainer.storage.iter = start - 1
@@ -39,11 +40,13 @@ class EvalHook(HookBase):
             self.trainer.storage.iter = start
 
     def after_step(self):
+        """Evaluate if it is due; what is due after the last iteration waits for the end."""
         iterations = self.trainer.iter + 1
         if iterations != self.trainer.max_iter and self._is_due(iterations):
             self._run(iterations)
 
     def after_train(self):
+        """Evaluate at the end of a run that got there."""
         if self.trainer.iter >= self.trainer.max_iter:  # not after a failure
             self._run(self.trainer.max_iter)
 
@@ -61,7 +64,9 @@ class EvalHook(HookBase):
         comm.synchronize()  # evaluation takes longer on the main rank
 
     def state_dict(self) -> dict[str, Any]:
+        """After how many iterations the last evaluation was, for the checkpoint."""
         return {"done_until": self.done_until}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up a :meth:`state_dict`."""
         self.done_until = state_dict["done_until"]

@@ -17,8 +17,9 @@ TERMINAL_S, LOG_S = 5.0, 20.0
 
 
 class LoggerHook(HookBase):
-    """Detectron2's line of losses and times: after the first iteration, so that one sees that it
-    goes, then one every few seconds, however fast or slow the steps are, and after the last.
+    """Print Detectron2's line of losses and times every few seconds, however fast the steps are.
+
+    The first one after the first iteration, so that one sees that it goes, and one after the last.
 
     Args:
         max_iter: of the run.
@@ -43,6 +44,7 @@ class LoggerHook(HookBase):
         self._printer = _Printer(max_iter, epochs)
 
     def after_step(self):
+        """Print the line if it is due."""
         is_last = self.trainer.iter + 1 == self.trainer.max_iter
         if is_last or self._clock() >= self._next:
             self._printer.write()
@@ -50,8 +52,9 @@ class LoggerHook(HookBase):
 
 
 class _Printer(CommonMetricPrinter):
-    """Detectron2's, with epochs; ``eta_seconds`` is printed and not stored, as it is not periodic
-    here and metrics.json would get lines with nothing else.
+    """Detectron2's, with epochs; ``eta_seconds`` is printed and not stored.
+
+    It is not periodic here, and metrics.json would get lines with nothing else.
     """
 
     def __init__(self, max_iter: int, epochs: float | None):

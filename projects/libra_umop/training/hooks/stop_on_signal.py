@@ -42,6 +42,7 @@ class StopOnSignal(HookBase):
                 self._old_handlers[signum] = signal.signal(signum, self._note)
 
     def after_train(self):
+        """Give the signals back to whoever had them."""
         for signum, handler in self._old_handlers.items():
             signal.signal(signum, handler)
         self._old_handlers = {}
@@ -56,6 +57,11 @@ class StopOnSignal(HookBase):
         step.stop_signal = signum
 
     def after_step(self):
+        """Write a checkpoint if all ranks heard of a signal, and end.
+
+        Raises:
+            StopTraining: after the checkpoint; its exit code tells of preemption.
+        """
         step, iteration = self.trainer.train_step, self.trainer.iter
         if comm.get_world_size() == 1:
             step.agreed_signal = step.stop_signal

@@ -13,9 +13,10 @@ __all__ = ["PeriodicWriter"]
 
 
 class PeriodicWriter(HookBase):
-    """Same as :class:`detectron2.engine.hooks.PeriodicWriter`, but writers are made when training
-    begins, as they open files, and all are closed even if one cannot write. It belongs on all
-    ranks, which hear where the main rank's disk is full.
+    """Same as :class:`detectron2.engine.hooks.PeriodicWriter`, but for what cannot be written.
+
+    Writers are made when training begins, as they open files, and all are closed even if one cannot
+    write. It belongs on all ranks, which hear where the main rank's disk is full.
 
     Args:
         build_writers: returns the writers; called on the main rank only.
@@ -28,10 +29,12 @@ class PeriodicWriter(HookBase):
         self._writers: Sequence[EventWriter] = ()
 
     def before_train(self):
+        """Make the writers, on the main rank."""
         with heard_by_all_ranks():
             self._writers = self._build_writers() if comm.is_main_process() else ()
 
     def after_step(self):
+        """Write what is due after this iteration."""
         iterations = self.trainer.iter + 1
         if iterations % self._period == 0 or iterations == self.trainer.max_iter:
             with heard_by_all_ranks():
@@ -39,6 +42,7 @@ class PeriodicWriter(HookBase):
                     writer.write()
 
     def after_train(self):
+        """Write the rest, and close the writers."""
         with contextlib.ExitStack() as stack:
             for writer in self._writers:
                 stack.callback(writer.close)
