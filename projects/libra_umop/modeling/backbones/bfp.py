@@ -37,7 +37,7 @@ class BFP(Backbone):
         self,
         *,
         pyramid: Backbone,
-        refine_level: str,
+        refine_level: str = "p4",
         refine_type: str = "non_local",
         precision: str = "float32",
     ):

@@ -39,7 +39,7 @@ class DenseLosses:
 
     Args:
         cls_loss: the classification loss; by default focal loss of the parent's
-            ``focal_loss_gamma`` and ``focal_loss_alpha``.
+            ``focal_loss_gamma`` and ``focal_loss_alpha``, in the UMOP classes with PFL and LRP.
         box_loss: the box loss; by default GIoU.
         box_reg_loss_weight: factor of the box loss, >= 0.
         kwargs: those of Detectron2's detector.
@@ -69,9 +69,12 @@ class DenseLosses:
             raise ValueError(
                 f"MODEL.{self.keys}.BBOX_REG_LOSS_WEIGHT is {box_reg_loss_weight}, should be >= 0"
             )
+        is_progressive = self.own_cls_loss == "progressive_focal"
         self.cls_loss = cls_loss or LevelFocalLoss(
             gamma=self.focal_loss_gamma,  # type: ignore[attr-defined]
             alpha=self.focal_loss_alpha,  # type: ignore[attr-defined]
+            progressive_focus=is_progressive,
+            level_wise=is_progressive,
         )
         self.box_loss = box_loss or DenseBoxLoss(loss_type="giou")
         self.box_reg_loss_weight = box_reg_loss_weight
