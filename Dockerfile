@@ -1,6 +1,6 @@
 # The image that trains on a cluster: `make image`, see deploy/README.md.
 #
-# Any base with Python 3.10 to 3.12 and its venv module will do. It needs no CUDA: PyPI's torch brings
+# Any base with Python 3.10 to 3.14 and its venv module will do. It needs no CUDA: PyPI's torch brings
 # its own CUDA libraries, the driver comes from the host. Everything installs from wheels and pure
 # Python packages, so there is no compiler here at any time.
 ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm

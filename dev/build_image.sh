@@ -4,7 +4,7 @@
 #   dev/build_image.sh [--builder docker|podman|buildah] [--tag NAME] [--base IMAGE | --debootstrap]
 #                      [--ca-bundle FILE] [--no-try] [-- MORE BUILD OPTIONS]
 #
-# --base IMAGE     instead of the Dockerfile's own: any with Python 3.10 to 3.12 and its venv module
+# --base IMAGE     instead of the Dockerfile's own: any with Python 3.10 to 3.14 and its venv module
 # --debootstrap    make the base from Debian's packages, without a registry; needs root and
 #                  debootstrap. buildah does so by itself where it cannot pull the Dockerfile's base
 # --ca-bundle FILE certificates that pip is to trust while building (a company's proxy); by default

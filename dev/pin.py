@@ -2,8 +2,8 @@
 """Write constraints.txt: what pip resolves today for each supported Python, as exact pins.
 
 Run it with the interpreters python3.10, python3.11 and python3.12 on the PATH. A version that
-differs between them gets an environment marker. The direct pins below are the ones that were tried
-together; everything else follows from them and from setup.cfg.
+differs between them gets an environment marker; later Pythons take what 3.12 takes. The direct pins
+below are the ones that were tried together; everything else follows from them and from setup.cfg.
 """
 
 import configparser
@@ -45,15 +45,22 @@ def resolve(python: str) -> dict[str, str]:
     return {p["name"].lower().replace("_", "-"): p["version"] for p in packages}
 
 
+def marker_of(pythons: list[str]) -> str:
+    """Of a version that these Pythons, a part of PYTHONS, have; later ones are like the last."""
+    if pythons == list(PYTHONS[-len(pythons) :]):
+        return f'python_version >= "{pythons[0]}"'
+    return " or ".join(f'python_version == "{python}"' for python in pythons)
+
+
 def main() -> None:
     """Resolve for every Python, and write constraints.txt."""
     pythons_by_pin: dict[tuple[str, str], list[str]] = defaultdict(list)
     for python in PYTHONS:
         for name, version in resolve(python).items():
             pythons_by_pin[name, version].append(python)
-    lines = ["# Written by dev/pin.py: exact versions for Python 3.10, 3.11 and 3.12."]
+    lines = ["# Written by dev/pin.py: exact versions for Python 3.10 to 3.14."]
     for (name, version), pythons in sorted(pythons_by_pin.items()):
-        marker = " or ".join(f'python_version == "{python}"' for python in pythons)
+        marker = marker_of(pythons)
         lines.append(f"{name}=={version}" + ("" if len(pythons) == len(PYTHONS) else f"; {marker}"))
     (REPO / "constraints.txt").write_text("\n".join(lines) + "\n")
 

@@ -118,9 +118,9 @@ def use_foreign(venv: Path, extras: list[str]) -> None:
 
 def make_own(venv: Path, extras: list[str]) -> None:
     """Make ``venv`` with the pinned versions, or finish one that was interrupted."""
-    low, high = (3, 10), (3, 12)
+    low, high = (3, 10), (3, 14)
     if not low <= sys.version_info[:2] <= high:
-        raise SetupError(f"Python {platform.python_version()} is not supported: use 3.10 to 3.12")
+        raise SetupError(f"Python {platform.python_version()} is not supported: use 3.10 to 3.14")
     python = venv / "bin" / "python"
     pip = [python, "-m", "pip", "install", "--constraint", REPO / "constraints.txt"]
     if not python.exists() or not (venv / "bin" / "pip").exists():

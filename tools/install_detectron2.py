@@ -32,7 +32,7 @@ UPSTREAM_COMMIT = "864913f0"
 VERSION = f"0.6+{UPSTREAM_COMMIT}"
 DIST_INFO = f"detectron2-{VERSION}.dist-info"
 WHEEL_NAME = f"detectron2-{VERSION}-py3-none-any.whl"
-SUPPORTED_PYTHONS = ((3, 10), (3, 13))  # from, below
+SUPPORTED_PYTHONS = ((3, 10), (3, 15))  # from, below
 REPO = Path(__file__).resolve().parents[1]
 
 METADATA = f"""Metadata-Version: 2.1

@@ -1,10 +1,15 @@
 """CHANGELOG, CITATION.cff and the version say the same, in the form that readers expect."""
 
+import configparser
 import re
+import shlex
 from datetime import date
 
 import pytest
 import yaml
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import libra_umop
 
@@ -57,3 +62,37 @@ def test_the_citation_names_the_papers_and_the_licence(repo):
     years = {paper["year"]: paper for paper in citation["references"]}
     assert set(years) == {2019, 2021}
     assert all(paper["url"] in text and paper["authors"] for paper in years.values())
+
+
+def test_the_line_that_leaves_opencv_alone_names_all_that_is_required(repo):
+    setup = configparser.ConfigParser()
+    setup.read(repo / "setup.cfg")
+    required = [Requirement(x) for x in setup["options"]["install_requires"].split("\n") if x]
+    page = (repo / "docs" / "index.md").read_text().replace("\\\n", " ")
+    line = next(
+        x for x in page.splitlines() if x.startswith("pip install torch torchvision fvcore")
+    )
+    named = {r.name: r.specifier for r in map(Requirement, shlex.split(line)[2:])}
+    wanted = {r.name: r.specifier for r in required if not r.name.startswith("opencv")}
+    assert set(named) == set(wanted)
+    for name, specifier in wanted.items():  # lower limits are what pip takes anyway
+        below = {str(s) for s in specifier if s.operator == "<"}
+        assert below <= {str(s) for s in named[name]}, name
+
+
+def test_every_supported_python_is_named_alike(repo):
+    """In the metadata, the set-up, the pins and the tests of each change."""
+    setup = configparser.ConfigParser()
+    setup.read(repo / "setup.cfg")
+    pythons = re.findall(r"Python :: (3\.\d+)", setup["metadata"]["classifiers"])
+    allowed = SpecifierSet(setup["options"]["python_requires"])
+    assert [f"3.{minor}" for minor in range(30) if f"3.{minor}" in allowed] == pythons
+    workflow = yaml.safe_load((repo / ".github" / "workflows" / "ci.yml").read_text())
+    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == pythons
+    says = f"{pythons[0]} to {pythons[-1]}"
+    for name in ("README.md", "Dockerfile", "dev/setup_environment.py", "constraints.txt"):
+        assert f"{says}" in (repo / name).read_text(), name
+    markers = set(re.findall(r"python_version \S+ .*", (repo / "constraints.txt").read_text()))
+    for marker in map(Marker, markers):
+        newest = [marker.evaluate({"python_version": python}) for python in pythons[2:]]
+        assert len(set(newest)) == 1, marker

@@ -70,9 +70,9 @@ def test_truncated_wheel_in_the_cache_is_built_again(tool, carrier, tmp_path, mo
     assert tool.get_wheel(wheel.parent, carrier).read_bytes() == whole
 
 
-@pytest.mark.parametrize("version", [(3, 9), (3, 13), (2, 7)])
+@pytest.mark.parametrize("version", [(3, 9), (3, 15), (2, 7)])
 def test_unsupported_python_is_named(tool, version):
-    with pytest.raises(tool.InstallError, match="3.10 to 3.12"):
+    with pytest.raises(tool.InstallError, match="3.10 to 3.14"):
         tool.check_python(version)
 
 
