@@ -6,9 +6,15 @@ used.
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from libra_umop.functional.atss_matching import atss_match, centerness_target
 from libra_umop.functional.balanced_l1_loss import balanced_l1_loss
+from libra_umop.functional.long_tail import (
+    class_balanced_focal_loss_sum,
+    equalized_focal_loss_sum,
+    seesaw_loss,
+)
 from libra_umop.functional.progressive_focal_loss import focal_loss_sum, progressive_focus
 from libra_umop.functional.quality_losses import (
     distribution_focal_loss,
@@ -65,6 +71,17 @@ def test_distribution_focal_loss_compiles_in_one_graph():
     assert_same_with_gradient(
         lambda x: distribution_focal_loss(x, target).sum(), torch.randn(64, 17)
     )
+
+
+def test_losses_against_the_imbalance_between_classes_compile_in_one_graph():
+    labels, weights, counts = torch.randint(-1, 6, (64,)), torch.rand(5), torch.randint(1, 99, (5,))
+    numbers = {"gamma": 2.0, "alpha": 0.25}
+    for loss_sum in (
+        lambda x: class_balanced_focal_loss_sum(x, labels, weights, **numbers),
+        lambda x: equalized_focal_loss_sum(x, labels, weights)[0],
+        lambda x: seesaw_loss(F.pad(x, (0, 1)), labels.clamp(min=0), counts).sum(),
+    ):
+        assert_same_with_gradient(loss_sum, torch.randn(64, 5))
 
 
 @pytest.mark.parametrize("focus", ["mean_prob", "mean_log"])

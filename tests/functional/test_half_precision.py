@@ -14,6 +14,11 @@ from libra_umop.functional.balanced_l1_loss import balanced_l1_loss
 from libra_umop.functional.balanced_pyramid import BalancedFeaturePyramid
 from libra_umop.functional.focal_loss import focal_loss_sum
 from libra_umop.functional.hard_negative_mining import hard_negative_bce_sum
+from libra_umop.functional.long_tail import (
+    class_balanced_focal_loss_sum,
+    equalized_focal_loss_sum,
+    seesaw_loss,
+)
 from libra_umop.functional.progressive_focal_loss import progressive_focus
 from libra_umop.functional.quality_losses import (
     distribution_focal_loss,
@@ -66,6 +71,13 @@ LOSSES = {
     "quality focal": lambda x, t: quality_focal_loss_sum(x, t.labels, t.quality),
     "varifocal": lambda x, t: varifocal_loss_sum(x, t.labels, t.quality),
     "distribution focal": lambda x, t: distribution_focal_loss(x, t.quality * (K - 1.2)).sum(),
+    "class-balanced focal": lambda x, t: class_balanced_focal_loss_sum(
+        x, t.labels, t.quality[:K], gamma=2.0, alpha=0.25
+    ),
+    "equalized focal": lambda x, t: equalized_focal_loss_sum(x, t.labels, t.quality[:K])[0],
+    "seesaw": lambda x, t: seesaw_loss(
+        x, t.labels.clamp(0, K - 1), 1000 ** t.quality[: K - 1]
+    ).sum(),
     "balanced L1": balanced_l1("exact", 1.0),
     "balanced L1, beta 0.11": balanced_l1("exact", 0.11),
     "balanced L1 of the reference": balanced_l1("reference", 0.11),

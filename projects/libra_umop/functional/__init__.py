@@ -17,6 +17,13 @@ from .dense_box_loss import box_deltas, box_iou, ciou_loss, diou_loss, giou_loss
 from .focal_loss import focal_loss_sum
 from .hard_negative_mining import hard_negative_bce_sum, hardest
 from .iou_balanced_sampling import sample_instance_balanced_positives, sample_iou_balanced_negatives
+from .long_tail import (
+    class_balance,
+    class_balanced_focal_loss_sum,
+    effective_number_weights,
+    equalized_focal_loss_sum,
+    seesaw_loss,
+)
 from .progressive_focal_loss import focus_from_sums, focus_sums, progressive_focus
 from .quality_losses import distribution_focal_loss, quality_focal_loss_sum, varifocal_loss_sum
 from .roi_align import sparse_roi_align
@@ -31,8 +38,12 @@ __all__ = [
     "box_iou",
     "centerness_target",
     "ciou_loss",
+    "class_balance",
+    "class_balanced_focal_loss_sum",
     "diou_loss",
     "distribution_focal_loss",
+    "effective_number_weights",
+    "equalized_focal_loss_sum",
     "focal_loss_sum",
     "focus_from_sums",
     "focus_sums",
@@ -45,6 +56,7 @@ __all__ = [
     "sample_instance_balanced_positives",
     "sample_iou_balanced_negatives",
     "scatter_levels",
+    "seesaw_loss",
     "sparse_roi_align",
     "varifocal_loss_sum",
 ]

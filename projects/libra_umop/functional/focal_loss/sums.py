@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["sigmoid_loss_sum"]
+__all__ = ["negative_term", "sigmoid_loss_sum"]
 
 # Elements that one step of the eager loop works on. On a CPU its temporaries stay in the cache; on
 # a GPU they stay below half a GiB.
@@ -148,7 +148,7 @@ def _loss_and_grad(
 
     # All classes as negatives, then the own class of a positive is replaced by its own term.
     with_slope = grad is not None
-    loss, neg_grad = _negative_term(x, gamma, with_slope)
+    loss, neg_grad = negative_term(x, gamma, with_slope)
     if quality is not None:
         quality = quality.to(x.dtype)[:, None]  # (r, 1)
     own_logits = x.gather(1, own_class)  # (r, 1)
@@ -166,7 +166,7 @@ def _loss_and_grad(
     return neg_weight * neg_sum + pos_weight * pos_sum
 
 
-def _negative_term(x: Tensor, gamma: Number, with_slope: bool):
+def negative_term(x: Tensor, gamma: Number, with_slope: bool):
     """``-p^gamma ln(1 - p)`` and, if asked for, its derivative; both shaped like x.
 
     The derivative is ``p^gamma (p - gamma (1 - p) ln(1 - p))``.
@@ -183,7 +183,7 @@ def _negative_term(x: Tensor, gamma: Number, with_slope: bool):
 
 def _focal_term(x: Tensor, quality: None, gamma: Number, with_slope: bool):
     """``-(1 - p)^gamma ln p``: the negative term with x -> -x."""
-    loss, slope = _negative_term(-x, gamma, with_slope)
+    loss, slope = negative_term(-x, gamma, with_slope)
     return loss, None if slope is None else -slope
 
 
