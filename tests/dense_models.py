@@ -5,6 +5,7 @@ from detectron2.config import get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone, build_model
 from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.nn import functional as F
 
@@ -98,3 +99,32 @@ def make_batch():
         make_input([[10, 10, 60, 50], [30, 40, 110, 92], [70, 5, 90, 30]], [1, 3, 0]),
         make_input([[0, 0, 60, 62]], [2], size=(64, 64), seed=1),
     ]
+
+
+def train_step(model, batch):
+    """Losses and gradients by name of one step."""
+    model.zero_grad()
+    with EventStorage():
+        losses = model(batch)
+    sum(losses.values()).backward()
+    return losses, {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+def assert_same_step(model, parent, batch):
+    """Losses and gradients of ``model`` are those of ``parent``, up to rounding."""
+    expected, expected_grads = train_step(parent, batch)
+    losses, grads = train_step(model, batch)
+    assert losses.keys() == expected.keys()
+    for key in losses:
+        torch.testing.assert_close(losses[key], expected[key], rtol=1e-5, atol=1e-8)
+    for key in grads:
+        torch.testing.assert_close(grads[key], expected_grads[key], rtol=1e-4, atol=1e-7)
+
+
+def assert_same_detections(model, parent):
+    """Detections of ``model`` are those of ``parent``, bit for bit, and there are some."""
+    with torch.no_grad():
+        expected, ours = (m(make_batch())[0]["instances"] for m in (parent, model))
+    assert len(ours) > 0
+    assert torch.equal(ours.pred_boxes.tensor, expected.pred_boxes.tensor)
+    assert torch.equal(ours.scores, expected.scores)

@@ -1,11 +1,7 @@
 """Validation losses of every detector: one number, whoever computes it and in what portions."""
 
-import time
-
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import load_coco_json
 from detectron2.modeling import META_ARCH_REGISTRY, PROPOSAL_GENERATOR_REGISTRY, ROI_HEADS_REGISTRY
@@ -18,9 +14,9 @@ from libra_umop.data.shielded_loader import build_test_loader
 from libra_umop.evaluation import validation_losses as losses
 from libra_umop.evaluation.tta import build_tta_model
 from libra_umop.evaluation.validation_losses import validation_losses
+from ranks import on_ranks
 
 NUM_IMAGES = 3  # the second rank has fewer than the first, one has no object
-TIMEOUT_S = 280  # a few seconds on an idle machine
 NAME = "validation_losses_of_ranks"
 TWO_STAGE = [
     *("MODEL.RPN.IN_FEATURES", "('p3', 'p4', 'p5', 'p6', 'p7')"),
@@ -65,15 +61,9 @@ def compute(case):
     return validation_losses(case_cfg(case), case_model(case))
 
 
-def run_rank(rank, folder, data):
-    torch.set_num_threads(1)
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
-    comm.create_local_process_group(2)
+def run_rank(rank, data):
     register(data)
-    torch.save({case: compute(case) for case in CASES}, f"{folder}/{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    return {case: compute(case) for case in CASES}
 
 
 @pytest.fixture(scope="module")
@@ -88,15 +78,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def of_ranks(data, tmp_path_factory):
     """What each of two ranks got for every case."""
-    folder = tmp_path_factory.mktemp("ranks")
-    context = mp.spawn(run_rank, args=(str(folder), str(data)), nprocs=2, join=False)
-    deadline = time.monotonic() + TIMEOUT_S
-    while not context.join(timeout=5):
-        if time.monotonic() > deadline:
-            for process in context.processes:
-                process.kill()
-            pytest.fail(f"the ranks hang: not done after {TIMEOUT_S} s")
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return on_ranks(run_rank, tmp_path_factory.mktemp("ranks"), str(data))
 
 
 def test_the_cases_are_all_that_is_registered_here():

@@ -1,19 +1,13 @@
 """Two gloo ranks: unequal images, a rank without objects, the statistics of the joined batch."""
 
-import time
-
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch.nn.parallel import DistributedDataParallel
 
 from dense_models import DETECTORS, LEVELS, UMOP_DETECTORS, make_input, tiny_model
+from ranks import NUM_RANKS, on_ranks
 
-NUM_RANKS = 2
-TIMEOUT_S = 280  # a few seconds on an idle machine
 # Rank 0 has small objects on one image shape, rank 1 has none on another.
 INPUTS = [
     [make_input([[10, 10, 60, 50], [30, 40, 80, 92]], [1, 3])],
@@ -47,11 +41,7 @@ def joint_step(model, inputs):
     return sum(losses.values()).detach(), logged, grads
 
 
-def run_rank(rank, folder):
-    torch.set_num_threads(1)
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=NUM_RANKS)
-    comm.create_local_process_group(NUM_RANKS)
+def run_rank(rank):
     results = {}
     for name in DETECTORS:
         model = DistributedDataParallel(tiny_model(name), broadcast_buffers=False)
@@ -60,23 +50,14 @@ def run_rank(rank, folder):
         results[name, "joint"] = joint_step(model, JOINT_INPUTS[rank : rank + 1])
         state = model.module.state_dict()
         results[name, "average"] = state.get("loss_normalizer.average")
-    torch.save(results, f"{folder}/{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    return results
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """What each of the two ranks saw of every detector."""
     folder = tmp_path_factory.mktemp("ranks")
-    context = mp.spawn(run_rank, args=(str(folder),), nprocs=NUM_RANKS, join=False)
-    deadline = time.monotonic() + TIMEOUT_S
-    while not context.join(timeout=5):
-        if time.monotonic() > deadline:
-            for process in context.processes:
-                process.kill()
-            pytest.fail(f"the ranks hang: not done after {TIMEOUT_S} s")
-    return [torch.load(folder / f"{rank}.pt") for rank in range(NUM_RANKS)]
+    return on_ranks(run_rank, folder)
 
 
 @pytest.mark.parametrize("name", DETECTORS)

@@ -1,12 +1,18 @@
 """FCOS by config: the parent's losses, gradients and detections."""
 
 import pytest
-import torch
 from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import fcos as d2_fcos
-from detectron2.utils.events import EventStorage
 
-from dense_models import make_batch, spread_scores, tiny_cfg, tiny_model
+from dense_models import (
+    assert_same_detections,
+    assert_same_step,
+    make_batch,
+    spread_scores,
+    tiny_cfg,
+    tiny_model,
+    train_step,
+)
 from libra_umop.modeling import FCOS
 
 OFF = ("MODEL.UMOP.PROGRESSIVE_FOCUS", False, "MODEL.UMOP.LEVEL_WISE", False)
@@ -24,38 +30,20 @@ def make_parent(model):
     )
 
 
-def train_step(model, batch):
-    model.zero_grad()
-    with EventStorage():
-        losses = model(batch)
-    sum(losses.values()).backward()
-    return losses, {name: p.grad.clone() for name, p in model.named_parameters()}
-
-
 @pytest.mark.parametrize("name", ["FCOS", "UMOPFCOS"])
 def test_losses_and_gradients_are_the_parents_with_the_methods_off(name):
     model = tiny_model(name, *OFF)
     parent = make_parent(model)
     batch = make_batch()
     for inputs in (batch, batch[:1]):
-        expected, expected_grads = train_step(parent, inputs)
-        losses, grads = train_step(model, inputs)
-        assert losses.keys() == expected.keys()
-        for key in losses:
-            torch.testing.assert_close(losses[key], expected[key], rtol=1e-5, atol=1e-8)
-        for key in grads:
-            torch.testing.assert_close(grads[key], expected_grads[key], rtol=1e-4, atol=1e-7)
+        assert_same_step(model, parent, inputs)
 
 
 def test_detections_are_the_parents():
     model = tiny_model("FCOS").eval()
     spread_scores(model)
     parent = make_parent(model).eval()
-    with torch.no_grad():
-        expected, ours = (m(make_batch())[0]["instances"] for m in (parent, model))
-    assert len(ours) > 0
-    assert torch.equal(ours.pred_boxes.tensor, expected.pred_boxes.tensor)
-    assert torch.equal(ours.scores, expected.scores)
+    assert_same_detections(model, parent)
 
 
 def test_box_loss_weight_scales_the_box_loss_alone():

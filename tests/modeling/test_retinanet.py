@@ -9,18 +9,18 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from torch._dynamo.testing import CompileCounter
 
-from dense_models import make_batch, make_input, spread_scores, tiny_cfg, tiny_model
+from dense_models import (
+    assert_same_detections,
+    assert_same_step,
+    make_batch,
+    make_input,
+    spread_scores,
+    tiny_cfg,
+    tiny_model,
+    train_step,
+)
 
 OFF = ("MODEL.UMOP.PROGRESSIVE_FOCUS", False, "MODEL.UMOP.LEVEL_WISE", False)
-
-
-def train_step(model, batch):
-    """Losses and gradients by name of one step."""
-    model.zero_grad()
-    with EventStorage():
-        losses = model(batch)
-    sum(losses.values()).backward()
-    return losses, {name: p.grad.clone() for name, p in model.named_parameters()}
 
 
 @pytest.mark.parametrize("name", ["LibraRetinaNet", "UMOPRetinaNet"])
@@ -32,13 +32,7 @@ def test_losses_and_gradients_are_detectron2s_with_the_methods_off(name, box_los
     batch = make_batch()
     # Twice: the normaliser moves.
     for inputs in (batch, batch[1:], [make_input([], [])]):
-        expected, expected_grads = train_step(parent, inputs)
-        losses, grads = train_step(model, inputs)
-        assert losses.keys() == expected.keys()
-        for key in losses:
-            torch.testing.assert_close(losses[key], expected[key], rtol=1e-5, atol=1e-8)
-        for key in grads:
-            torch.testing.assert_close(grads[key], expected_grads[key], rtol=1e-4, atol=1e-7)
+        assert_same_step(model, parent, inputs)
 
 
 def test_detections_are_detectron2s_if_boxes_are_clipped_after_nms():
@@ -46,11 +40,7 @@ def test_detections_are_detectron2s_if_boxes_are_clipped_after_nms():
     model = tiny_model("LibraRetinaNet", "MODEL.RETINANET.CLIP_BEFORE_NMS", False).eval()
     spread_scores(parent)
     model.load_state_dict(parent.state_dict())
-    with torch.no_grad():
-        expected, ours = (m(make_batch())[0]["instances"] for m in (parent, model))
-    assert len(ours) > 0
-    assert torch.equal(ours.pred_boxes.tensor, expected.pred_boxes.tensor)
-    assert torch.equal(ours.scores, expected.scores)
+    assert_same_detections(model, parent)
 
 
 def test_boxes_that_leave_the_image_are_clipped_before_nms():

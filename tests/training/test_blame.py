@@ -1,21 +1,17 @@
 """One of two gloo ranks fails in a detector that sums over ranks: it is named, and no other."""
 
 import datetime
-import time
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch.nn.parallel import DistributedDataParallel
 
 from dense_models import DETECTORS, make_input, tiny_model  # noqa: E402
 from libra_umop.training import loop as train_step
 from libra_umop.training.loop import TrainStep
+from ranks import TIMEOUT_S, on_ranks
 
-TIMEOUT_S = 280  # a few seconds on an idle machine
 GUILTY = 1
 # What goes wrong, in the second step: the first in which DistributedDataParallel speaks in forward.
 ACCIDENTS = ("nan", "loading", "backbone", "losses", "gradient")
@@ -63,32 +59,17 @@ def run_two_steps(name, accident, rank):
     return "none", ""
 
 
-def run_rank(rank, folder):
-    torch.set_num_threads(1)
+def run_rank(rank):
     # Nobody may wait for a peer that waits elsewhere: that would take until the fixture's limit.
     train_step.FAREWELL = datetime.timedelta(seconds=2 * TIMEOUT_S)
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
-    comm.create_local_process_group(2)
     cases = [(name, accident) for name in DETECTORS for accident in ACCIDENTS]
-    results = {case: run_two_steps(*case, rank) for case in cases}
-    torch.save(results, f"{folder}/{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    return {case: run_two_steps(*case, rank) for case in cases}
 
 
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory):
     """How each of the two ranks ended in every case."""
-    folder = tmp_path_factory.mktemp("ranks")
-    context = mp.spawn(run_rank, args=(str(folder),), nprocs=2, join=False)
-    deadline = time.monotonic() + TIMEOUT_S
-    while not context.join(timeout=5):
-        if time.monotonic() > deadline:
-            for process in context.processes:
-                process.kill()
-            pytest.fail(f"the ranks hang: not done after {TIMEOUT_S} s")
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return on_ranks(run_rank, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("name", DETECTORS)

@@ -31,3 +31,10 @@ def image_size(text: str) -> tuple[int, int]:
     if min(int(height), int(width)) < 32:
         raise argparse.ArgumentTypeError(f"{text} is too small: sides of at least 32 are needed")
     return int(height), int(width)
+
+
+def add_opts(parser: argparse.ArgumentParser) -> None:
+    """``--opts``: changes of the config, in pairs."""
+    parser.add_argument(
+        "--opts", nargs="+", default=[], metavar="KEY VALUE", help="config keys to change"
+    )

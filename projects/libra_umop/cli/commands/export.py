@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ...export import DEFAULT_OPSET, FORMATS, OPSETS
 from ...utils.output_files import check_writable, writing
-from ..argument_types import config_file, image_size
+from ..argument_types import add_opts, config_file, image_size
 from ..exit_codes import exit_code_of
 
 SUFFIXES = {"torchscript": ".ts", "onnx": ".onnx"}
@@ -45,9 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=DEFAULT_OPSET,
         help="of ONNX; default %(default)s",
     )
-    parser.add_argument(
-        "--opts", nargs="+", default=[], metavar="KEY VALUE", help="config keys to change"
-    )
+    add_opts(parser)
     return parser
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ...errors import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from ...utils.output_files import check_writable, check_writable_folder
-from ..argument_types import config_file, positive, score
+from ..argument_types import add_opts, config_file, positive, score
 from ..exit_codes import exit_code_of
 
 
@@ -41,9 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--annotations", type=Path, help="COCO file whose image and category ids --json takes"
     )
-    parser.add_argument(
-        "--opts", nargs="+", default=[], metavar="KEY VALUE", help="config keys to change"
-    )
+    add_opts(parser)
     return parser
 
 

@@ -9,6 +9,7 @@ from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.sampling import subsample_labels
 from detectron2.structures import Boxes
 from detectron2.utils.events import get_event_storage
+from torch import Tensor
 
 from ...functional.balanced_l1_loss import balanced_l1_loss
 
@@ -58,7 +59,7 @@ class LibraRPN(RPN):
         }
         return ret
 
-    def _subsample_labels(self, label: torch.Tensor) -> torch.Tensor:
+    def _subsample_labels(self, label: Tensor) -> Tensor:
         """Same interface as :meth:`RPN._subsample_labels`.
 
         An image without a positive counts as one with one, so that it still teaches what background
@@ -79,15 +80,24 @@ class LibraRPN(RPN):
     def losses(
         self,
         anchors: list[Boxes],
-        pred_objectness_logits: list[torch.Tensor],
-        gt_labels: list[torch.Tensor],
-        pred_anchor_deltas: list[torch.Tensor],
-        gt_boxes: list[torch.Tensor],
-    ) -> dict[str, torch.Tensor]:
+        pred_objectness_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+    ) -> dict[str, Tensor]:
         """Same interface as :meth:`RPN.losses`."""
-        is_balanced = self.box_reg_loss_type == "balanced_l1"
-        losses_of = self._balanced_l1_losses if is_balanced else super().losses
-        losses = losses_of(anchors, pred_objectness_logits, gt_labels, pred_anchor_deltas, gt_boxes)
+        if self.box_reg_loss_type == "balanced_l1":
+            losses = self._balanced_l1_losses(
+                Boxes.cat(anchors).tensor,
+                cat(pred_objectness_logits, dim=1),
+                torch.stack(gt_labels),
+                cat(pred_anchor_deltas, dim=1),
+                torch.stack(gt_boxes),
+            )
+        else:
+            losses = super().losses(
+                anchors, pred_objectness_logits, gt_labels, pred_anchor_deltas, gt_boxes
+            )
         if self.neg_pos_ratio <= 0:
             return losses
         num_used = (torch.stack(gt_labels) >= 0).sum().clamp(min=1)
@@ -96,31 +106,29 @@ class LibraRPN(RPN):
 
     @torch.jit.unused
     def _balanced_l1_losses(
-        self,
-        anchors: list[Boxes],
-        pred_objectness_logits: list[torch.Tensor],
-        gt_labels: list[torch.Tensor],
-        pred_anchor_deltas: list[torch.Tensor],
-        gt_boxes: list[torch.Tensor],
-    ) -> dict[str, torch.Tensor]:
-        """:meth:`RPN.losses` with the balanced L1 loss in the place of the smooth one."""
-        labels = torch.stack(gt_labels)  # (N, R)
+        self, anchors: Tensor, logits: Tensor, labels: Tensor, deltas: Tensor, gt_boxes: Tensor
+    ) -> dict[str, Tensor]:
+        """:meth:`RPN.losses` with the balanced L1 loss in the place of the smooth one.
+
+        Args:
+            anchors: (R, 4) XYXY pixels, of all levels.
+            logits: (N, R). labels: (N, R), 1 positive, 0 negative, -1 not used.
+            deltas: (N, R, 4), predicted.
+            gt_boxes: (N, R, 4) XYXY pixels, matched.
+        """
         image_idxs, anchor_idxs = nonzero_tuple(labels == 1)
         used = nonzero_tuple(labels >= 0)
-
-        anchor_boxes = Boxes.cat(anchors).tensor[anchor_idxs]
-        fg_gt_boxes = torch.stack(gt_boxes)[image_idxs, anchor_idxs]
+        gt_deltas = self.box2box_transform.get_deltas(
+            anchors[anchor_idxs], gt_boxes[image_idxs, anchor_idxs]
+        )
         loss_loc = balanced_l1_loss(
-            cat(pred_anchor_deltas, dim=1)[image_idxs, anchor_idxs],
-            self.box2box_transform.get_deltas(anchor_boxes, fg_gt_boxes),
-            reduction="sum",
-            **self.balanced_l1,
+            deltas[image_idxs, anchor_idxs], gt_deltas, reduction="sum", **self.balanced_l1
         )
         loss_cls = F.binary_cross_entropy_with_logits(
-            cat(pred_objectness_logits, dim=1)[used], labels[used].float(), reduction="sum"
+            logits[used], labels[used].float(), reduction="sum"
         )
 
-        num_images, num_pos, num_used = len(gt_labels), len(image_idxs), len(used[0])
+        num_images, num_pos, num_used = len(labels), len(image_idxs), len(used[0])
         storage = get_event_storage()
         storage.put_scalar("rpn/num_pos_anchors", num_pos / num_images)
         storage.put_scalar("rpn/num_neg_anchors", (num_used - num_pos) / num_images)
