@@ -94,7 +94,7 @@ class Bench:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
 
 
-def compile_parts(model: nn.Module) -> None:
+def compile_parts(model: Any) -> None:
     """Put what works on whole feature maps through ``torch.compile``, in place.
 
     These are the backbone, the convolutional heads, and a dense detector's losses. The lists of

@@ -103,7 +103,7 @@ def fix_proposals(model: nn.Module, proposals: list[Instances]) -> None:
     def replace(module: nn.Module, inputs: Any, outputs: tuple[list[Instances], dict]):
         return (proposals, outputs[1]) if module.training else outputs
 
-    model.proposal_generator.register_forward_hook(replace)
+    model.get_submodule("proposal_generator").register_forward_hook(replace)
 
 
 def _log_uniform_boxes(count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:

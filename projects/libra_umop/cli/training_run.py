@@ -31,7 +31,8 @@ def setup(args):
 @one_line_for_the_disk()
 def main(args):
     """Train, or with ``--eval-only`` evaluate ``MODEL.WEIGHTS``; returns the metrics."""
-    return (evaluate if args.eval_only else train)(*setup(args), args)
+    cfg, lines = setup(args)
+    return evaluate(cfg, lines, args) if args.eval_only else train(cfg, lines, args)
 
 
 def train(cfg, lines, args):

@@ -160,14 +160,14 @@ def _check_box_loss(cfg: CfgNode, where: str, box_loss: _BoxLoss) -> None:
     value = _get(cfg, key)
     component = box_loss.registry.get(name)
     if component.__module__.startswith("detectron2.") and value == "balanced_l1":
-        better = stand_in(box_loss.lever, box_loss.chooser, name)
+        better = stand_in(box_loss.lever, box_loss.chooser, str(name))
         raise ConfigError(
             f"{where}{key} is {value!r}, which {box_loss.chooser} {name} does not know;"
             f" {better} does{_alone(cfg, box_loss)}"
         )
     if component.__module__.startswith(("detectron2.", "libra_umop.")):
         _check(where, key, value, OneOf(_DETECTRON2_BOX_LOSSES, ("balanced_l1",)))
-    beta = _get(cfg, f"{box_loss.group}.{box_loss.beta}")
+    beta: Any = _get(cfg, f"{box_loss.group}.{box_loss.beta}")
     if value == "balanced_l1" and beta <= 0:
         raise ConfigError(
             f"{where}{box_loss.group}.{box_loss.beta} is {beta!r}, should be > 0 where {key} is"

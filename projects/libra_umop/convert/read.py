@@ -52,7 +52,8 @@ def read_checkpoint(path: str) -> Checkpoint:
     Raises:
         ConfigError: if the file is not whole, asks for code, or holds no tensors by name.
     """
-    content = safe_safetensors_load(path) if path.endswith(".safetensors") else _load_pickle(path)
+    load = safe_safetensors_load if path.endswith(".safetensors") else _load_pickle
+    content: Any = load(path)
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: holds a {type(content).__name__}, not tensors by name")
     state = next((content[k] for k in STATE_KEYS if isinstance(content.get(k), dict)), content)

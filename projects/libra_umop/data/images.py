@@ -119,7 +119,7 @@ def read_header(path: str, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageHeader:
     with _opened(path, max_pixels) as (f, image):
         header = ImageHeader(image.size, _orientation(image), image.mode)
         _check_mode(image.mode)
-        if image.mode == "I" or _may_be_cut_off(f, image.format):
+        if image.mode == "I" or _may_be_cut_off(f, image.format or ""):
             _to_8bit(image, WHITE_16BIT).load()
         return header
 
@@ -175,7 +175,7 @@ def decode(path: str, max_pixels: int = MAX_IMAGE_PIXELS) -> DecodedImage:
         pixels = np.asarray(image if deep else image.convert("RGB"))
         peak = int(pixels.max()) if deep else None
         _to_8bit(image, WHITE_16BIT)
-        digest = hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=16).hexdigest()
+        digest = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).hexdigest()
         return DecodedImage(header, f"{pixels.shape}{digest}", peak)
 
 

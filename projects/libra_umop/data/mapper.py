@@ -85,10 +85,8 @@ class OwnDatasetMapper(DatasetMapper):
             utils.check_image_size(record, image)
         except utils.SizeMismatchError as e:
             height, width = image.shape[:2]
-            raise DatasetError(
-                f"{path}: is {width} x {height} pixels, but {size[0]} x {size[1]} in the"
-                " annotations"
-            ) from e
+            annotated = f"{record['width']} x {record['height']} in the annotations"
+            raise DatasetError(f"{path}: is {width} x {height} pixels, but {annotated}") from e
         return image
 
     def _transform_annotations(self, record, transforms, image_shape) -> None:

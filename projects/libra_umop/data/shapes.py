@@ -8,6 +8,7 @@ images are empty and a few are crowded, as in real data.
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -47,7 +48,8 @@ def write_shapes(
     (root / "annotations").mkdir(exist_ok=True)
     rng = np.random.default_rng(seed)
     for split, num_images in (("train", num_train), ("val", num_val)):
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for i in range(num_images):
             file_name = f"{split}_{i:05d}.png"
             image, objects = _draw_image(rng, i, size)

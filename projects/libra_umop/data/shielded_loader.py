@@ -27,7 +27,8 @@ class ShieldedDataLoader(DataLoader):
     """
 
     def __init__(self, *args, **kwargs):
-        super().__init__(*args, worker_init_fn=_heed_the_parent_alone, **kwargs)
+        # Another worker_init_fn in kwargs is an error, and is to be one.
+        super().__init__(*args, worker_init_fn=_heed_the_parent_alone, **kwargs)  # type: ignore[misc]
 
     def __iter__(self):
         with _blocked_signals():  # inherited: a worker is shielded before its first instruction

@@ -83,7 +83,7 @@ def _mapper(cfg: CfgNode) -> OwnDatasetMapper:
 
 
 @contextlib.contextmanager
-def _losses_without_learning(model: nn.Module) -> Iterator[None]:
+def _losses_without_learning(model: Any) -> Iterator[None]:
     """Training mode but for stochastic layers; modes, buffers and running means come back."""
     modes = [module.training for module in model.modules()]
     buffers = copy.deepcopy(dict(model.named_buffers()))

@@ -118,7 +118,8 @@ def load_exported(file: Path, format: str) -> Detector:
 
     def detect(image: Tensor) -> Detections:
         outputs = session.run(list(OUTPUT_NAMES), {"image": image.numpy()})
-        return tuple(torch.from_numpy(output) for output in outputs)
+        boxes, scores, classes = map(torch.from_numpy, outputs)
+        return boxes, scores, classes
 
     return detect
 

@@ -117,6 +117,6 @@ def verify(
 ) -> list[Agreement]:
     """Compare two detectors on every image, (3, H, W); ``kwargs`` go to :func:`compare`."""
     return [
-        compare(reference(image), other(image), size=tuple(image.shape[-2:]), **kwargs)
+        compare(reference(image), other(image), size=(image.shape[-2], image.shape[-1]), **kwargs)
         for image in images
     ]

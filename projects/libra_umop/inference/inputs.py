@@ -62,7 +62,8 @@ def find_inputs(patterns: Sequence[str]) -> Inputs:
             problems.append(f"{printable(pattern)}: {_why_nothing(pattern)}")
         for item in items:
             found.setdefault(item.path.resolve(), item)
-    images, videos = [], []
+    images: list[Input] = []
+    videos: list[Input] = []
     for item in _told_apart(list(found.values())):
         (videos if is_video(item.path) else images).append(item)
     return Inputs(images, videos, problems, notes)
@@ -127,7 +128,8 @@ def _expand(pattern: str) -> tuple[list[Input], Counter]:
         return [Input(p, p.relative_to(path).as_posix()) for p in taken], +passed_over
     if os.path.lexists(path):
         return [Input(path, path.name)], Counter()
-    found, passed_over = [], Counter()
+    found: list[Input] = []
+    passed_over = Counter()
     for name in sorted(glob.glob(pattern, recursive=True)):
         if Path(name).is_dir():
             items, others = _expand(name)

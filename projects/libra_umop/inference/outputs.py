@@ -161,7 +161,7 @@ class DrawnVideo:
         drawn = visualizer.draw_instance_predictions(frame[:, :, ::-1], instances.to("cpu"))
         height, width = frame.shape[:2]
         if self._writer is None:
-            codec = cv2.VideoWriter_fourcc(*"mp4v")
+            codec = cv2.VideoWriter.fourcc(*"mp4v")
             self._writer = cv2.VideoWriter(str(self.file), codec, self._fps, (width, height))
             if not self._writer.isOpened():
                 raise OutputError(errno.EIO, "cannot be written as a video", str(self.file))

@@ -97,11 +97,14 @@ class LibraPredictor(DefaultPredictor):
                 config.
         """
         stored, names = read_run(_local_path(weights))
-        if not config_file and stored is None:
+        if config_file:
+            cfg = load_config(config_file)
+        elif stored is not None:
+            cfg = stored.clone()
+        else:
             raise ConfigError(
                 f"{weights}: carries no config; name the one it was trained with (--config-file)"
             )
-        cfg = load_config(config_file) if config_file else stored.clone()
         cfg.defrost()
         merge_opts(cfg, opts)
         cfg.MODEL.WEIGHTS = weights

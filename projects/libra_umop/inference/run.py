@@ -91,7 +91,7 @@ class PredictionRun:
             records = self._collect(instances, item.name)
             target = ""
             if self._output_dir is not None:
-                file = self._free_name(drawn_name(item.name))
+                file = self._free_name(self._output_dir, drawn_name(item.name))
                 try:
                     write_image(self._predictor.draw(image, instances), file)
                 except PICTURE_ERRORS as e:
@@ -196,10 +196,10 @@ class PredictionRun:
     def _drawn_video(self, item: Input, video: Video) -> DrawnVideo | None:
         if self._output_dir is None:
             return None
-        target = self._free_name(Path(item.name).with_suffix(".mp4").as_posix())
+        target = self._free_name(self._output_dir, Path(item.name).with_suffix(".mp4").as_posix())
         return DrawnVideo(target, video.fps, self._predictor.metadata)
 
-    def _free_name(self, name: str) -> Path:
+    def _free_name(self, folder: Path, name: str) -> Path:
         """Files of one name from several folders do not overwrite each other."""
         path = Path(name)
         for number in itertools.count(2):
@@ -207,7 +207,7 @@ class PredictionRun:
                 break
             path = Path(name).with_stem(f"{Path(name).stem}_{number}")
         self._drawn.add(path)
-        return self._output_dir / path
+        return folder / path
 
 
 def _one_line(error: BaseException) -> str:

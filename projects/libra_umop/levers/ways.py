@@ -91,7 +91,7 @@ def umop(on: Mapping[str, Value], off: Mapping[str, Value]) -> Ways:
 
 def bfp() -> Ways:
     """Around whatever pyramid a config has, or off it again."""
-    on = {BACKBONE: "build_bfp_backbone", PYRAMID: _the_pyramid}
+    on: dict[str, Value] = {BACKBONE: "build_bfp_backbone", PYRAMID: _the_pyramid}
     return dict.fromkeys(FAMILIES, Way(on, {BACKBONE: _the_pyramid}))
 
 

@@ -170,7 +170,7 @@ class _Batches(Sampler):
 class _SeededDataset(Dataset):
     """Maps ``(position, index)`` under a random stream of that position over all ranks."""
 
-    def __init__(self, dataset: Dataset, mapper: Callable, seed: int, rank: int, world_size: int):
+    def __init__(self, dataset: Sequence, mapper: Callable, seed: int, rank: int, world_size: int):
         self._dataset = dataset
         self._mapper = mapper
         self._seed = seed

@@ -106,7 +106,7 @@ def _close_log_files() -> None:
     """What is still to be written would fail at exit again."""
     for logger in (logging.getLogger(name) for name in (*LIBRARIES, "libra_umop")):
         for handler in logger.handlers[:]:
-            stream = getattr(handler, "stream", None)
+            stream: Any = getattr(handler, "stream", None)
             if os.path.basename(str(getattr(stream, "name", ""))).startswith("log.txt"):
                 logger.removeHandler(handler)
                 with contextlib.suppress(OSError):

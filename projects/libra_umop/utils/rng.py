@@ -12,7 +12,8 @@ from detectron2.utils.env import seed_all_rng
 
 def get_rng_state() -> dict[str, Any]:
     """State of python's, numpy's, torch's and every CUDA device's generator, in containers."""
-    name, keys, position, has_gauss, gauss = np.random.get_state()
+    numpys: Any = np.random.get_state(legacy=True)
+    name, keys, position, has_gauss, gauss = numpys
     version, words, gauss_next = random.getstate()
     return {
         "python": [version, list(words), gauss_next],

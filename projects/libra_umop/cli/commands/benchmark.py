@@ -12,6 +12,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 from ...benchmark import STEPS
 from ...data.dataset_args import add_dataset_args
@@ -98,7 +99,7 @@ def main(argv=None) -> int:
     workload = Workload(args.size, args.batch_size)
     if args.own_proposals:
         workload = workload._replace(num_proposals=0)
-    report = {
+    report: dict[str, Any] = {
         "command": shlex.join(["tools/benchmark.py", *(sys.argv[1:] if argv is None else argv)]),
         "environment": environment(),
         "workload": {

@@ -87,7 +87,8 @@ def predict(args: argparse.Namespace, inputs, problems) -> int:
     ids = CocoIds(predictor.class_names, args.annotations)
     lacking = [f"no id: {line}" for line in ids.assign(inputs.images)]
     print_problems(lacking)
-    files = [CocoResultsFile(args.json)] if args.json else []
+    files: list[CocoResultsFile | CsvFile] = []
+    files += [CocoResultsFile(args.json)] if args.json else []
     files += [CsvFile(args.csv)] if args.csv else []
     run = PredictionRun(
         predictor, ids=ids, files=files, output_dir=args.output, batch_size=args.batch_size

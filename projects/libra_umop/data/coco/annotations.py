@@ -39,7 +39,7 @@ def parse_annotations(
         ann_id = identifier(data, raw, "annotation", index)
         if ann_id is None:
             continue
-        where = {"image_id": as_int(raw.get("image_id")), "annotation_id": ann_id}
+        where: dict[str, Any] = {"image_id": as_int(raw.get("image_id")), "annotation_id": ann_id}
         if ann_id in seen:
             data.add("annotation_id_twice", "the id is used twice; ids must be unique", **where)
             continue
@@ -53,7 +53,8 @@ def parse_annotations(
         for kind, message in filter(None, problems):
             data.add(kind, message, **where)
         category_id = as_int(raw.get("category_id"))
-        data.used_category_ids.add(category_id)
+        if category_id is not None:
+            data.used_category_ids.add(category_id)
         known = where["image_id"] in images and category_id in classes
         if known and not any(problems) and not undecidable:
             _keep(data, raw, ann_id, images[where["image_id"]], masks, look_at_masks)
@@ -63,7 +64,8 @@ def _judge_together(data: CocoData, entries: list[dict], images: dict[int, dict[
     """Whether the boxes of the whole file are of another convention, which becomes a defect."""
     boxes, sizes = [], []
     for raw in entries:
-        image = images.get(as_int(raw.get("image_id")))
+        image_id = as_int(raw.get("image_id"))
+        image = None if image_id is None else images.get(image_id)
         if image is not None and box_type_problem(raw) is None:
             boxes.append([as_float(v) for v in raw["bbox"]])
             sizes.append((image["width"], image["height"]))

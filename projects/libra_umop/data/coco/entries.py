@@ -25,8 +25,8 @@ def objects(data: CocoData, section: list[Any], what: str) -> Iterator[tuple[int
             data.add(f"{what}_type", f"{got}, should be an object")
             continue
         entry, repairs = read_as_meant(raw, what)
-        where = {"category": None, "image": "image_id", "annotation": "annotation_id"}[what]
-        where = {where: as_int(entry.get("id"))} if where else {}
+        field = {"category": "", "image": "image_id", "annotation": "annotation_id"}[what]
+        where: dict[str, Any] = {field: as_int(entry.get("id"))} if field else {}
         if what == "annotation":
             where["image_id"] = as_int(entry.get("image_id"))
         for kind, message in repairs:

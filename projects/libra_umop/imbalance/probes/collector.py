@@ -116,7 +116,7 @@ class ImbalanceCollector(HookBase):
             probe.detach()
         self._probes = []
 
-    def build_probes(self, model: nn.Module) -> list[Probe]:
+    def build_probes(self, model: Any) -> list[Probe]:
         """The probes that fit ``model``; none for one without a pyramid, ROI heads or anchors."""
         probes: list[Probe] = []
         if hasattr(model, "backbone"):
@@ -149,8 +149,7 @@ class ImbalanceCollector(HookBase):
 
 def unwrap(model: nn.Module) -> nn.Module:
     """The detector inside a distributed wrapper."""
-    is_wrapper = isinstance(model, nn.parallel.DistributedDataParallel)
-    return model.module if is_wrapper else model
+    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
 
 
 def run_meta(cfg) -> dict[str, Any]:

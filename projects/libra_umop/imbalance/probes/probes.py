@@ -8,6 +8,7 @@ CPU before :meth:`Probe.sections` is asked. Sections are those of
 R: anchors or proposals of an image, P: positives, L: levels, K: classes.
 """
 
+import functools
 import inspect
 import logging
 import time
@@ -31,7 +32,7 @@ class Probe:
     """
 
     def __init__(self, model: nn.Module):
-        self.model = model
+        self.model: Any = model
         self.seconds = 0.0
         self.failed = False
         self._undo: list[Callable[[], None]] = []
@@ -141,7 +142,7 @@ class DenseProbe(Probe):
 
     def __init__(self, model: nn.Module, owner: nn.Module, head: str):
         super().__init__(model)
-        self.owner = owner
+        self.owner: Any = owner
         self.head = head
         self.anchor_sizes: torch.Tensor | None = None
         self._level: dict[str, list[torch.Tensor]] = {}
@@ -154,9 +155,8 @@ class DenseProbe(Probe):
     def _listen(
         self, result, *, anchors, gt_labels, pred_anchor_deltas, gt_boxes, **others
     ) -> None:
-        logits = others.get(
-            "pred_logits", others.get("pred_objectness_logits")
-        )  # L x (N, R_l[, K])
+        name = "pred_logits" if "pred_logits" in others else "pred_objectness_logits"
+        logits = others[name]  # L x (N, R_l[, K])
         sizes = [x.shape[1] for x in logits]
         labels = torch.stack(list(gt_labels)) if not torch.is_tensor(gt_labels) else gt_labels
         self.anchor_sizes = torch.stack([a.area().float().sqrt().median() for a in anchors])
@@ -232,7 +232,7 @@ class FeatureProbe(Probe):
         """Listen to the pyramid, inside and outside of BFP where there is one."""
         inner = getattr(self.model.backbone, "pyramid", None)
         self.has_bfp = isinstance(inner, nn.Module)
-        if self.has_bfp:
+        if isinstance(inner, nn.Module):
             self.hook(inner, self._listen_before)
         self.hook(self.model.backbone, self._listen)
 
@@ -249,7 +249,7 @@ class FeatureProbe(Probe):
         before = [source[n].detach().float() for n in names]
         middle = names.index(self.refine_level) if self.refine_level in names else len(names) // 2
         resized = [rescale(x, before[middle].shape[-2:]) for x in before]
-        integrated = sum(resized) / len(resized)
+        integrated = functools.reduce(torch.add, resized) / len(resized)
         norm = integrated.norm().clamp(min=1e-12)
         dots = torch.stack([(x * integrated).sum() for x in resized])
         norms = torch.stack([x.norm() for x in resized]).clamp(min=1e-12)

@@ -27,10 +27,10 @@ class ROIHeadsProbe(Probe):
         super().__init__(model)
         self.num_probed = num_probed
         self.hard_fraction = hard_fraction
-        predictors = model.roi_heads.box_predictor
+        predictors = self.model.roi_heads.box_predictor
         self.is_cascade = isinstance(predictors, nn.ModuleList)
         self.predictors = list(predictors) if self.is_cascade else [predictors]
-        self._targets: list[Any] | None = None
+        self._targets: list[Any] = []
         self._negatives: list[Any] = []  # per image: boxes, IoU (both of negatives)
         self._sample: dict[str, Any] = {}
         self._errors: dict[str, BoxErrors] = {}
@@ -68,7 +68,9 @@ class ROIHeadsProbe(Probe):
     def _add_picked(self, predictor, scores, proposals) -> None:
         """The negatives that the loss is taken over, and what random ones would be on average."""
         background = predictor.num_classes
-        picked, random, ious = 0, 0, []
+        picked: Any = 0
+        random: Any = 0
+        ious = []
         for proposals_i, targets_i, (_, candidates) in zip(
             proposals, self._targets, self._negatives, strict=True
         ):

@@ -11,6 +11,8 @@ half of the plain convolution whose weight it holds, and a new unmodulated one e
 Letters: N images, C channels, G offset groups, K = kernel height * kernel width.
 """
 
+from typing import Any, TypeVar
+
 import torch
 from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
@@ -53,6 +55,9 @@ def split_offsets(prediction: Tensor, modulated: bool) -> tuple[Tensor, Tensor |
     return offsets, logits.sigmoid()
 
 
+_Made = TypeVar("_Made", bound="DeformConv2d")
+
+
 class DeformConv2d(nn.Module):
     """A convolution that samples its input at given offsets, weighted by a given modulation.
 
@@ -67,10 +72,10 @@ class DeformConv2d(nn.Module):
         *,
         in_channels: int,
         out_channels: int,
-        kernel_size: tuple[int, int] = (3, 3),
-        stride: tuple[int, int] = (1, 1),
-        padding: tuple[int, int] = (1, 1),
-        dilation: tuple[int, int] = (1, 1),
+        kernel_size: tuple[int, ...] = (3, 3),
+        stride: tuple[int, ...] = (1, 1),
+        padding: tuple[int, ...] = (1, 1),
+        dilation: tuple[int, ...] = (1, 1),
         groups: int = 1,
         bias: bool = False,
         norm: nn.Module | None = None,
@@ -84,7 +89,7 @@ class DeformConv2d(nn.Module):
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
 
     @classmethod
-    def from_conv(cls, conv: nn.Conv2d) -> "DeformConv2d":
+    def from_conv(cls: type[_Made], conv: nn.Conv2d) -> _Made:
         """A deformable convolution of the geometry of ``conv`` that takes over its weight and norm.
 
         Raises:
@@ -103,8 +108,9 @@ class DeformConv2d(nn.Module):
             bias=conv.bias is not None,
             norm=getattr(conv, "norm", None),
         )
-        new.weight = conv.weight
-        new.bias = conv.bias
+        new.weight = conv.get_parameter("weight")
+        if conv.bias is not None:
+            new.bias = conv.get_parameter("bias")
         return new
 
     def forward(self, x: Tensor, offsets: Tensor, modulation: Tensor | None = None) -> Tensor:
@@ -176,6 +182,9 @@ class SelfOffsetDeformConv2d(DeformConv2d):
     name that mmcv's ``ModulatedDeformConv2dPack`` gives it.
     """
 
+    conv_offset: nn.Module
+    modulated: bool
+
     @classmethod
     def from_conv(
         cls, conv: nn.Conv2d, *, offset_groups: int = 1, modulated: bool = True
@@ -186,7 +195,7 @@ class SelfOffsetDeformConv2d(DeformConv2d):
         new.conv_offset = _build_offset_conv(new, offset_groups, modulated)
         return new
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # stands for a plain one
         """(N, C_in, H, W) to (N, C_out, H_out, W_out)."""
         return super().forward(x, *split_offsets(self.conv_offset(x), self.modulated))
 
@@ -209,8 +218,10 @@ class DeformBottleneckBlock(BottleneckBlock):
     ):
         super().__init__(in_channels, out_channels, **kwargs)
         self.deform_modulated = deform_modulated
-        self.conv2 = DeformConv2d.from_conv(self.conv2)
-        self.conv2_offset = _build_offset_conv(self.conv2, deform_num_groups, deform_modulated)
+        plain: Any = self.get_submodule("conv2")
+        conv2 = DeformConv2d.from_conv(plain)
+        self.add_module("conv2", conv2)
+        self.conv2_offset = _build_offset_conv(conv2, deform_num_groups, deform_modulated)
 
     def forward(self, x: Tensor) -> Tensor:
         """Same interface as :meth:`BottleneckBlock.forward`."""

@@ -23,6 +23,10 @@ class InputNormalization(nn.Module):
         self.register_buffer("scale", scale.view(-1, 1, 1), persistent=False)
         self.register_buffer("shift", shift.view(-1, 1, 1), persistent=False)
 
+    channels: list[int]
+    scale: Tensor
+    shift: Tensor
+
     @classmethod
     def between(
         cls,

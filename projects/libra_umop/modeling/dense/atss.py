@@ -91,7 +91,7 @@ class ATSS(CenternessDetector):
     def __init__(
         self,
         *,
-        anchor_generator: nn.Module | None = None,
+        anchor_generator: DefaultAnchorGenerator | None = None,
         box2box_transform: Any = None,
         match_topk: int = 9,
         box_reg_loss_weight: float = 2.0,
@@ -111,11 +111,12 @@ class ATSS(CenternessDetector):
             )
         if match_topk < 1:
             raise ValueError(f"MODEL.ATSS.MATCH_TOPK is {match_topk}, should be >= 1")
-        self.anchor_generator = anchor_generator or self._square_anchors()
-        if set(self.anchor_generator.num_anchors) != {1}:
+        anchors: Any = anchor_generator or self._square_anchors()
+        self.anchor_generator = anchors
+        if set(anchors.num_anchors) != {1}:
             raise ValueError(
                 "ATSS has one anchor per location, MODEL.ANCHOR_GENERATOR gives "
-                f"{self.anchor_generator.num_anchors}"
+                f"{anchors.num_anchors}"
             )
         self.match_topk = match_topk
         self.centerness_loss_weight = centerness_loss_weight

@@ -3,7 +3,7 @@
 Letters: N images, R anchors of all L levels, K classes.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.structures import Boxes
@@ -95,7 +95,7 @@ class DenseLosses:
         if cls.own_cls_loss != "focal" and loss_type not in ("focal", cls.own_cls_loss):
             raise ValueError(
                 f"{key} is {loss_type!r}, which {cls.__name__} does not have;"
-                f" {cls.__base__.__name__} does"
+                f" {cls.__bases__[0].__name__} does"
             )
         return CLS_LOSSES[cls.own_cls_loss if loss_type == "focal" else loss_type](cfg, keys)
 
@@ -124,9 +124,7 @@ class DenseLosses:
         )
         return self._finish_losses(predictions, self.box_losses(predictions, *others))
 
-    def box_losses(
-        self, predictions: LabelledPredictions, *others: list[Tensor]
-    ) -> dict[str, BoxPart]:
+    def box_losses(self, predictions: LabelledPredictions, *others: Any) -> dict[str, BoxPart]:
         """Name -> loss of what is learnt beside the classes; ``others`` as in :meth:`losses`."""
         raise NotImplementedError
 

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from contextlib import contextmanager
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -103,8 +104,8 @@ class DenseDetectorWithTTA(nn.Module):
         views = self.tta_mapper(dataset_dict)
         # Equal sizes go through the network together, so that no view is padded by another.
         merged: list[Instances] = []
-        for _, group in groupby(views, key=lambda view: view["image"].shape):
-            group = list(group)
+        for _, same_size in groupby(views, key=lambda view: view["image"].shape):
+            group = list(same_size)
             for view, candidates in zip(group, self._candidates(group), strict=True):
                 merged.append(_to_original(candidates, view["transforms"], image_size))
         pred = Instances.cat(merged)
@@ -135,7 +136,7 @@ class DenseDetectorWithTTA(nn.Module):
 
 
 @contextmanager
-def _without_nms(model: nn.Module):
+def _without_nms(model: Any):
     """Within this context the detector keeps every candidate: none overlaps by more than 1."""
     before = model.test_nms_thresh, model.max_detections_per_image
     model.test_nms_thresh, model.max_detections_per_image = 1.0, None

@@ -4,7 +4,12 @@ import torch
 from detectron2.config import configurable
 from detectron2.layers import nonzero_tuple
 from detectron2.modeling.proposal_generator.proposal_utils import add_ground_truth_to_proposals
-from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, CascadeROIHeads, StandardROIHeads
+from detectron2.modeling.roi_heads import (
+    ROI_HEADS_REGISTRY,
+    CascadeROIHeads,
+    ROIHeads,
+    StandardROIHeads,
+)
 from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
@@ -24,8 +29,8 @@ from .samplers import (
 __all__ = ["LibraROIHeads", "LibraCascadeROIHeads"]
 
 
-class BalancedSampling:
-    """What the Libra heads share: ROIHeads with a sampler of negatives and one of positives.
+class BalancedSampling(ROIHeads):
+    """Mixin that the Libra heads share: ROIHeads with a sampler of negatives and one of positives.
 
     Samplers see the IoU of every proposal and the ground-truth box that it is matched to. With both
     "random", and without the sparse ROIAlign, the heads are their parents.

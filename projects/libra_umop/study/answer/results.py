@@ -81,7 +81,7 @@ def _row(variant: dict[str, Any], records: Records, base: Records) -> dict[str, 
 
 def _metric(by_seed: dict[int, float], base: dict[int, float] | None) -> dict[str, Any]:
     values = list(by_seed.values())
-    result = {"by_seed": by_seed, "mean": mean(values), "std": spread(values)}
+    result: dict[str, Any] = {"by_seed": by_seed, "mean": mean(values), "std": spread(values)}
     if base is not None:
         result["difference"] = paired_difference(by_seed, base)._asdict()
     return result

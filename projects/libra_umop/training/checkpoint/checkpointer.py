@@ -244,7 +244,7 @@ class LibraCheckpointer(DetectionCheckpointer):
             rest = super().load(path, checkpointables)
         finally:
             self._parsed_url_during_load = None  # Detectron2 leaves it behind where a file fails
-        poor = self._fit.poor_modules() if self._fit else []
+        poor: list[str] = self._fit.poor_modules() if self._fit else []
         if self._other_classes:
             logger.warning(f"{path}: starts from other classes: {self._other_classes}")
         if poor:

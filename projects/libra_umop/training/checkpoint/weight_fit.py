@@ -59,7 +59,7 @@ class Classes(NamedTuple):
             DatasetCatalog.get(name)
         names = metadata.get("thing_classes")
         contiguous = metadata.get("thing_dataset_id_to_contiguous_id") or {}
-        ids = sorted(contiguous, key=contiguous.get)
+        ids = sorted(contiguous, key=lambda category_id: contiguous[category_id])
         return cls(tuple(map(str, names)), tuple(map(int, ids))) if names else None
 
     @classmethod
@@ -218,8 +218,9 @@ def require_weights(checkpoint: dict[str, Any], path: str) -> None:
     kinds = (torch.Tensor, np.ndarray)
     if isinstance(weights, dict) and all(isinstance(value, kinds) for value in weights.values()):
         return
-    is_dict = isinstance(weights, dict)
-    found = [str(key) for key in weights][:5] if is_dict else type(weights).__name__
+    found: Any = type(weights).__name__
+    if isinstance(weights, dict):
+        found = [str(key) for key in weights][:5]
     raise ConfigError(f"{path}: holds no weights by name, but {found}. {CONVERTER}")
 
 

@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 from detectron2.engine import HookBase
 from detectron2.utils.events import CommonMetricPrinter, get_event_storage
@@ -60,7 +61,7 @@ class _Printer(CommonMetricPrinter):
     def __init__(self, max_iter: int, epochs: float | None):
         super().__init__(max_iter)
         if epochs is not None:
-            self.logger = _WithEpochs(self.logger, {"epochs": epochs, "max_iter": max_iter})
+            self.logger: Any = _WithEpochs(self.logger, epochs, max_iter)
 
     def _get_eta(self, storage) -> str:
         times = storage.histories().get("time")
@@ -73,7 +74,12 @@ class _Printer(CommonMetricPrinter):
 class _WithEpochs(logging.LoggerAdapter):
     """Puts the epoch in front of a line."""
 
+    def __init__(self, logger: logging.Logger, epochs: float, max_iter: int):
+        super().__init__(logger, {})
+        self._epochs = epochs
+        self._max_iter = max_iter
+
     def process(self, msg, kwargs):
-        epochs = self.extra["epochs"]
-        done = epochs * (get_event_storage().iter + 1) / self.extra["max_iter"]
-        return f" epoch: {done:.2f}/{epochs:g} {msg}", kwargs
+        """Same interface as :meth:`logging.LoggerAdapter.process`."""
+        done = self._epochs * (get_event_storage().iter + 1) / self._max_iter
+        return f" epoch: {done:.2f}/{self._epochs:g} {msg}", kwargs

@@ -6,6 +6,7 @@ is built.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
@@ -45,7 +46,7 @@ class TimmBackbone(Backbone):
     def __init__(
         self,
         *,
-        net: nn.Module,
+        net: Any,
         freeze_at: int = 0,
         deform_on_per_stage: Sequence[bool] = (False,) * 4,
         deform_modulated: bool = True,
@@ -228,7 +229,7 @@ def build_timm_backbone(cfg, input_shape: ShapeSpec) -> TimmBackbone:
     keys = cfg.MODEL.TIMM
     kwargs, info = probe_timm_model(keys, input_shape.channels)
     kwargs["out_indices"] = tuple(keys.OUT_INDICES) or indices_of(cfg.MODEL.FPN.IN_FEATURES, info)
-    net = create_timm_model(keys, kwargs, pretrained=not cfg.MODEL.WEIGHTS)
+    net: Any = create_timm_model(keys, kwargs, pretrained=not cfg.MODEL.WEIGHTS)
     pad_before_shift(net)
     if not keys.POOL_AT_STRIDE_1:
         skip_pool_at_stride_1(net)

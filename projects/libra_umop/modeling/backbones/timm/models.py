@@ -53,7 +53,11 @@ def probe_timm_model(keys, in_chans: int) -> tuple[dict[str, Any], list[dict[str
     if not timm.is_model(keys.NAME):
         near = difflib.get_close_matches(keys.NAME, timm.list_models(), n=3)
         raise ValueError(f"MODEL.TIMM.NAME is {keys.NAME!r}, not a model of timm; near: {near}")
-    sizes = ({"strict_img_size": False, "always_partition": True}, {"dynamic_img_size": True}, {})
+    sizes: tuple[dict[str, bool], ...] = (
+        {"strict_img_size": False, "always_partition": True},
+        {"dynamic_img_size": True},
+        {},
+    )
     drops = [{"drop_path_rate": keys.DROP_PATH}] + [{}] * (keys.DROP_PATH == 0)
     refusal = None
     for size, drop in itertools.product(sizes, drops):

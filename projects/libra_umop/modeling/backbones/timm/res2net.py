@@ -14,4 +14,4 @@ def skip_pool_at_stride_1(net: nn.Module) -> None:
 
     for module in net.modules():
         if isinstance(module, Bottle2neck) and module.pool is not None and module.pool.stride == 1:
-            module.pool = nn.Identity()
+            module.register_module("pool", nn.Identity())

@@ -3,6 +3,8 @@
 Letters: N images, R anchors of all levels. Nothing in the loss waits for the device.
 """
 
+from typing import Any
+
 import torch
 from detectron2.layers import nonzero_tuple
 from detectron2.structures import Boxes, Instances
@@ -49,7 +51,7 @@ class DenseBoxLoss:
             )
         self.loss_type = loss_type
         self.beta = beta
-        self.balanced = {"alpha": alpha, "gamma": gamma, "formula": formula}
+        self.balanced: dict[str, Any] = {"alpha": alpha, "gamma": gamma, "formula": formula}
 
     def __call__(
         self, anchors: Tensor, transform, pred_deltas: Tensor, gt_boxes: Tensor, weights: Tensor

@@ -4,6 +4,8 @@ Letters: N images, R_l anchors of level l of L, R of all levels, K classes. Labe
 [0, K) foreground, K background.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -122,14 +124,14 @@ class LevelFocalLoss(ClassificationLoss):
         self.level_wise = level_wise
         self.level_reduction = level_reduction
         self.delta = delta
-        self._focus = {"gamma": gamma, "delta": delta, "w": w, "focus": focus}
+        self.w = w
+        self.focus = focus
 
     def sums(self, predictions: LabelledPredictions) -> Tensor:
         """(L, 1) fp32: each level's focus sum, see :func:`focus_sums`; (L, 0) without PFL."""
         if not self.progressive_focus:
             return super().sums(predictions)
-        focus = self._focus["focus"]
-        sums = [focus_sums(x, y, focus=focus)[0] for x, y in predictions.levels()]
+        sums = [focus_sums(x, y, focus=self.focus)[0] for x, y in predictions.levels()]
         return torch.stack(sums)[:, None]
 
     def __call__(
@@ -137,7 +139,8 @@ class LevelFocalLoss(ClassificationLoss):
     ) -> LevelLoss:
         """Same interface as :meth:`ClassificationLoss.__call__`."""
         num_levels = len(predictions.logits)
-        gammas, alphas = [self.gamma] * num_levels, [self.alpha] * num_levels
+        gammas: Any = [self.gamma] * num_levels
+        alphas: Any = [self.alpha] * num_levels
         if self.progressive_focus:
             gammas, alphas = self._progressive(totals)  # (L,)
         levels = zip(predictions.levels(), gammas, alphas, strict=True)
@@ -173,7 +176,8 @@ class LevelFocalLoss(ClassificationLoss):
         focus, positives = totals.sums[:, 0], totals.num_positives
         if not self.level_wise:
             focus, positives = focus.sum().expand_as(focus), positives.sum().expand_as(positives)
-        return focus_from_sums(focus, positives, **self._focus)
+        numbers = {"gamma": self.gamma, "delta": self.delta, "w": self.w}
+        return focus_from_sums(focus, positives, focus=self.focus, **numbers)
 
 
 @register_cls_loss("focal")

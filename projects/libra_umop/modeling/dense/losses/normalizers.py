@@ -35,7 +35,8 @@ class LossSum(NamedTuple):
     """
 
     total: Tensor  # 0-dim
-    count: Tensor  # 0-dim: positives, or the sum of what weighs them
+    # Hides tuple.count, which nobody asks a loss for.
+    count: Tensor  # type: ignore[assignment]  # 0-dim: positives, or the sum of what weighs them
 
 
 class RankTotals(NamedTuple):
@@ -71,6 +72,8 @@ class LossNormalizer(nn.Module):
     Raises:
         ValueError: for another name.
     """
+
+    average: Tensor
 
     def __init__(
         self, *, initial: float, momentum: float = 0.9, loss_normalizer: str = "moving_average"
