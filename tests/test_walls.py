@@ -31,6 +31,7 @@ WALLS = {
     "study": "config data errors imbalance levers training utils",
     "cli": "benchmark config convert data errors export imbalance inference modeling study training"
     " utils",
+    "api": "cli data errors inference training utils",
 }
 MOST_FILES = 10
 

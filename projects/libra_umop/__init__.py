@@ -13,6 +13,8 @@ __all__ = [
     "add_libra_umop_config",
     "get_config",
     "load_config",
+    "predict",
+    "train",
 ]
 
 _FRONT_DOOR = {
@@ -21,6 +23,8 @@ _FRONT_DOOR = {
     "add_libra_umop_config": "config.keys",
     "get_config": "config.loading",
     "load_config": "config.loading",
+    "predict": "api",
+    "train": "api",
 }
 
 

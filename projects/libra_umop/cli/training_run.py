@@ -37,6 +37,11 @@ def main(args):
 
 def train(cfg, lines, args):
     """Train to the end, and evaluate with augmentation where ``TEST.AUG`` asks for it."""
+    return train_to_the_end(cfg, lines, args)[0]
+
+
+def train_to_the_end(cfg, lines, args):
+    """The metrics of the last evaluation, and the trainer that reached them."""
     with quiet_console():
         trainer = LibraTrainer(cfg, resume=args.resume, epochs=args.epochs, headlines=lines)
         trainer.resume_or_load(resume=args.resume, overwrite=args.overwrite)
@@ -45,7 +50,7 @@ def train(cfg, lines, args):
         augmented = trainer.test_with_augmentation(cfg, trainer.evaluated_model)
         results = {**(results or {}), **augmented}
     say(what_came_out(cfg, trainer.best, args.epochs))
-    return results
+    return results, trainer
 
 
 def evaluate(cfg, lines, args):

@@ -68,7 +68,7 @@ def where_it_goes(cfg: CfgNode, device_note: str = "") -> list[str]:
 
 def what_came_out(cfg: CfgNode, best: BestCheckpointHook, epochs: float | None = None) -> list[str]:
     """Lines on the best evaluation, the weights to use, and what to do with them next."""
-    weights = os.path.join(cfg.OUTPUT_DIR, "model_final.pth")
+    weights = weights_to_use(cfg, best)
     if best.best is None:
         said = f"no evaluation gave {best.metric} a value" if best.seen else "nothing was evaluated"
     else:
@@ -77,8 +77,6 @@ def what_came_out(cfg: CfgNode, best: BestCheckpointHook, epochs: float | None =
         if epochs is not None:
             at = f"after epoch {epochs * iterations / cfg.SOLVER.MAX_ITER:.3g}, {at[6:]}"
         said = f"best {best.metric}: {best.best:.2f}, {at}"
-        if best.file:
-            weights = os.path.join(cfg.OUTPUT_DIR, f"{best.file}.pth")
     boxes = " --opts MODEL.MASK_ON False" if cfg.MODEL.MASK_ON else ""
     q = shlex.quote
     drawn, onnx = (q(os.path.join(cfg.OUTPUT_DIR, name)) for name in ("drawn", "model.onnx"))
@@ -90,6 +88,12 @@ def what_came_out(cfg: CfgNode, best: BestCheckpointHook, epochs: float | None =
         f"  {program('report')} {q(cfg.OUTPUT_DIR)}",
         f"  {program('export')} --weights {q(weights)} --format onnx --output {onnx}{boxes}",
     ]
+
+
+def weights_to_use(cfg: CfgNode, best: BestCheckpointHook) -> str:
+    """The checkpoint of the best evaluation; of the last iteration where there was none."""
+    name = best.file if best.best is not None and best.file else "model_final"
+    return os.path.join(cfg.OUTPUT_DIR, f"{name}.pth")
 
 
 def _images(cfg: CfgNode) -> str:
