@@ -13,7 +13,9 @@ from pathlib import Path
 
 import torch
 from detectron2.engine import HookBase
+from detectron2.evaluation import COCOEvaluator
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -50,6 +52,8 @@ class Misbehave(HookBase):
             next(self.trainer.model.parameters()).data.fill_(float("nan"))
         elif self.what == "RAISE":
             self.trainer.model.register_forward_pre_hook(self.fail)
+        elif self.what in ("FLUSH", "EVAL"):
+            pass
         elif self.what == "LAUNCHER":
             os.kill(os.getppid(), signal.SIGTERM)
         else:
@@ -60,6 +64,41 @@ class Misbehave(HookBase):
         raise RuntimeError("an accident in the forward pass")
 
 
+class FullDisk(EventWriter):
+    def __init__(self, trainer, iteration):
+        self.trainer, self.iteration = trainer, iteration
+
+    def write(self):
+        if self.trainer.iter >= self.iteration:
+            raise OSError(28, "No space left on device")
+
+
+class Accidents:
+    """Those that happen elsewhere than in a hook of the iteration."""
+
+    evaluations = 0
+
+    @staticmethod
+    def of(what):
+        accidents = [a.split("@") for a in os.environ.get("MISBEHAVE", "").split(",") if a]
+        return [int(i) for w, i, rank in accidents if w == what and int(rank) == comm.get_rank()]
+
+    @classmethod
+    def evaluate(cls, evaluator, *args, **kwargs):
+        results = evaluate(evaluator, *args, **kwargs)
+        cls.evaluations += 1
+        if cls.evaluations in cls.of("EVAL"):
+            raise OSError(28, "No space left on device")
+        return results
+
+    @classmethod
+    def build_writers(cls, trainer):
+        return [*build_writers(trainer), *(FullDisk(trainer, i) for i in cls.of("FLUSH"))]
+
+
+evaluate, build_writers = COCOEvaluator.evaluate, LibraTrainer.build_writers
+COCOEvaluator.evaluate = lambda *args, **kwargs: Accidents.evaluate(*args, **kwargs)
+LibraTrainer.build_writers = lambda trainer: Accidents.build_writers(trainer)
 build_hooks = LibraTrainer.build_hooks
 
 

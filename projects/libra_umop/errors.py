@@ -29,6 +29,12 @@ class DatasetError(ValueError):
         super().__init__("".join(last_line).rpartition(marker)[2])
 
 
+def can_be_mended(error: BaseException | None) -> bool:
+    """Whether a user can mend ``error``: ours of that kind, and what the system says of files."""
+    of_system = isinstance(error, OSError) and error.errno is not None  # else a library's own
+    return of_system or isinstance(error, (ConfigError, DatasetError))
+
+
 class StopTraining(BaseException):
     """Leaves the training loop on purpose; not an ``Exception``, so nothing logs it as a failure.
 

@@ -84,6 +84,23 @@ def test_drawn_boxes_are_recognised_too(tmp_path):
         assert other_convention(theirs, sizes).startswith(convention)
 
 
+@pytest.mark.parametrize("file", SETS)
+def test_a_dozen_boxes_by_their_centres_are_mostly_recognised(shared_data, file):
+    path = shared_data / file
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    boxes, sizes = map(np.array, boxes_and_sizes(json.loads(path.read_text())))
+    name, rng, found = "[centre x, centre y, width, height]", np.random.default_rng(0), 0
+    for _ in range(100):
+        few = rng.integers(0, len(boxes), 12)
+        assert other_convention(boxes[few], sizes[few]) is None
+        pairs = zip(boxes[few], sizes[few], strict=True)
+        said = other_convention([WRITTEN[name](*box, *size) for box, size in pairs], sizes[few])
+        assert said in (None, name)
+        found += said == name
+    assert found > 40
+
+
 def drawn(rng, count, how):
     """Boxes of objects that lie anywhere in a 640 x 480 image, partly outside, XYWH."""
     centre = rng.uniform(0, 1, (count, 2)) * (640, 480)

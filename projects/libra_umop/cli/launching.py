@@ -16,6 +16,7 @@ from torch.multiprocessing.spawn import ProcessExitedException
 
 from ..errors import ConfigError, StopTraining
 from ..utils.signals import SIGNALS
+from .ending import ending_together, let_go_of_groups
 from .exit_codes import exit_code_of
 
 # As long as a rank may wait for another: evaluation on the main rank is part of it.
@@ -99,12 +100,10 @@ def _join_group(
 
 
 def _leave_group(main: Callable, args: Any) -> int:
-    """Run ``main``; the group is destroyed only if all ranks get here."""
-    code = _exit_code(main, args)
-    dist.destroy_process_group()
-    # Detectron2 keeps its groups; their threads have to end before the interpreter does.
-    comm._LOCAL_PROCESS_GROUP = None
-    comm._get_global_gloo_group.cache_clear()
+    """Run ``main``; all ranks end with one exit code, or with their tracebacks."""
+    with ending_together():
+        code = _exit_code(main, args)
+    let_go_of_groups()
     return code
 
 

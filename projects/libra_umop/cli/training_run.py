@@ -9,7 +9,12 @@ from ..config.loading import load_config
 from ..data.arguments import check_dataset_names, configure_dataset
 from ..modeling.backbones.timm.models import without_pretrained
 from ..training.checkpoint.checkpointer import LibraCheckpointer
-from ..training.setup import one_line_for_the_disk, quiet_console, setup_run
+from ..training.setup import (
+    disk_errors_name_the_checkpoint,
+    one_line_for_the_disk,
+    quiet_console,
+    setup_run,
+)
 from ..training.trainer import LibraTrainer
 from ..training.words import say, what_came_out, where_it_goes
 
@@ -47,7 +52,8 @@ def train_to_the_end(cfg, lines, args):
         trainer.resume_or_load(resume=args.resume, overwrite=args.overwrite)
     results = trainer.train()
     if cfg.TEST.AUG.ENABLED:
-        augmented = trainer.test_with_augmentation(cfg, trainer.evaluated_model)
+        with disk_errors_name_the_checkpoint(trainer):
+            augmented = trainer.test_with_augmentation(cfg, trainer.evaluated_model)
         results = {**(results or {}), **augmented}
     say(what_came_out(cfg, trainer.best, args.epochs))
     return results, trainer

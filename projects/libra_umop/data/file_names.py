@@ -1,7 +1,7 @@
 """From the ``file_name`` of an image to the file that is meant.
 
-Annotations are often written on another system than they are read on: with backslashes, with %20
-for a blank, in another letter case, or with accents composed otherwise (Unicode's NFC and NFD).
+Annotations are often written on another system than they are read on: with backslashes, with %20 or
++ for a blank, in another letter case, or with accents composed otherwise (Unicode's NFC and NFD).
 """
 
 import os
@@ -88,7 +88,7 @@ class ImageFolder:
 
         Only those of the nearest kind of spelling.
         """
-        for alike in (_same_characters, _same_but_suffix_case, _same_but_case):
+        for alike in (_same_characters, _same_but_suffix_case, _same_but_case, _same_but_plus):
             found = self._find("", _parts(alike(name)), alike)
             if found:
                 return sorted(found)
@@ -141,3 +141,8 @@ def _same_but_suffix_case(name: str) -> str:
 
 def _same_but_case(name: str) -> str:
     return unicodedata.normalize("NFC", _same_characters(name).casefold())
+
+
+def _same_but_plus(name: str) -> str:
+    """As forms on the web encode a blank. Last, as a + is also one of a name's own characters."""
+    return _same_but_case(name).replace("+", " ")

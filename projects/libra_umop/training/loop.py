@@ -17,7 +17,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch.nn.parallel import DistributedDataParallel
 
-from ..errors import ConfigError
+from ..errors import ConfigError, can_be_mended
 from ..utils.ranks import PeerError, agree
 
 logger = logging.getLogger(__name__)
@@ -166,12 +166,14 @@ class TrainStep(SimpleTrainer):
     def _say_farewell(self, where: str) -> None:
         told = f"Rank {comm.get_rank()} failed at iteration {self.iter}, in {where}"
         told += f": {traceback.format_exception_only(*sys.exc_info()[:2])[-1].strip()}"
-        logger.error(told)
-        if not comm.is_main_process():  # whose log is a file that nobody looks at
+        mendable = can_be_mended(sys.exc_info()[1])  # a line of its own follows
+        if not mendable:
+            logger.error(told)
+        if not (mendable or comm.is_main_process()):  # whose log is a file that nobody looks at
             print(f"{told}\n{traceback.format_exc()}", file=sys.stderr, flush=True)
         if comm.get_world_size() > 1:
             with contextlib.suppress(RuntimeError):  # they may wait for us elsewhere
-                agree(failure=told, timeout=FAREWELL)
+                agree(failure=told, mendable=mendable, timeout=FAREWELL)
 
     def _write_metrics(self, loss_dict, data_time, prefix="", iter=None) -> None:
         """Same as SimpleTrainer's, but every rank sees every rank's losses and judges them."""

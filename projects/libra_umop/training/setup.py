@@ -14,7 +14,8 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from ..errors import ConfigError, DatasetError
+from ..errors import ConfigError, can_be_mended
+from ..utils.ranks import is_end_of_peer
 from .output_dir import claim_output_dir, traces_of_run
 
 LIBRARIES = ("detectron2", "fvcore")
@@ -34,8 +35,9 @@ def setup_run(cfg: CfgNode, args: Any) -> None:
     try:
         _set_up(cfg, args, line)
     except OSError as e:
+        file = f" ({e.filename})" if e.filename else ""
         raise ConfigError(
-            f"OUTPUT_DIR is {cfg.OUTPUT_DIR!r}, which cannot be written: {e.strerror or e}"
+            f"OUTPUT_DIR is {cfg.OUTPUT_DIR!r}, which cannot be written: {e.strerror or e}{file}"
         ) from e
 
 
@@ -81,7 +83,7 @@ def one_line_for_the_disk() -> Iterator[None]:
     loop = logging.getLogger("detectron2.engine.train_loop")
     old_hook, old_raise = threading.excepthook, logging.raiseExceptions
     loop.addFilter(_is_ours_to_mend)
-    threading.excepthook = lambda args: None if _is_of_system(args.exc_value) else old_hook(args)
+    threading.excepthook = lambda args: None if can_be_mended(args.exc_value) else old_hook(args)
     logging.raiseExceptions = False
     try:
         yield
@@ -93,13 +95,36 @@ def one_line_for_the_disk() -> Iterator[None]:
         threading.excepthook, logging.raiseExceptions = old_hook, old_raise
 
 
-def _is_of_system(error: Any) -> bool:
-    return isinstance(error, OSError) and error.errno is not None
+@contextlib.contextmanager
+def disk_errors_name_the_checkpoint(trainer: Any) -> Iterator[None]:
+    """While it lasts, what the system says of files is an error that names what is left.
+
+    Args:
+        trainer: a :class:`~libra_umop.training.trainer.LibraTrainer`.
+
+    Raises:
+        ConfigError: in place of an ``OSError``, with the last whole checkpoint.
+    """
+    try:
+        with one_line_for_the_disk():
+            yield
+    except OSError as e:
+        if e.errno is None:
+            raise
+        file = f" ({e.filename})" if e.filename else ""
+        last = trainer.checkpointer.last_whole_checkpoint()
+        go_on = f"the last whole checkpoint is {last}, go on from it with --resume"
+        raise ConfigError(
+            f"OUTPUT_DIR is {trainer.cfg.OUTPUT_DIR!r}; at iteration {trainer.iter} the system said"
+            f" {e.strerror!r}{file}; {go_on if last else 'there is no whole checkpoint yet'}"
+        ) from e
 
 
 def _is_ours_to_mend(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
-    return not (_is_of_system(error) or isinstance(error, (ConfigError, DatasetError)))
+    # A broken connection is not what failed, and is raised on to who may know what was.
+    of_peer = is_end_of_peer(error) and getattr(error, "mendable", True)
+    return not (can_be_mended(error) or of_peer)
 
 
 def _close_log_files() -> None:

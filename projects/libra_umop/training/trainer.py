@@ -19,7 +19,7 @@ from torch import nn
 from ..config.assertions import refused_by_components
 from ..data.mapper import OwnDatasetMapper
 from ..data.shielded_loader import build_test_loader
-from ..errors import ConfigError, StopTraining
+from ..errors import StopTraining
 from ..evaluation.coco import build_coco_evaluator
 from ..evaluation.validation_losses import validation_losses
 from ..imbalance.probes.collector import ImbalanceCollector
@@ -33,7 +33,7 @@ from .loader import build_train_loader
 from .loop import TrainStep
 from .optimizer import build_optimizer
 from .output_dir import claim_output_dir, clear_output_dir, set_run_aside
-from .setup import one_line_for_the_disk, quiet_console
+from .setup import disk_errors_name_the_checkpoint, quiet_console
 from .words import say
 
 logger = logging.getLogger(__name__)
@@ -181,13 +181,8 @@ class LibraTrainer(DefaultTrainer):
             StopTraining: a signal asked to stop; its checkpoint is written.
             ConfigError: the system refuses to write, as where the disk is full.
         """
-        try:
-            with one_line_for_the_disk():
-                self._train()
-        except OSError as e:
-            if e.errno is None:
-                raise
-            raise ConfigError(self._describe(e)) from e
+        with disk_errors_name_the_checkpoint(self):
+            self._train()
         results = getattr(self, "_last_eval_results", None)
         if comm.is_main_process():
             verify_results(self.cfg, results)
@@ -201,16 +196,6 @@ class LibraTrainer(DefaultTrainer):
                 raise
             logger.info(str(stop))
             self.checkpointer.save("model_final", iteration=self.iter)
-
-    def _describe(self, error: OSError) -> str:
-        """One line on a disk that is full, or gone."""
-        file = f" ({error.filename})" if error.filename else ""
-        last = self.checkpointer.last_whole_checkpoint()
-        go_on = f"the last whole checkpoint is {last}, go on from it with --resume"
-        return (
-            f"OUTPUT_DIR is {self.cfg.OUTPUT_DIR!r}; at iteration {self.iter} the system said"
-            f" {error.strerror!r}{file}; {go_on if last else 'there is no whole checkpoint yet'}"
-        )
 
     def before_train(self):
         """Same interface as the parent's; listens to signals, and says what is trained."""

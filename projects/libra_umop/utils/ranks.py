@@ -9,16 +9,38 @@ import torch.distributed as dist
 from detectron2.utils import comm
 from torch import Tensor
 
-__all__ = ["PeerError", "agree", "heard_by_all_ranks", "sum_over_ranks"]
+__all__ = ["PeerError", "agree", "heard_by_all_ranks", "is_end_of_peer", "sum_over_ranks"]
 
 _FAILED = 2**16  # above every flag
 
 
 class PeerError(RuntimeError):
-    """Another rank failed; the message says which, where and of what."""
+    """Another rank failed; the message says which, where and of what.
+
+    Args:
+        message: as above.
+        mendable: a user can mend what every rank that failed has met.
+    """
+
+    def __init__(self, message: str, *, mendable: bool = False):
+        super().__init__(message)
+        self.mendable = mendable
 
 
-def agree(flag: int = 0, *, failure: str = "", timeout: datetime.timedelta | None = None) -> int:
+def is_end_of_peer(error: BaseException | None) -> bool:
+    """Whether ``error`` says no more than that another rank is not there, or failed."""
+    if isinstance(error, (PeerError, dist.DistError)):
+        return True
+    return isinstance(error, RuntimeError) and "gloo" in str(error)  # has no type of its own
+
+
+def agree(
+    flag: int = 0,
+    *,
+    failure: str = "",
+    mendable: bool = False,
+    timeout: datetime.timedelta | None = None,
+) -> int:
     """The largest ``flag`` of all ranks: one all-reduce of one int over gloo.
 
     All ranks call it at the same points of a step, before whatever else makes them wait for each
@@ -29,6 +51,7 @@ def agree(flag: int = 0, *, failure: str = "", timeout: datetime.timedelta | Non
     Args:
         flag: in [0, 65536).
         failure: what to tell the others of a failure of this rank.
+        mendable: a user can mend it.
         timeout: for a rank that fails, how long to wait for others who may have failed, too.
 
     Raises:
@@ -42,10 +65,13 @@ def agree(flag: int = 0, *, failure: str = "", timeout: datetime.timedelta | Non
     work.wait(timeout) if timeout else work.wait()
     if largest < _FAILED:
         return int(largest)
-    failures = [told for told in comm.all_gather(failure) if told]
+    failures = [told for told in comm.all_gather((failure, mendable)) if told[0]]
     if failure:
         return flag
-    raise PeerError(f"{'; '.join(failures)}; rank {comm.get_rank()} ends too")
+    texts, are_mendable = zip(*failures, strict=True)
+    raise PeerError(
+        f"{'; '.join(texts)}; rank {comm.get_rank()} ends too", mendable=all(are_mendable)
+    )
 
 
 def sum_over_ranks(x: Tensor) -> Tensor:

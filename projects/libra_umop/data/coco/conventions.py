@@ -16,6 +16,10 @@ FAR_PX = 3.0
 # How many boxes must reach far out: so many and such a part of all, one pair or the other. The
 # first pair is for two corners only, which boxes of another convention hardly ever look like.
 EVIDENCE = ((2, 0.2), (5, 0.05), (20, 0.01))
+# That two reach out is enough for centres, too, where it is a tenth of at least ten boxes: each box
+# within half its size of the left or upper edge would speak against them.
+CENTRES_BOXES, CENTRES_PART = 10, 0.1
+CENTRES = "[centre x, centre y, width, height]"
 CORNERS = ("[x1, y1, x2, y2]", "[y1, x1, y2, x2]", "[x1, x2, y1, y2]")
 # Of those that do not fit COCO's convention, this part may not fit the other one either.
 MISFITS = 0.1
@@ -35,7 +39,7 @@ Corners = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # x1, y1, x2, y
 # How the four numbers of a box of each convention become its corners.
 OTHERS: dict[str, Callable[..., Corners]] = {
     "[x1, y1, x2, y2]": lambda a, b, c, d: (a, b, c, d),
-    "[centre x, centre y, width, height]": lambda a, b, c, d: (
+    CENTRES: lambda a, b, c, d: (
         a - c / 2,
         b - d / 2,
         a + c / 2,
@@ -93,7 +97,10 @@ def _other_order(values: np.ndarray, images: np.ndarray) -> str | None:
     far = (over_x > np.maximum(FAR_PX, FAR * w)) | (over_y > np.maximum(FAR_PX, FAR * h))
     num_far = int(far.sum())
     enough = [num_far >= count and num_far >= part * len(values) for count, part in EVIDENCE]
-    candidates = OTHERS if any(enough[1:]) else CORNERS if enough[0] else ()
+    few = num_far >= max(2, CENTRES_PART * len(values)) and len(values) >= CENTRES_BOXES
+    candidates = [*CORNERS * enough[0], *[CENTRES] * few]
+    if any(enough[1:]):
+        candidates = list(OTHERS)
     misfits = {name: _num_misfits(OTHERS[name](*values.T), images) for name in candidates}
     best = min(misfits, key=lambda name: misfits[name], default=None)
     return best if best and misfits[best] <= MISFITS * num_far else None
