@@ -6,6 +6,7 @@ differs between them gets an environment marker; later Pythons take what 3.12 ta
 below are the ones that were tried together; everything else follows from them and from setup.cfg.
 """
 
+import argparse
 import configparser
 import json
 import subprocess
@@ -54,6 +55,9 @@ def marker_of(pythons: list[str]) -> str:
 
 def main() -> None:
     """Resolve for every Python, and write constraints.txt."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     pythons_by_pin: dict[tuple[str, str], list[str]] = defaultdict(list)
     for python in PYTHONS:
         for name, version in resolve(python).items():

@@ -1,6 +1,6 @@
 """MODEL_ZOO.md is true to configs/, and its sizes to the models that the configs build."""
 
-import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,11 @@ from libra_umop.config.loading import load_config
 from shrink import shrink
 
 REPO = Path(__file__).resolve().parents[1]
-SPEC = importlib.util.spec_from_file_location("model_zoo", REPO / "dev" / "model_zoo.py")
-model_zoo = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(model_zoo)
+sys.path.insert(0, str(REPO / "dev"))
+
+import model_zoo  # noqa: E402
+from count_operations import DenseForward, count_operations, measure  # noqa: E402
+
 ROWS = model_zoo.read_rows()
 
 
@@ -30,7 +32,7 @@ def test_page_shows_these_rows():
 @pytest.mark.parametrize("name", model_zoo.config_names())
 def test_size_of_the_model_is_the_one_in_the_table(name):
     row = ROWS[name]
-    assert model_zoo.measure(name) == {"params_m": row.params_m, "gflops": row.gflops}
+    assert measure(name) == {"params_m": row.params_m, "gflops": row.gflops}
 
 
 def shape(value):
@@ -61,7 +63,7 @@ def attention(inputs, outputs):
 def test_operations_are_counted_as_fvcore_counts_them(name):
     """fvcore has no rule for deformable convolutions and fused attention; here are both."""
     cfg = shrink(load_config(str(REPO / "configs" / name)))
-    on_cpu = model_zoo.DenseForward(build_model(cfg), 10, 5).eval()
+    on_cpu = DenseForward(build_model(cfg), 10, 5).eval()
     analysis = FlopCountAnalysis(on_cpu, torch.zeros(1, 3, 64, 96))
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     analysis.set_op_handle("torchvision::deform_conv2d", deform_conv)
@@ -70,5 +72,5 @@ def test_operations_are_counted_as_fvcore_counts_them(name):
         expected = analysis.total()
     cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
-        on_meta = model_zoo.DenseForward(build_model(cfg), 10, 5).eval()
-    assert model_zoo.count_operations(on_meta, (64, 96)) == expected
+        on_meta = DenseForward(build_model(cfg), 10, 5).eval()
+    assert count_operations(on_meta, (64, 96)) == expected

@@ -21,6 +21,7 @@ TOOLS = [
     "report",
     "study",
 ]
+OF_DEVELOPERS = ["gpu_check", "levers_table", "model_zoo", "pin"]
 RETINANET = "configs/COCO-Detection/umop_retinanet_R_50_FPN_1x.yaml"
 QUICK = "configs/quick/retinanet_R_18_FPN_shapes.yaml"
 SLOW = {"torch", "detectron2", "cv2", "plotly", "timm", "onnx", "matplotlib", "pycocotools"}
@@ -31,7 +32,15 @@ def test_all_tools_are_meant(repo):
     assert len(TOOLS) <= 10, "a folder is a table of contents"
 
 
-@pytest.mark.parametrize("name", [*(f"tools/{name}" for name in TOOLS), "train_net"])
+def test_all_scripts_of_developers_are_meant(repo):
+    scripts = [path for path in (repo / "dev").glob("*.py") if "__main__" in path.read_text()]
+    assert sorted(path.stem for path in scripts) == OF_DEVELOPERS
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*(f"tools/{t}" for t in TOOLS), "train_net", *(f"dev/{t}" for t in OF_DEVELOPERS)],
+)
 def test_help_loads_nothing_slow_and_warns_of_nothing(repo, name):
     code = f"""
 import runpy, sys

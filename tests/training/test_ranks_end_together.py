@@ -1,0 +1,50 @@
+"""What one rank meets and a user can mend is one line and exit code 2, whatever the others do."""
+
+import re
+
+import pytest
+from test_many_processes import TORCHRUN
+
+from engine_runs import REPO, RETINANET, run, write_config, write_dataset
+
+AUG = ["TEST.AUG.ENABLED", "True", "TEST.AUG.MIN_SIZES", "(64,)", "TEST.AUG.FLIP", "False"]
+AUG += ["TEST.EVAL_PERIOD", "3"]
+FULL = "No space left on device"
+LAST = "the last whole checkpoint is {out}/model_final.pth, go on from it with --resume"
+
+
+def a_folder_in_the_way(name):
+    return lambda data, out: (out / name).mkdir(parents=True)
+
+
+def an_image_that_breaks(name):
+    return lambda data, out: (data / "images" / name).write_bytes(b"")
+
+
+# what: accident, before the run, words of the one line
+CASES = {
+    "metrics, after the last step": ("FLUSH@6@0", None, [FULL, LAST]),
+    "detections, with augmentation": ("EVAL@3@0", None, [FULL, LAST]),
+    "config.yaml": ("", a_folder_in_the_way("config.yaml"), ["/config.yaml", "OUTPUT_DIR"]),
+    "an image of the other rank": ("", an_image_that_breaks("val_2.png"), ["val_2.png"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_one_rank_meets_is_one_line(case, tmp_path):
+    """Under torchrun, where whatever a rank prints is seen and no parent waits for the first."""
+    accident, prepare, words = CASES[case]
+    config, out = write_config(tmp_path / "config.yaml", RETINANET), tmp_path / "out"
+    data = write_dataset(tmp_path / "data")
+    if prepare:
+        prepare(data, out)
+    args = ["--config-file", config, "--dataset", data, "OUTPUT_DIR", out, *AUG]
+    done = run(args, misbehave=accident, launcher=TORCHRUN)
+    codes = re.findall(r"rank *: (\d).*\n *exitcode *: (\d+)", done.out)
+    assert sorted(codes) == [("0", "2"), ("1", "2")], done.out[-3000:]
+    ours = done.out.split("torch/distributed/run.py")[0]  # torchrun's own traceback follows
+    assert "libra_umop/" not in ours.replace(str(REPO), ""), ours[-3000:]
+    said = [line for line in done.out.splitlines() if re.match(r"\w*Error: ", line)]
+    assert len(said) == 1, said
+    for word in words:
+        assert word.format(out=out) in said[0]
