@@ -2,12 +2,13 @@
 """Draw validation images with their ground truth and a detector's predictions side by side."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from libra_umop.cli.argument_types import config_file, positive, score
 from libra_umop.cli.exit_codes import exit_code_of
-from libra_umop.utils.output_files import check_writable
+from libra_umop.utils.output_files import check_writable, refuse_to_overwrite
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -28,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv=None) -> int:
     """Run the tool; returns its exit code."""
     args = build_parser().parse_args(argv)
+    refuse_to_overwrite([args.output], [args.weights, args.config_file])
     check_writable(args.output)
     # Not at the top: these take seconds, which --help and a wrong command need not wait for.
     from libra_umop.data.datasets import dataset_dicts, load_dataset
@@ -42,6 +44,9 @@ def main(argv=None) -> int:
         print(f"--output is {args.output}, should end in .png or .jpg", file=sys.stderr)
         return 2
     dataset = load_dataset(dataset_name(args.dataset), find_splits(args.dataset))
+    for split in dataset.splits.values():
+        images = [os.path.join(split.image_root, image["file_name"]) for image in split.images]
+        refuse_to_overwrite([args.output], images)
     predictor = LibraPredictor.from_weights(
         args.weights, config_file=args.config_file, threshold=args.threshold
     )

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from libra_umop.cli.exit_codes import exit_code_of
+from libra_umop.errors import DatasetError
 
 
 @exit_code_of
@@ -21,8 +22,12 @@ def main(argv=None) -> int:
     if all((args.output / "annotations" / f"{s}.json").is_file() for s in ("train", "val")):
         print(f"keeping the set at {args.output}")
         return 0
-    from libra_umop.data.shapes import write_shapes
+    from libra_umop.data.shapes import CLASSES, write_shapes
 
+    for file in (args.output / "annotations" / f"{s}.json" for s in ("train", "val")):
+        if file.is_file() and not _is_drawn(file, CLASSES):
+            print(f"{file}: is of another set, and would be replaced", file=sys.stderr)
+            return 2
     try:
         write_shapes(
             args.output,
@@ -36,6 +41,16 @@ def main(argv=None) -> int:
         return 2
     print(f"drew {args.num_train} training and {args.num_val} validation images: {args.output}")
     return 0
+
+
+def _is_drawn(file: Path, classes) -> bool:
+    """Whether the annotations are of such a set, as an interrupted run leaves them."""
+    from libra_umop.data.coco.document import read_json
+
+    try:
+        return [c["name"] for c in read_json(str(file))["categories"]] == list(classes)
+    except (DatasetError, LookupError, TypeError):
+        return False
 
 
 if __name__ == "__main__":

@@ -35,6 +35,22 @@ def can_be_mended(error: BaseException | None) -> bool:
     return of_system or isinstance(error, (ConfigError, DatasetError))
 
 
+# How files begin that people have in place of the ones they mean.
+_INSTEAD = (
+    (b"version https://git-lfs", "is a pointer of Git LFS; `git lfs pull` gets the file itself"),
+    (b"\x1f\x8b", "is compressed by gzip; should be unpacked"),
+    (b"PK\x03\x04", "is a ZIP archive; should be unpacked"),
+    (b"<!doctype html", "is a web page, as servers send in place of a file"),
+    (b"<html", "is a web page, as servers send in place of a file"),
+)
+
+
+def found_instead(head: bytes) -> str:
+    """What a file is that is not what it should be, by its first bytes; "" if that is unknown."""
+    head = head.lstrip().lower() if head.lstrip()[:1] == b"<" else head
+    return next((words for start, words in _INSTEAD if head.startswith(start)), "")
+
+
 class StopTraining(BaseException):
     """Leaves the training loop on purpose; not an ``Exception``, so nothing logs it as a failure.
 

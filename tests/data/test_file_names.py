@@ -28,6 +28,7 @@ SPELT = {
     "a%2Bb.png": "a+b.png",
     "a%2Fb.png": "a/b.png",
     "50%25.png": "50%.png",
+    " a b.png\r\n": "a b.png",
     NFC: NFD,
     NFD: NFC,
     "IMG_1.PNG": "img_1.png",
@@ -92,6 +93,15 @@ def test_the_folder_is_found_though_every_name_is_spelt_otherwise(tmp_path):
     data = parse_coco(content, "train.json", [str(tmp_path / "none"), str(tmp_path / "images")])
     assert data.image_root == str(tmp_path / "images")
     assert [image["file_name"] for image in data.images] == ["train/1.png", "train/2.png"]
+
+
+def test_a_name_of_two_lines_is_named_on_one(tmp_path):
+    content = document()
+    root = write_dataset(tmp_path, content)
+    content["images"][0]["file_name"] = "a\nb.png"
+    write_json(tmp_path / "annotations" / "train.json", content)
+    (defect,) = check_dataset(find_splits(root)).defects["train"]
+    assert str(defect) == "image id 1, 'a\\nb.png': there is no such image file"
 
 
 def test_names_that_no_file_has_stay(tmp_path):

@@ -148,6 +148,13 @@ def test_broken_image_is_named(tmp_path, pixels, name, how):
             read_header(str(path))
 
 
+def test_a_pointer_in_place_of_an_image_is_named(tmp_path):
+    path = tmp_path / "1.jpg"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n")
+    with pytest.raises(DatasetError, match=f"^{path}: is a pointer of Git LFS; `git lfs pull`"):
+        read_header(str(path))
+
+
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
 def test_whole_image_with_something_behind_its_end_is_whole(tmp_path, pixels, name):
     path = tmp_path / name

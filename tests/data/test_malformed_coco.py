@@ -65,6 +65,18 @@ REFUSED = {
     "two documents": (TEXT + TEXT, ["is not JSON", "Extra data"]),
     "not UTF-8": (b'{"images": "\xff\xfe\xfa"}', ["is not JSON"]),
     "a picture": (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", ["is not JSON"]),
+    "gzip": (b"\x1f\x8b\x08\x00" + TEXT.encode(), ["compressed by gzip; should be unpacked"]),
+    "a ZIP archive": (b"PK\x03\x04" + TEXT.encode(), ["is a ZIP archive"]),
+    "a pointer of Git LFS": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n",
+        ["is a pointer of Git LFS", "`git lfs pull`"],
+    ),
+    "a web page": ("\n<!DOCTYPE html><html>Log in</html>", ["is a web page"]),
+    "annotations twice": (TEXT[:-1] + ', "annotations": []}', ["the key 'annotations' twice"]),
+    "a box twice": (
+        TEXT.replace('"iscrowd": 0', '"bbox": [1, 1, 2, 2]', 1),
+        ["(with id 10) has the key 'bbox' twice; should have it once"],
+    ),
     "an integer of 5000 digits": ('{"images": ' + "9" * 5000 + "}", ["is not JSON"]),
     "nested 100000 deep": ("[" * 100000, ["is not", "JSON"]),
     "a list": ([document()], ["holds a list", "should be an object"]),

@@ -1,6 +1,7 @@
 """What holds for every tool: a quick --help, no traceback for what the system or a user did."""
 
 import logging
+import re
 import resource
 import signal
 import subprocess
@@ -65,12 +66,13 @@ def call(tool, checkpoint, capsys, tmp_path, repo, monkeypatch):
 
     def run(line):
         words = {"W": checkpoint(RETINANET), "F": tmp_path / "file" / "below"}
-        if "D" in line.split():
+        if " D" in line:
             words["D"] = tmp_path / "d"
             drawn = ["--num-train", "4", "--num-val", "3", "--size", "96", "--output"]
             tool("make_shapes").main([*drawn, str(words["D"])])
         capsys.readouterr()
         place = f"{tmp_path}/o"
+        line = re.sub(r" D/", f" {tmp_path}/d/", line)
         name, *argv = [str(words.get(w, w)).replace("OUT", place) for w in line.split()]
         try:
             code = tool(name).main(argv)
@@ -79,6 +81,52 @@ def call(tool, checkpoint, capsys, tmp_path, repo, monkeypatch):
         return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"benchmark --config-file {QUICK} --json {QUICK}",
+        "check_dataset --dataset D --json D/annotations/train.json",
+        "contact_sheet --weights W --dataset D --output D/images/val_00000.png",
+        f"convert_checkpoint W --config-file {QUICK} --output W",
+        "export --weights W --format torchscript --output W",
+        "predict --weights W D/images --json W",
+        "predict --weights W D/images --output D/images",
+        f"report --config-file {QUICK} --dataset D --output {QUICK}",
+    ],
+)
+def test_what_is_read_is_not_overwritten(call, line, repo, tmp_path):
+    code, _, err = call(line)
+    assert code == 2 and err.count("\n") == 1
+    assert "would be overwritten, and is read; name another output" in err
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("metrics.html", "metrics.json: would be overwritten, and is read; name another output"),
+        ("r.json", "r.json, should end in .html: JSON and text stand beside it"),
+        ("r.txt", "r.txt, should end in .html: JSON and text stand beside it"),
+    ],
+)
+def test_a_report_does_not_write_over_its_run_or_itself(call, tmp_path, name, said):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.json").write_text("{}\n")
+    code, _, err = call(f"report {tmp_path}/run --output {tmp_path}/run/{name}")
+    assert code == 2 and err.endswith(f"{said}\n") and err.count("\n") == 1
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["metrics.json"]
+
+
+@pytest.mark.parametrize("name", ["train", "val"])
+def test_annotations_of_ones_own_are_not_drawn_over(call, tmp_path, name):
+    file = tmp_path / "mine" / "annotations" / f"{name}.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"categories": [{"id": 1, "name": "cell"}]}')
+    line = f"make_shapes --num-train 1 --num-val 1 --size 64 --output {tmp_path}/mine"
+    code, _, err = call(line)
+    assert code == 2 and err == f"{file}: is of another set, and would be replaced\n"
+    assert "cell" in file.read_text()
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,22 @@ def test_a_pickle_that_runs_a_command_is_refused(suffix, tmp_path):
     assert not flag.exists()
 
 
+@pytest.mark.parametrize("suffix", ["pkl", "pth", "pyth"])
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "a pointer of Git LFS"),
+        (b"\n <!DOCTYPE HTML>\n<html>", "a web page"),
+        (b"\x1f\x8b\x08\x00abc", "compressed by gzip"),
+    ],
+)
+def test_what_came_in_place_of_weights_is_named(suffix, content, said, tmp_path):
+    path = tmp_path / f"weights.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=f"^{path}: is {said}"):
+        LibraCheckpointer(torch.nn.Linear(1, 1)).load(str(path), checkpointables=[])
+
+
 def test_a_report_of_weights_that_run_a_command_is_refused(tiny_coco, tmp_path):
     flag, path = tmp_path / "flag", tmp_path / "weights.pkl"
     with open(path, "wb") as f:

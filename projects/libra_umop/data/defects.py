@@ -52,7 +52,7 @@ class Defect:
         if self.annotation_id is not None:
             where.append(f"annotation id {short(self.annotation_id)}")
         if self.file is not None:
-            where.append(self.file)
+            where.append(self.file if self.file.isprintable() else short(self.file))
         return f"{', '.join(where)}: {self.message}" if where else self.message
 
     def as_dict(self) -> dict[str, Any]:

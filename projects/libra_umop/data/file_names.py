@@ -131,7 +131,7 @@ def _parts(name: str) -> list[str]:
 
 
 def _same_characters(name: str) -> str:
-    return unicodedata.normalize("NFC", unquote(name)).replace("\\", "/")
+    return unicodedata.normalize("NFC", unquote(name)).replace("\\", "/").strip()
 
 
 def _same_but_suffix_case(name: str) -> str:

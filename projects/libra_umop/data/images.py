@@ -21,7 +21,7 @@ from detectron2.data.detection_utils import convert_PIL_to_numpy
 from detectron2.utils.file_io import PathManager
 from PIL import Image, ImageFile
 
-from ..errors import DatasetError
+from ..errors import DatasetError, found_instead
 
 # Opening a header is mostly waiting, so more threads than cores pay.
 NUM_THREADS = 8
@@ -244,7 +244,8 @@ def _named(path: str) -> Iterator[None]:
     except DatasetError:
         raise
     except Exception as e:
-        raise DatasetError(f"{path}: {_reason(path, e)}") from e
+        shown = path if path.isprintable() else repr(path)
+        raise DatasetError(f"{shown}: {_reason(path, e)}") from e
 
 
 def _reason(path: str, error: Exception) -> str:
@@ -255,7 +256,8 @@ def _reason(path: str, error: Exception) -> str:
     if os.path.isfile(path) and os.path.getsize(path) == 0:
         return "is empty, should be an image file"
     if isinstance(error, Image.UnidentifiedImageError):
-        return "is no image that Pillow knows"
+        with open(path, "rb") as f:
+            return found_instead(f.read(64)) or "is no image that Pillow knows"
     text = " ".join(str(error).split()) or type(error).__name__
     return f"cannot be read as an image: {text}"
 

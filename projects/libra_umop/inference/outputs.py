@@ -16,7 +16,6 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
 from detectron2.utils.video_visualizer import VideoVisualizer
 
-from ..errors import ConfigError
 from ..utils.output_files import GrowingFile, OutputError, writing
 from .image_ids import CocoIds
 from .inputs import printable
@@ -124,14 +123,6 @@ def write_image(image: np.ndarray, file: Path) -> None:
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content.tobytes())
-
-
-def refuse_to_overwrite(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Raises ConfigError where a file would be read and written."""
-    read = {path.resolve() for path in inputs}
-    for path in outputs:
-        if path.resolve() in read:
-            raise ConfigError(f"{path}: would be overwritten, and is read; name another output")
 
 
 class DrawnVideo:

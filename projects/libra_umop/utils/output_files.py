@@ -3,8 +3,10 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from ..errors import ConfigError
 
 PathLike = str | Path
 
@@ -49,6 +51,22 @@ def check_writable(*files: PathLike | None) -> None:
                 pass
             if is_new:
                 file.unlink()
+
+
+def refuse_to_overwrite(outputs: Iterable[PathLike | None], inputs: Iterable[PathLike]) -> None:
+    """Keep what is read from what is written.
+
+    Args:
+        outputs: files to be written; None and "" for one that is not wanted.
+        inputs: files to be read; an address or "" is none.
+
+    Raises:
+        ConfigError: one of them is both.
+    """
+    read = {Path(path).resolve() for path in inputs if path}
+    for path in outputs:
+        if path and Path(path).resolve() in read:
+            raise ConfigError(f"{path}: would be overwritten, and is read; name another output")
 
 
 def check_writable_folder(folder: PathLike | None) -> None:

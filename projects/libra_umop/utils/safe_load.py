@@ -5,6 +5,7 @@ tensors; for the ``.pkl`` files of Detectron2's and Caffe2's model zoos an unpic
 for numpy arrays.
 """
 
+import contextlib
 import io
 import pickle
 import re
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from detectron2.utils.env import TORCH_VERSION
 
-from ..errors import ConfigError
+from ..errors import ConfigError, found_instead
 
 _ALLOWED = "weights may hold tensors, arrays and plain containers only"
 
@@ -65,6 +66,7 @@ def safe_pickle_load(path: str) -> Any:
     except _Refused as e:
         raise ConfigError(f"{path}: refused: {e}; {_ALLOWED}") from e
     except (pickle.UnpicklingError, EOFError, ValueError, LookupError, TypeError) as e:
+        _refuse_other_kind(path)
         raise ConfigError(f"{path}: is not a whole pickle file ({_one_line(e)})") from e
 
 
@@ -84,10 +86,21 @@ def safe_torch_load(path: str, *, mmap: bool = False) -> Any:
         raise ConfigError(f"{path}: no such file") from e
     except pickle.UnpicklingError as e:
         if "nsupported" in str(e):
+            _refuse_other_kind(path)
             raise ConfigError(f"{path}: refused: {_one_line(e)}; {_ALLOWED}") from e
+        _refuse_other_kind(path)
         raise ConfigError(f"{path}: is not a whole checkpoint ({_one_line(e)})") from e
     except (EOFError, RuntimeError, zipfile.BadZipFile, ValueError, KeyError, OSError) as e:
+        _refuse_other_kind(path)
         raise ConfigError(f"{path}: is not a whole checkpoint ({_one_line(e)})") from e
+
+
+def _refuse_other_kind(path: str) -> None:
+    """Raises ConfigError where the file is recognised as something else."""
+    with contextlib.suppress(OSError), open(path, "rb") as f:
+        head = f.read(64)
+        if found_instead(head) and not head.startswith(b"PK"):  # as torch's own files do
+            raise ConfigError(f"{path}: {found_instead(head)}")
 
 
 def safe_zoo_load(path: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ...benchmark import STEPS
 from ...data.dataset_args import add_dataset_args
-from ...utils.output_files import check_writable, writing
+from ...utils.output_files import check_writable, refuse_to_overwrite, writing
 from ..argument_types import config_file, image_size, positive
 from ..exit_codes import exit_code_of
 
@@ -84,6 +84,7 @@ def as_for_training(args: argparse.Namespace, contender) -> argparse.Namespace:
 def main(argv=None) -> int:
     """Run the tool; returns its exit code."""
     args = build_parser().parse_args(argv)
+    refuse_to_overwrite([args.json], [args.config_file, args.versus])
     check_writable(args.json)
     # Not at the top: these take seconds, which --help and a wrong command need not wait for.
     import torch

@@ -11,7 +11,7 @@ import json
 
 from ...data.dataset_args import add_dataset_location_args
 from ...errors import DatasetError
-from ...utils.output_files import check_writable, writing
+from ...utils.output_files import check_writable, refuse_to_overwrite, writing
 from ..argument_types import config_file, positive
 from ..exit_codes import exit_code_of
 
@@ -65,6 +65,7 @@ def main(argv=None) -> int:
     from ...data.check.statistics import ResizedTo
 
     splits = named_splits(args)
+    refuse_to_overwrite([args.json], [split.json_file for split in splits.values()])
     if not splits:
         raise DatasetError("no dataset is named; give --dataset DIR or --train-json FILE")
     resized_to, limits, masks = ResizedTo(), ImageLimits(), args.masks

@@ -13,7 +13,7 @@ names, which becomes MODEL.TIMM.WEIGHTS. CONFIG and KEY VALUE are those the mode
 import argparse
 
 from ...convert.fetch import DOWNLOADS
-from ...utils.output_files import check_writable
+from ...utils.output_files import check_writable, refuse_to_overwrite
 from ..argument_types import config_file
 from ..exit_codes import exit_code_of
 
@@ -60,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         args.output = args.output or f"weights/{args.fetch}.pth"
     elif not (args.input and args.config_file and args.output):
         parser.error("IN, --config-file and --output are needed, or --fetch")
+    refuse_to_overwrite([args.output], [args.input, args.config_file])
     check_writable(args.output)
     # Not at the top: these take seconds, which --help and a wrong command need not wait for.
     from ...convert.run import convert_from, convert_to_mmdet, fetch_timm_weights

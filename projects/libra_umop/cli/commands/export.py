@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from ...export import DEFAULT_OPSET, FORMATS, OPSETS
-from ...utils.output_files import check_writable, writing
+from ...utils.output_files import check_writable, refuse_to_overwrite, writing
 from ..argument_types import add_opts, config_file, image_size
 from ..exit_codes import exit_code_of
 
@@ -54,6 +54,7 @@ def main(argv=None) -> int:
     """Run the tool; returns its exit code."""
     args = build_parser().parse_args(argv)
     file = args.output or Path(args.weights).with_suffix(SUFFIXES[args.format])
+    refuse_to_overwrite([file], [args.weights, args.config_file])
     check_writable(file)
     # Not at the top: these take seconds, which --help and a wrong command need not wait for.
     from ...export.exporter import export_detector

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from ...errors import EXIT_INTERRUPTED, EXIT_USER_ERROR
-from ...utils.output_files import check_writable, check_writable_folder
+from ...utils.output_files import check_writable, check_writable_folder, refuse_to_overwrite
 from ..argument_types import add_opts, config_file, positive, score
 from ..exit_codes import exit_code_of
 
@@ -67,7 +67,7 @@ def main(argv=None) -> int:
 def predict(args: argparse.Namespace, inputs, problems) -> int:
     """Predict on what was found; ``problems`` are those so far."""
     from ...inference.image_ids import CocoIds
-    from ...inference.outputs import CocoResultsFile, CsvFile, refuse_to_overwrite
+    from ...inference.outputs import CocoResultsFile, CsvFile
     from ...inference.predictor import LibraPredictor
     from ...inference.run import PredictionRun
 

@@ -8,7 +8,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from ...utils.output_files import check_writable, writing
+from ...errors import ConfigError
+from ...utils.output_files import check_writable, refuse_to_overwrite, writing
 from ..argument_types import config_file, positive, score
 from ..exit_codes import exit_code_of
 
@@ -74,6 +75,24 @@ def lend_dataset(runs, dataset: str) -> None:
             run.train_set = splits["train"]
 
 
+def _check_output(args: argparse.Namespace) -> None:
+    """See that the page, and the JSON and the text beside it, can be written and are not read.
+
+    Raises:
+        ConfigError, OutputError: one of them is read, or cannot be written.
+    """
+    if args.output is None:
+        return
+    if args.output.suffix in (".json", ".txt"):
+        raise ConfigError(
+            f"--output is {args.output}, should end in .html: JSON and text stand beside it"
+        )
+    written = [args.output, args.output.with_suffix(".json"), args.output.with_suffix(".txt")]
+    read = [Path(run) / name for run in args.runs for name in ("metrics.json", "log.txt")]
+    refuse_to_overwrite(written, [args.config_file, *read])
+    check_writable(args.output)
+
+
 @exit_code_of
 def main(argv=None) -> int:
     """Run the command on these arguments; returns its exit code."""
@@ -82,7 +101,7 @@ def main(argv=None) -> int:
     if not folders and not args.config_file:
         argument_parser().print_help()
         return 2
-    check_writable(args.output)
+    _check_output(args)
     try:
         from ...imbalance.report.report import Report
     except ModuleNotFoundError as error:

@@ -177,7 +177,9 @@ def _image_defects(
 ) -> list[Defect]:
     where = {"image_id": image["id"], "file": image["file_name"]}
     if isinstance(found, DatasetError):
-        reason = str(found).partition(f"{image['file_name']}: ")[2] or str(found)
+        name = image["file_name"]
+        name = name if name.isprintable() else repr(name)[1:]  # as the end of a quoted path
+        reason = str(found).partition(f"{name}: ")[2] or str(found)
         return [data.defect("image_unreadable", reason, **where)]
     header = found if isinstance(found, ImageHeader) else found.header
     annotated = (image["width"], image["height"])

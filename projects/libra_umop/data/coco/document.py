@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from ...errors import DatasetError
-from ..defects import CLIPPED, DROPPED, ERROR, KEPT, NOTE, REPAIRED, Defect
+from ...errors import DatasetError, found_instead
+from ..defects import CLIPPED, DROPPED, ERROR, KEPT, NOTE, REPAIRED, Defect, short
 
 
 @dataclass
@@ -99,8 +99,12 @@ def read_json(json_file: str) -> Any:
         raise DatasetError(f"{json_file}: cannot be read: {reason}") from e
     if not raw.strip():
         raise DatasetError(f"{json_file}: is empty; should be a COCO JSON file")
+    if found_instead(raw[:64]):
+        raise DatasetError(f"{json_file}: {found_instead(raw[:64])}")
     try:
-        return json.loads(raw)
+        return json.loads(raw, object_pairs_hook=_object)
+    except _RepeatedKey as e:
+        raise DatasetError(f"{json_file}: {e}") from e
     except json.JSONDecodeError as e:
         cut = " (is the file cut off?)" if e.pos >= len(e.doc.rstrip()) - 1 else ""
         raise DatasetError(
@@ -110,6 +114,22 @@ def read_json(json_file: str) -> Any:
         raise DatasetError(f"{json_file}: is not COCO JSON: it is nested too deeply") from e
     except ValueError as e:  # not Unicode, or an integer of thousands of digits
         raise DatasetError(f"{json_file}: is not JSON: {e}") from e
+
+
+class _RepeatedKey(ValueError):
+    """Of which values the last one would win, in silence."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        known = next((f" (with id {short(v)})" for k, v in pairs if k == "id"), "")
+        raise _RepeatedKey(
+            f"an object{known} has the key {short(twice)} twice; should have it once"
+        )
+    return content
 
 
 def _open(path: str) -> BinaryIO:
