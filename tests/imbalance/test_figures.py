@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from itertools import pairwise
 
 import pytest
@@ -47,11 +48,25 @@ def test_a_logarithmic_axis_has_two_labelled_ticks_or_more_around_the_values(low
     assert math.log10(end / start) <= math.log10(high / low) + 2.1
 
 
-def test_every_colour_of_a_light_page_has_one_that_is_seen_on_a_dark_one():
-    def light(colour):
-        red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-        return 0.299 * red + 0.587 * green + 0.114 * blue
+def light(colour):
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return 0.299 * red + 0.587 * green + 0.114 * blue
 
+
+def test_the_confusion_matrix_is_dark_on_a_dark_page_with_the_most_in_the_lightest_shade():
+    """The filter's inversion, in CSS' words: c becomes c (1 - 2 a) + 255 a; turning the hue by half
+    keeps a grey."""
+    from libra_umop.imbalance.report.figures.runs import SHADES
+    from libra_umop.imbalance.report.page import TEMPLATES
+
+    dark = (TEMPLATES / "page.css").read_text().split("prefers-color-scheme: dark")[1]
+    rule = r"\.heatmaplayer \{\s+filter: invert\((.+?)\) hue-rotate\(180deg\);\s+\}"
+    part = float(re.search(rule, dark)[1])
+    seen = [255 * part + (1 - 2 * part) * light(colour) for _, colour in SHADES]
+    assert seen == sorted(seen) and seen[0] < 50 and seen[-1] > 150
+
+
+def test_every_colour_of_a_light_page_has_one_that_is_seen_on_a_dark_one():
     for before, after in figures.ON_DARK.items():
         if light(before) < 140:  # lines and texts
             assert light(after) > 120, before

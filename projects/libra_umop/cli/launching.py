@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 import torch.distributed as dist
@@ -16,7 +17,7 @@ from torch.multiprocessing.spawn import ProcessExitedException
 
 from ..errors import ConfigError, StopTraining
 from ..utils.signals import SIGNALS
-from .ending import ending_together, let_go_of_groups
+from .ending import ending_together
 from .exit_codes import exit_code_of
 
 # As long as a rank may wait for another: evaluation on the main rank is part of it.
@@ -53,6 +54,7 @@ def launch(main: Callable[[Any], Any], args: Any, *, device: str) -> int:
     world_size = args.num_gpus * args.num_machines
     if world_size <= 1:
         return _exit_code(main, args)
+    kept = _keep_store(args, world_size)  # noqa: F841  as long as there are processes
     context = mp.start_processes(
         _run_spawned, (main, args, world_size, device), nprocs=args.num_gpus, join=False
     )
@@ -70,6 +72,27 @@ def launch(main: Callable[[Any], Any], args: Any, *, device: str) -> int:
     return 0
 
 
+def _keep_store(args: Any, world_size: int) -> dist.Store | None:
+    """What the ranks meet by, in the process that outlives them: the first machine's launcher."""
+    if args.machine_rank:
+        return None
+    try:
+        return _store(args.dist_url, world_size, is_master=True)
+    except RuntimeError as e:
+        reason = str(e).strip().splitlines()[0]
+        raise ConfigError(f"--dist-url is {args.dist_url}, where nobody can meet: {reason}") from e
+
+
+def _store(url: str, world_size: int, *, is_master: bool = False) -> dist.Store | None:
+    """None where the URL is no ``tcp://HOST:PORT``, by which the ranks meet in torch's own way."""
+    parts = urlsplit(url)
+    if parts.scheme != "tcp" or not parts.port:
+        return None
+    return dist.TCPStore(
+        parts.hostname, parts.port, world_size, is_master, TIMEOUT, wait_for_workers=False
+    )
+
+
 def _run_under_torchrun(main: Callable, args: Any, device: str) -> int:
     env = os.environ
     _join_group(device, int(env["LOCAL_RANK"]), int(env["LOCAL_WORLD_SIZE"]), "env://", -1, -1)
@@ -78,19 +101,27 @@ def _run_under_torchrun(main: Callable, args: Any, device: str) -> int:
 
 def _run_spawned(local_rank: int, main: Callable, args: Any, world_size: int, device: str) -> None:
     rank = args.machine_rank * args.num_gpus + local_rank
-    _join_group(device, local_rank, args.num_gpus, args.dist_url, rank, world_size)
+    store = _store(args.dist_url, world_size)
+    _join_group(device, local_rank, args.num_gpus, args.dist_url, rank, world_size, store)
     sys.exit(_leave_group(main, args))
 
 
 def _join_group(
-    device: str, local_rank: int, local_size: int, url: str, rank: int, world_size: int
+    device: str,
+    local_rank: int,
+    local_size: int,
+    url: str,
+    rank: int,
+    world_size: int,
+    store: dist.Store | None = None,
 ) -> None:
     on_cuda = torch.device(device).type == "cuda"
     if on_cuda:
         torch.cuda.set_device(local_rank)
     dist.init_process_group(
         "nccl" if on_cuda else "gloo",
-        init_method=url,
+        init_method=None if store else url,
+        store=store,
         rank=rank,
         world_size=world_size,
         timeout=TIMEOUT,
@@ -103,7 +134,10 @@ def _leave_group(main: Callable, args: Any) -> int:
     """Run ``main``; all ranks end with one exit code, or with their tracebacks."""
     with ending_together():
         code = _exit_code(main, args)
-    let_go_of_groups()
+    dist.destroy_process_group()
+    # Detectron2 keeps its groups; their threads have to end before the interpreter does.
+    comm._LOCAL_PROCESS_GROUP = None
+    comm._get_global_gloo_group.cache_clear()
     return code
 
 

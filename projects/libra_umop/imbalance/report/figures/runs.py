@@ -10,6 +10,8 @@ from .base import Measured, faint, lift_legend, line, panels, run_colour, style,
 
 MAX_PANELS = 6
 MAX_CLASSES = 15
+# Of a confusion matrix, from no box to all of a row; a dark page inverts them.
+SHADES = ((0, "#F7F9FB"), (0.5, "#7FB2D6"), (1, "#08519C"))
 
 
 def losses(runs: list[Run]) -> go.Figure | None:
@@ -144,7 +146,7 @@ def confusions(measured: Measured) -> go.Figure | None:
             texttemplate="%{text}",
             x=[labels[k] for k in keep] + ["missed"],
             y=[labels[k] for k in keep] + ["nothing there"],
-            colorscale=[[0, "#F7F9FB"], [0.5, "#7FB2D6"], [1, "#08519C"]],
+            colorscale=SHADES,
             zmin=0,
             zmax=100,
             showscale=False,
