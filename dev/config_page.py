@@ -9,8 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from libra_umop.config import add_libra_umop_config  # noqa: F401  (declares the keys)
 from libra_umop.key import DETECTRON2S, KEYS, Key
+from libra_umop.utils.library_warnings import hide_library_warnings
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "config.md"
 INTRODUCTION = """# Config keys
@@ -29,6 +29,9 @@ Their defaults and meanings are Detectron2's. These are checked, too:
 
 def page() -> str:
     """The whole page."""
+    hide_library_warnings()
+    from libra_umop.config import add_libra_umop_config  # noqa: F401  (declares the keys)
+
     ours = {name: key for name, key in KEYS.items() if key.default is not DETECTRON2S}
     groups = sorted({name.rpartition(".")[0] for name in ours})
     sections = [

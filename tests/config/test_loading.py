@@ -64,6 +64,13 @@ def test_file_that_is_not_there_is_named(tmp_path):
     "text, told",
     [
         ("MODEL: [", "is not YAML"),
+        (
+            "SOLVER:\n  BASE_LR: 0.1\nSEED: 1\nSOLVER:\n  MAX_ITER: 7",
+            "line 4: SOLVER stands in line 1 already; should be there once, with all that belongs",
+        ),
+        ("SOLVER:\n  BASE_LR: 0.1\n  BASE_LR: 0.2", "line 3: BASE_LR stands in line 2 already"),
+        ("SOLVER.BASE_LR: 0.1", "no key is named SOLVER.BASE_LR; in a file its parts stand below"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:4d", "is a pointer of Git LFS"),
         ("- 1\n- 2\n", "holds a list, should hold KEY: value"),
         ("_BASE_: x.yaml\n", "is a _BASE_ of itself"),
         ("VERSION: 1\n", "VERSION is 1, should be 2"),

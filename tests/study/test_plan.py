@@ -101,6 +101,7 @@ def test_rows_that_cannot_be_had_are_named(repo, spec, words):
         ("a: {MODEL.UMOP.DELTAA: 0.1}\n", "did you mean MODEL.UMOP.DELTA"),
         ("a/b: {SOLVER.BASE_LR: 0.1}\n", "'a/b' should be letters"),
         ("a: [\n", "is not YAML"),
+        ("a: {SEED: 1}\na: {SEED: 2}\n", "line 2: a stands in line 1 already"),
     ],
 )
 def test_files_of_rows_that_are_wrong_are_named(repo, tmp_path, text, words):

@@ -22,7 +22,7 @@ TOOLS = [
     "report",
     "study",
 ]
-OF_DEVELOPERS = ["gpu_check", "levers_table", "model_zoo", "pin"]
+OF_DEVELOPERS = ["config_page", "gpu_check", "levers_table", "model_zoo", "pin"]
 RETINANET = "configs/COCO-Detection/umop_retinanet_R_50_FPN_1x.yaml"
 QUICK = "configs/quick/retinanet_R_18_FPN_shapes.yaml"
 SLOW = {"torch", "detectron2", "cv2", "plotly", "timm", "onnx", "matplotlib", "pycocotools"}

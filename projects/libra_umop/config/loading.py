@@ -17,7 +17,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.utils.file_io import PathManager
 from fvcore.common.config import BASE_KEY
 
-from ..errors import ConfigError
+from ..errors import ConfigError, found_instead
 from ..ranges import is_number
 from ..utils.shipped_configs import find_config, shipped_config, shipped_names
 from .checks import check_config
@@ -152,8 +152,12 @@ def _read(filename: str, children: tuple[str, ...]) -> dict:
 
 def _parse(text: str, filename: str) -> dict:
     """Plain YAML of a mapping; tags that would build Python objects are refused."""
+    instead = found_instead(text[:64].encode())
+    if instead:
+        raise ConfigError(f"{filename}: {instead}")
     try:
         content = yaml.safe_load(text)
+        refuse_repeated_keys(text, filename)
     except yaml.constructor.ConstructorError as e:
         line = e.problem_mark.line + 1 if e.problem_mark else "?"
         raise ConfigError(
@@ -165,6 +169,32 @@ def _parse(text: str, filename: str) -> dict:
     if not isinstance(content, dict):
         raise ConfigError(f"{filename}: holds a {type(content).__name__}, should hold KEY: value")
     return content
+
+
+def refuse_repeated_keys(text: str, filename: str) -> None:
+    """Of a key that stands twice, as SOLVER: in two places, the last one would win in silence.
+
+    Raises:
+        ConfigError: the first such key, with both lines.
+        yaml.YAMLError: it is not YAML.
+    """
+    nodes = [yaml.compose(text, yaml.SafeLoader)]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        if not isinstance(node, yaml.MappingNode):
+            continue
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            line, name = key.start_mark.line + 1, str(key.value)
+            if name in lines:
+                raise ConfigError(
+                    f"{filename}, line {line}: {name} stands in line {lines[name]} already;"
+                    " should be there once, with all that belongs to it"
+                )
+            lines[name] = line
+            nodes.append(value)
 
 
 def _merge(content: dict, node: CfgNode, root: CfgNode, source: str, prefix: str = "") -> None:
@@ -212,6 +242,8 @@ def _merge_value(key: str, value: Any, node: CfgNode, source: str, name: str) ->
 def _nearest_key(name: str, root: CfgNode) -> str:
     """``"; did you mean X?"`` with the nearest declared key, or nothing if none is near."""
     keys = list(all_keys(root))
+    if name in keys:
+        return "; in a file its parts stand below each other, SOLVER: and, indented, BASE_LR:"
     leaf = name.rsplit(".", 1)[-1]
     same_leaf = [key for key in keys if key.rsplit(".", 1)[-1] == leaf]
     near = difflib.get_close_matches(name, keys, n=1, cutoff=0.8)

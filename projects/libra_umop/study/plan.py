@@ -14,7 +14,7 @@ from detectron2.engine import default_argument_parser
 
 from ..config.checks import check_config
 from ..config.devices import choose_device
-from ..config.loading import load_config, merge_opts
+from ..config.loading import load_config, merge_opts, refuse_repeated_keys
 from ..data.arguments import add_dataset_args, configure_dataset
 from ..errors import ConfigError
 from ..levers import LEVERS, active, as_text, baseline, levers_for, switch
@@ -264,7 +264,9 @@ def _rows_of_file(base: CfgNode, start: Pairs, path: str) -> Iterator[Variant]:
 
 def _read_rows(path: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+        refuse_repeated_keys(text, f"--levers: {path}")
     except (OSError, UnicodeDecodeError) as e:
         raise ConfigError(f"--levers: {path} cannot be read: {e}") from e
     except yaml.YAMLError as e:
