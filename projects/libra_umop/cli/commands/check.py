@@ -65,7 +65,7 @@ def main(argv=None) -> int:
     from ...data.check.statistics import ResizedTo
 
     splits = named_splits(args)
-    refuse_to_overwrite([args.json], [split.json_file for split in splits.values()])
+    refuse_to_overwrite([args.json], [split.source for split in splits.values()])
     if not splits:
         raise DatasetError("no dataset is named; give --dataset DIR or --train-json FILE")
     resized_to, limits, masks = ResizedTo(), ImageLimits(), args.masks
