@@ -49,6 +49,8 @@ BROKEN = {
     "a number": (3, "is 3"),
     "a line": ([[1, 2, 3, 4]], "3 or more points"),
     "an odd polygon": ([[1, 2, 3, 4, 5, 6, 7]], "3 or more points"),
+    "right of the image": ([[800, 8, 840, 8, 840, 30]], "wholly outside the image of"),
+    "above the image": ([[8, -9, 40, -9, 40, 0]], "wholly outside the image of"),
     "no RLE": ({"size": SIZE, "counts": "no RLE at all"}, "no RLE"),
     "cut off": ({"size": SIZE, "counts": TEXT[:-1]}, "no RLE" if ord(TEXT[-2]) & 32 else "pixels"),
     "blank": ({"size": SIZE, "counts": " "}, "no RLE"),

@@ -39,6 +39,9 @@ def usable_mask(segmentation: Any, width: int, height: int) -> Judgement:
         polygons, how = _flat(numbers)
         polygons = [polygon for polygon in polygons if _is_polygon(polygon)]
         kind = "mask_nesting" if how else "mask_values" if numbers != segmentation else None
+        if polygons and not any(_meets(polygon, width, height) for polygon in polygons):
+            size = f"{width} x {height}"
+            return None, "mask", f'"segmentation" is polygons wholly outside the image of {size}'
         if polygons:
             how = how or "polygons of texts"
             return polygons, kind, f'"segmentation" is {how}, read as polygons' if kind else ""
@@ -132,8 +135,6 @@ def _flat(segmentation: list[Any]) -> tuple[list[Any], str]:
     """A list of polygons in COCO's nesting, ``[[x, y, x, y, ...], ...]``, and in which it was.
 
     That is "" for COCO's own: it may be one polygon alone, or points as pairs.
-
-    That is "" for none: one polygon alone, or points as pairs.
     """
     if len(segmentation) >= 6 and all(map(is_number, segmentation)):
         return [segmentation], "one flat list of numbers"
@@ -147,6 +148,14 @@ def _flat(segmentation: list[Any]) -> tuple[list[Any], str]:
 
 def _is_point(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
+
+
+def _meets(polygon: list[Any], width: int, height: int) -> bool:
+    """Whether the polygon's bounds and the image have any pixel in common."""
+    return all(
+        min(values) < limit and max(values) > 0
+        for values, limit in ((polygon[::2], width), (polygon[1::2], height))
+    )
 
 
 def _is_polygon(polygon: Any) -> bool:
