@@ -86,7 +86,7 @@ def _keep_store(args: Any, world_size: int) -> dist.Store | None:
 def _store(url: str, world_size: int, *, is_master: bool = False) -> dist.Store | None:
     """None where the URL is no ``tcp://HOST:PORT``, by which the ranks meet in torch's own way."""
     parts = urlsplit(url)
-    if parts.scheme != "tcp" or not parts.port:
+    if parts.scheme != "tcp" or not parts.hostname or not parts.port:
         return None
     return dist.TCPStore(
         parts.hostname, parts.port, world_size, is_master, TIMEOUT, wait_for_workers=False
