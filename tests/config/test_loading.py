@@ -224,7 +224,7 @@ def test_values_out_of_range_and_misspelt_names_are_refused(key, value, told):
         (
             "MODEL.META_ARCHITECTURE ATSS MODEL.ATSS.CLS_LOSS_TYPE progressive_focal"
             " MODEL.UMOP.DELTA 2.0",
-            "MODEL.UMOP.DELTA must be in",
+            "MODEL.UMOP.DELTA is 2.0, should be in",
         ),
         (
             "MODEL.META_ARCHITECTURE RetinaNet MODEL.RETINANET.CLS_LOSS_TYPE ohem",
@@ -242,8 +242,14 @@ def test_values_out_of_range_and_misspelt_names_are_refused(key, value, told):
             "MODEL.RPN.NEG_POS_RATIO 5.0",
             "MODEL.PROPOSAL_GENERATOR.NAME RPN does not read; LibraRPN does",
         ),
-        ("MODEL.META_ARCHITECTURE UMOPATSS MODEL.UMOP.DELTA 2.0", "MODEL.UMOP.DELTA must be in"),
-        ("MODEL.META_ARCHITECTURE UMOPFCOS MODEL.UMOP.W 1.75", "MODEL.UMOP.W must be in"),
+        (
+            "MODEL.META_ARCHITECTURE UMOPATSS MODEL.UMOP.DELTA 2.0",
+            "MODEL.UMOP.DELTA is 2.0, should be in",
+        ),
+        (
+            "MODEL.META_ARCHITECTURE UMOPFCOS MODEL.UMOP.W 1.75",
+            "MODEL.UMOP.W is 1.75, should be in",
+        ),
         ("TEST.AUG.ENABLED True TEST.AUG.MAX_SIZES (1333,)", "TEST.AUG.MAX_SIZES is (1333,)"),
     ],
 )

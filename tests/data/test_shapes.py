@@ -62,7 +62,7 @@ def test_boxes_are_tight_around_the_drawn_pixels(root):
 def test_impossible_requests_are_refused(tmp_path):
     with pytest.raises(ValueError, match="size is 32"):
         write_shapes(tmp_path, size=32)
-    with pytest.raises(ValueError, match="num_val 0"):
+    with pytest.raises(ValueError, match="num_train, num_val are"):
         write_shapes(tmp_path, num_val=0)
     assert not list(tmp_path.iterdir())
 

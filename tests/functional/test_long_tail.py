@@ -184,13 +184,15 @@ def test_dense_losses_are_finite_at_any_logit(name, scale):
 
 
 def test_shapes_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"logits must be \(R, K\) and labels \(R,\)"):
+    with pytest.raises(
+        ValueError, match=r"logits and labels are .*, should be \(R, K\) and \(R,\)"
+    ):
         equalized_focal_loss_sum(logits(), LABELS[:3], BALANCE)
-    with pytest.raises(ValueError, match=r"balance must be \(5,\), got \(4,\)"):
+    with pytest.raises(ValueError, match=r"balance is \(4,\), should be \(5,\)"):
         equalized_focal_loss_sum(logits(), LABELS, BALANCE[:4])
-    with pytest.raises(ValueError, match=r"row_weight must be one number or \(6,\)"):
+    with pytest.raises(ValueError, match=r"row_weight is .*, should be one number or \(6,\)"):
         class_balanced_focal_loss_sum(logits(), LABELS, WEIGHTS[:4], gamma=2.0, alpha=0.25)
-    with pytest.raises(ValueError, match="logits must be"):
+    with pytest.raises(ValueError, match="logits, labels, counts are"):
         seesaw_loss(scores(), LABELS.clamp(min=0), COUNTS[:3])
 
 

@@ -73,7 +73,11 @@ def test_no_region_or_one_outside_gives_zeros_with_a_live_gradient(rois):
     [
         (torch.zeros(3, 8, 8), torch.zeros(2, 5), r"\(3, 8, 8\)"),
         (torch.zeros(1, 3, 8, 8), torch.zeros(2, 4), r"\(2, 4\)"),
-        (torch.zeros(1, 3, 8, 8, device="meta"), torch.zeros(2, 5), "on meta"),
+        (
+            torch.zeros(1, 3, 8, 8, device="meta"),
+            torch.zeros(2, 5),
+            "device is meta, should be cpu",
+        ),
     ],
 )
 def test_refuses_other_shapes_and_devices(features, rois, message):

@@ -96,7 +96,7 @@ def test_loss_curve_is_the_closed_form_below_the_transition(loss, closed_form):
 
 
 def test_unknown_loss_is_refused():
-    with pytest.raises(ValueError, match="'giou' is not one of"):
+    with pytest.raises(ValueError, match="is 'giou', should be one of"):
         objective.gradient(np.zeros(1), {"type": "giou"})
 
 

@@ -115,7 +115,7 @@ def test_batch_without_objects_has_no_box_loss_but_a_live_gradient():
     [
         ("MODEL.ATSS.MATCH_TOPK", 0, "MATCH_TOPK"),
         ("MODEL.ATSS.BBOX_REG_LOSS_WEIGHT", -1.0, "BBOX_REG_LOSS_WEIGHT"),
-        ("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", [[0.5, 1.0]], "one anchor per location"),
+        ("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", [[0.5, 1.0]], "should be 1 on each level"),
     ],
 )
 def test_values_out_of_range_are_refused(key, value, message):

@@ -157,7 +157,7 @@ def test_imagenet_weights_find_the_backbone_inside(tmp_path):
 def test_refuses_what_cannot_be_balanced():
     with pytest.raises(ValueError, match="REFINE_LEVEL is 'p9'"):
         BFP(pyramid=UnevenPyramid(), refine_level="p9", refine_type="none")
-    with pytest.raises(ValueError, match="one width"):
+    with pytest.raises(ValueError, match="should be of one width"):
         BFP(pyramid=UnevenPyramid((8, 16)), refine_level="p4", refine_type="none")
     with pytest.raises(ValueError, match="MODEL.BFP.PYRAMID"):
         build_backbone(a_config("build_bfp_backbone"))

@@ -42,7 +42,7 @@ def write_shapes(
     if size < 64:
         raise ValueError(f"size is {size}: at least 64 pixels are needed to hold every object size")
     if min(num_train, num_val) < 1:
-        raise ValueError(f"num_train {num_train}, num_val {num_val}: each must be at least 1")
+        raise ValueError(f"num_train, num_val are {num_train}, {num_val}, should be >= 1 each")
     root = Path(root)
     (root / "images").mkdir(parents=True, exist_ok=True)
     (root / "annotations").mkdir(exist_ok=True)

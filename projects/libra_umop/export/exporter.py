@@ -64,7 +64,7 @@ def export_detector(
         ExportError: the model cannot be exported, or the file does not agree; nothing is left.
     """
     if format not in FORMATS:
-        raise ValueError(f"format is {format!r}, not one of {FORMATS}")
+        raise ValueError(f"format is {format!r}, should be one of {FORMATS}")
     if not sizes:
         raise ValueError("sizes is empty; the graph is traced and compared at one size at least")
     graph = DetectorGraph(predictor.model)

@@ -46,11 +46,11 @@ def atss_match(
         tensor([ 0, -1, -1])
     """
     if topk < 1:
-        raise ValueError(f"topk must be at least 1, got {topk}")
+        raise ValueError(f"topk is {topk}, should be >= 1")
     if sum(num_anchors_per_level) != len(anchors):
         raise ValueError(
-            f"num_anchors_per_level {list(num_anchors_per_level)} does not add up to "
-            f"the {len(anchors)} anchors"
+            f"num_anchors_per_level is {list(num_anchors_per_level)}, should add up to the"
+            f" {len(anchors)} anchors"
         )
     num_gt = len(gt_boxes)
     matched_idxs = torch.full((len(anchors),), -1, dtype=torch.int64, device=anchors.device)

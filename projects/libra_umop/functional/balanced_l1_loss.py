@@ -67,7 +67,7 @@ def balanced_l1_loss(
         return loss.sum()
     if reduction == "mean":
         return loss.sum() / max(loss.numel(), 1)
-    raise ValueError(f"reduction is {reduction!r}, not one of 'none', 'mean', 'sum'")
+    raise ValueError(f"reduction is {reduction!r}, should be 'none', 'mean' or 'sum'")
 
 
 def _exact(x: torch.Tensor, alpha: float, gamma: float, beta: float) -> torch.Tensor:
@@ -96,8 +96,8 @@ def _inliers(x: torch.Tensor, beta: float) -> torch.Tensor:
 def _check_arguments(alpha: float, gamma: float, beta: float, formula: str) -> None:
     for name, value in (("alpha", alpha), ("gamma", gamma), ("beta", beta)):
         if not 0 < value < math.inf:
-            raise ValueError(f"{name} is {value}, but has to be a positive number")
+            raise ValueError(f"{name} is {value}, should be a positive number")
     if gamma / alpha > _MAX_RATIO:
-        raise ValueError(f"gamma / alpha is {gamma} / {alpha}, but has to be <= {_MAX_RATIO:g}")
+        raise ValueError(f"gamma / alpha is {gamma} / {alpha}, should be <= {_MAX_RATIO:g}")
     if formula not in FORMULAS:
-        raise ValueError(f"formula is {formula!r}, not one of {FORMULAS}")
+        raise ValueError(f"formula is {formula!r}, should be one of {FORMULAS}")

@@ -91,7 +91,7 @@ class NonLocalRefinement(nn.Module):
     def __init__(self, channels: int, *, precision: str = "float32"):
         super().__init__()
         if precision not in ATTENTION_PRECISIONS:
-            raise ValueError(f"precision is {precision!r}, not one of {ATTENTION_PRECISIONS}")
+            raise ValueError(f"precision is {precision!r}, should be one of {ATTENTION_PRECISIONS}")
         self.precision = precision
         self.theta = nn.Conv2d(channels, channels, 1)
         self.phi = nn.Conv2d(channels, channels, 1)
@@ -190,7 +190,7 @@ class BalancedFeaturePyramid(nn.Module):
         elif refine_type == "none":
             self.refine = nn.Identity()
         else:
-            raise ValueError(f"refine_type is {refine_type!r}, not one of {REFINE_TYPES}")
+            raise ValueError(f"refine_type is {refine_type!r}, should be one of {REFINE_TYPES}")
 
     def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
         """Balance a pyramid.

@@ -40,7 +40,7 @@ def hard_negative_bce_sum(
         tensor(1.3863)
     """
     if not neg_pos_ratio > 0:
-        raise ValueError(f"neg_pos_ratio must be > 0, got {neg_pos_ratio}")
+        raise ValueError(f"neg_pos_ratio is {neg_pos_ratio}, should be > 0")
     num_classes = logits.shape[1]
     x = logits if logits.dtype == torch.float64 else logits.float()
     # Ignored rows are replaced before the loss: after it, their gradient would be 0 times an inf.
@@ -81,7 +81,7 @@ def hardest(losses: Tensor, num_samples: int) -> Tensor:
         tensor([1, 3])
     """
     if losses.dim() != 1:
-        raise ValueError(f"losses has shape {tuple(losses.shape)}, but has to be a vector")
+        raise ValueError(f"losses.shape is {tuple(losses.shape)}, should be that of a vector")
     if num_samples < 0:
-        raise ValueError(f"num_samples is {num_samples}, but has to be >= 0")
+        raise ValueError(f"num_samples is {num_samples}, should be >= 0")
     return losses.detach().topk(min(num_samples, len(losses))).indices

@@ -59,7 +59,7 @@ def sample_iou_balanced_negatives(
         tensor([0.0000, 0.0000, 0.2000, 0.2100, 0.4000, 0.4100])
     """
     if bin_range not in BIN_RANGES:
-        raise ValueError(f"bin_range is {bin_range!r}, not one of {BIN_RANGES}")
+        raise ValueError(f"bin_range is {bin_range!r}, should be one of {BIN_RANGES}")
     end_iou = max_iou if bin_range == "threshold" else 1.0
     _check_vector(ious, "ious", num_samples)
     _check_bins(num_bins, floor_iou, end_iou, floor_fraction)
@@ -140,17 +140,17 @@ def _first(
 
 def _check_vector(values: torch.Tensor, name: str, num_samples: int) -> None:
     if values.dim() != 1:
-        raise ValueError(f"{name} has shape {tuple(values.shape)}, but has to be a vector")
+        raise ValueError(f"{name}.shape is {tuple(values.shape)}, should be that of a vector")
     if num_samples < 0:
-        raise ValueError(f"num_samples is {num_samples}, but has to be >= 0")
+        raise ValueError(f"num_samples is {num_samples}, should be >= 0")
 
 
 def _check_bins(num_bins: int, floor_iou: float, end_iou: float, floor_fraction: float) -> None:
     if num_bins < 1:
-        raise ValueError(f"num_bins is {num_bins}, but has to be >= 1")
+        raise ValueError(f"num_bins is {num_bins}, should be >= 1")
     if not 0 <= floor_iou < end_iou <= 1:
         raise ValueError(
-            f"floor_iou is {floor_iou} and the bins end at {end_iou}, but 0 <= floor_iou < end <= 1"
+            f"floor_iou is {floor_iou}, should be in [0, end of the bins = {end_iou}), end <= 1"
         )
     if not 0 <= floor_fraction <= 1:
-        raise ValueError(f"floor_fraction is {floor_fraction}, but has to be in [0, 1]")
+        raise ValueError(f"floor_fraction is {floor_fraction}, should be in [0, 1]")

@@ -102,4 +102,4 @@ def focus_from_sums(
 
 def _check_focus(focus: str) -> None:
     if focus not in FOCUS_TYPES:
-        raise ValueError(f"focus must be one of {FOCUS_TYPES}, got {focus!r}")
+        raise ValueError(f"focus is {focus!r}, should be one of {FOCUS_TYPES}")

@@ -108,8 +108,8 @@ def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
     """
     if logits.dim() != 2 or logits.shape[1] < 2 or target.shape != logits.shape[:1]:
         raise ValueError(
-            "logits must be (R, n + 1) with n >= 1 and target (R,), "
-            f"got {tuple(logits.shape)} and {tuple(target.shape)}"
+            f"logits and target are {tuple(logits.shape)} and {tuple(target.shape)}, should be"
+            " (R, n + 1) with n >= 1 and (R,)"
         )
     n = logits.shape[1] - 1
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32

@@ -91,10 +91,10 @@ def sparse_roi_align(
                   [10.5000, 12.5000]]]])
     """
     if features.dim() != 4 or rois.dim() != 2 or rois.shape[1] != 5:
-        shapes = f"features have shape {tuple(features.shape)}, rois {tuple(rois.shape)}"
-        raise ValueError(f"{shapes}, but have to be (N, C, H, W) and (R, 5)")
+        shapes = f"features and rois are {tuple(features.shape)} and {tuple(rois.shape)}"
+        raise ValueError(f"{shapes}, should be (N, C, H, W) and (R, 5)")
     if features.device.type != "cpu":
-        raise ValueError(f"features are on {features.device}, but have to be on the CPU")
+        raise ValueError(f"features.device is {features.device}, should be cpu")
     channels, height, width = features.shape[1:]
     num_bins_y, num_bins_x = output_size
     if len(rois) == 0:

@@ -110,7 +110,7 @@ def test_split_offsets_without_modulation_is_the_prediction():
 
 
 def test_named_padding_is_refused():
-    with pytest.raises(ValueError, match="zero padding"):
+    with pytest.raises(ValueError, match="should be with zeros"):
         DeformConv2d.from_conv(nn.Conv2d(3, 3, 3, padding="same"))
 
 

@@ -260,7 +260,10 @@ def test_weights_that_cannot_be_read_are_named(tmp_path, content):
     "keys, message",
     [
         ({"MODEL__TIMM__NAME": "swin_tinny_patch4_window7_224"}, "swin_tiny_patch4_window7_224"),
-        ({"MODEL__FPN__IN_FEATURES": ["res3", "res6"]}, r"IN_FEATURES names \['res6'\]"),
+        (
+            {"MODEL__FPN__IN_FEATURES": ["res3", "res6"]},
+            r"IN_FEATURES is \['res3', 'res6'\], should be of",
+        ),
         ({"MODEL__TIMM__OUT_NORM": "BN"}, "OUT_NORM is 'BN'"),
         ({"MODEL__RESNETS__NORM": "GN"}, "MODEL.RESNETS.NORM is 'GN'"),
         ({"INPUT__FORMAT": "L"}, "INPUT.FORMAT is 'L'"),

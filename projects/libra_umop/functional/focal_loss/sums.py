@@ -48,14 +48,13 @@ def sigmoid_loss_sum(
     """
     if logits.dim() != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(
-            "logits must be (R, K) and labels (R,), "
-            f"got {tuple(logits.shape)} and {tuple(labels.shape)}"
+            f"logits and labels are {tuple(logits.shape)} and {tuple(labels.shape)}, should be"
+            " (R, K) and (R,)"
         )
     if quality is not None:
         if quality.shape != labels.shape:
             raise ValueError(
-                "quality must be (R,) as labels are, "
-                f"got {tuple(quality.shape)} and {tuple(labels.shape)}"
+                f"quality is {tuple(quality.shape)}, should be as labels are, {tuple(labels.shape)}"
             )
         quality = quality.detach()
     function = _triton_function(kind, logits.device) if _suits_triton(logits) else None

@@ -103,15 +103,15 @@ def focal_loss_and_gradients(
     num_classes = logits.shape[-1]
     if logits.dim() != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(
-            "logits must be (R, K) and labels (R,), "
-            f"got {tuple(logits.shape)} and {tuple(labels.shape)}"
+            f"logits and labels are {tuple(logits.shape)} and {tuple(labels.shape)}, should be"
+            " (R, K) and (R,)"
         )
     for name, size in zip(
         FocalNumbers._fields, (num_classes,) * 3 + (num_classes + 1,), strict=True
     ):
         shape = getattr(numbers, name).shape
         if shape not in ((), (size,)):
-            raise ValueError(f"{name} must be one number or ({size},), got {tuple(shape)}")
+            raise ValueError(f"{name} is {tuple(shape)}, should be one number or ({size},)")
     return _ClassFocalLossSum.apply(logits, labels, *numbers)
 
 

@@ -56,7 +56,8 @@ def equalized_focal_loss_sum(
     if not gamma > 0 or not scale >= 0:
         raise ValueError(f"gamma is {gamma} and scale {scale}, should be > 0 and >= 0")
     if balance.shape != logits.shape[1:]:
-        raise ValueError(f"balance must be {tuple(logits.shape[1:])}, got {tuple(balance.shape)}")
+        should = tuple(logits.shape[1:])
+        raise ValueError(f"balance is {tuple(balance.shape)}, should be {should}")
     pos_weight, neg_weight = focal_weights(alpha)
     gammas = gamma + scale * (1 - balance.detach().to(inner_dtype(logits)))  # (K,)
     factor = gammas / gamma

@@ -55,8 +55,8 @@ def seesaw_loss(
     """
     if logits.dim() != 2 or labels.shape != logits.shape[:1] or len(counts) + 1 != logits.shape[1]:
         raise ValueError(
-            "logits must be (R, K + 1), labels (R,) and counts (K,), "
-            f"got {tuple(logits.shape)}, {tuple(labels.shape)} and {tuple(counts.shape)}"
+            f"logits, labels, counts are {tuple(logits.shape)}, {tuple(labels.shape)},"
+            f" {tuple(counts.shape)}, should be (R, K + 1), (R,), (K,)"
         )
     if not (p >= 0 and q >= 0 and eps > 0):
         raise ValueError(f"p, q, eps are {p}, {q}, {eps}, should be >= 0, >= 0 and > 0")

@@ -65,7 +65,9 @@ def gradient(x: np.ndarray, loss: dict[str, Any]) -> np.ndarray:
         alpha, gamma = float(loss["alpha"]), float(loss["gamma"])
         b = np.expm1(gamma / alpha)
         return np.where(x < beta, alpha * np.log1p(b * np.minimum(x / beta, 1.0)), gamma)
-    raise ValueError(f"box loss {loss.get('type')!r} is not one of {COORDINATE_LOSSES}")
+    raise ValueError(
+        f"type of box loss is {loss.get('type')!r}, should be one of {COORDINATE_LOSSES}"
+    )
 
 
 def value(x: np.ndarray, loss: dict[str, Any]) -> np.ndarray:

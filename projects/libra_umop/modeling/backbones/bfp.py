@@ -47,10 +47,12 @@ class BFP(Backbone):
         channels = {shape.channels for shape in self._shapes.values()}
         if refine_level not in self._levels:
             raise ValueError(
-                f"MODEL.BFP.REFINE_LEVEL is {refine_level!r}, not one of {self._levels}"
+                f"MODEL.BFP.REFINE_LEVEL is {refine_level!r}, should be one of {self._levels}"
             )
         if len(channels) != 1:
-            raise ValueError(f"BFP needs levels of one width, not of {sorted(channels)} channels")
+            raise ValueError(
+                f"channels of the levels are {sorted(channels)}, should be of one width for BFP"
+            )
         self.pyramid = pyramid
         self.balance = BalancedFeaturePyramid(
             channels.pop(),
@@ -126,7 +128,7 @@ def build_bfp_backbone(cfg, input_shape: ShapeSpec) -> BFP:
     """
     name = cfg.MODEL.BFP.PYRAMID
     if name == "build_bfp_backbone":
-        raise ValueError(f"MODEL.BFP.PYRAMID is {name!r} itself, but has to name a pyramid")
+        raise ValueError(f"MODEL.BFP.PYRAMID is {name!r}, should be a pyramid and not BFP itself")
     return BFP(
         pyramid=BACKBONE_REGISTRY.get(name)(cfg, input_shape),
         refine_level=cfg.MODEL.BFP.REFINE_LEVEL,

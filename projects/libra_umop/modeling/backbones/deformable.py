@@ -96,7 +96,9 @@ class DeformConv2d(nn.Module):
             ValueError: if ``conv`` pads by a named rule or not with zeros.
         """
         if isinstance(conv.padding, str) or conv.padding_mode != "zeros":
-            raise ValueError(f"only zero padding by numbers can be made deformable, not {conv}")
+            raise ValueError(
+                f"padding is of {conv}, should be with zeros and by numbers to be made deformable"
+            )
         new = cls(
             in_channels=conv.in_channels,
             out_channels=conv.out_channels,

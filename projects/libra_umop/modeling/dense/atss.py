@@ -115,8 +115,8 @@ class ATSS(CenternessDetector):
         self.anchor_generator = anchors
         if set(anchors.num_anchors) != {1}:
             raise ValueError(
-                "ATSS has one anchor per location, MODEL.ANCHOR_GENERATOR gives "
-                f"{anchors.num_anchors}"
+                f"anchors per location of MODEL.ANCHOR_GENERATOR are {anchors.num_anchors},"
+                " should be 1 on each level for ATSS"
             )
         self.match_topk = match_topk
         self.centerness_loss_weight = centerness_loss_weight

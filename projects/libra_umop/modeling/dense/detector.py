@@ -91,7 +91,7 @@ class DenseLosses:
         key, keys = f"MODEL.{cls.keys}.CLS_LOSS_TYPE", cfg.MODEL[cls.keys]
         loss_type = keys.CLS_LOSS_TYPE
         if loss_type not in CLS_LOSSES:
-            raise ValueError(f"{key} must be one of {tuple(CLS_LOSSES)}, got {loss_type!r}")
+            raise ValueError(f"{key} is {loss_type!r}, should be one of {tuple(CLS_LOSSES)}")
         if cls.own_cls_loss != "focal" and loss_type not in ("focal", cls.own_cls_loss):
             raise ValueError(
                 f"{key} is {loss_type!r}, which {cls.__name__} does not have;"

@@ -38,8 +38,8 @@ class MultiScaleViews:
     def __init__(self, *, min_sizes: list[int], max_sizes: list[int], flip: bool):
         if len(min_sizes) == 0 or len(min_sizes) != len(max_sizes):
             raise ValueError(
-                "TEST.AUG needs one or more MIN_SIZES and as many MAX_SIZES, got "
-                f"{tuple(min_sizes)} and {tuple(max_sizes)}"
+                f"MIN_SIZES and MAX_SIZES of TEST.AUG are {tuple(min_sizes)} and"
+                f" {tuple(max_sizes)}, should be one or more, and as many"
             )
         self._mappers = [
             DatasetMapperTTA([min_size], max_size, flip)
@@ -80,7 +80,9 @@ class DenseDetectorWithTTA(nn.Module):
         if isinstance(model, DistributedDataParallel):
             model = model.module
         if not isinstance(model, DenseDetector):
-            raise ValueError(f"TTA of views needs a DenseDetector, got {type(model).__name__}")
+            raise ValueError(
+                f"model is a {type(model).__name__}, should be a DenseDetector for TTA of views"
+            )
         self.model = model
         self.tta_mapper = tta_mapper or MultiScaleViews.from_cfg(cfg)
         self.input_format = cfg.INPUT.FORMAT

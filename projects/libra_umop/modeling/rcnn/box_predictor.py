@@ -37,8 +37,8 @@ class BalancedL1OutputLayers(FastRCNNOutputLayers):
         super().__init__(input_shape, **kwargs)
         if self.smooth_l1_beta <= 0:
             raise ValueError(
-                f"MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA is {self.smooth_l1_beta}, but balanced L1 "
-                "needs a transition point > 0; Libra R-CNN has 1.0"
+                f"MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA is {self.smooth_l1_beta}, should be > 0 for"
+                " balanced L1, whose transition point it is; Libra R-CNN has 1.0"
             )
         self.balanced_l1 = dict(balanced_l1 or {}, beta=self.smooth_l1_beta)
 

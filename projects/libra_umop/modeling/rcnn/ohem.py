@@ -47,13 +47,15 @@ class OHEMROIHeads(StandardROIHeads):
     ):
         super().__init__(**kwargs)
         if num_hard <= 0:
-            raise ValueError(f"MODEL.ROI_HEADS.OHEM.NUM_HARD is {num_hard}, but has to be > 0")
+            raise ValueError(f"MODEL.ROI_HEADS.OHEM.NUM_HARD is {num_hard}, should be > 0")
         if not 0 <= nms_thresh <= 1:
             raise ValueError(
-                f"MODEL.ROI_HEADS.OHEM.NMS_THRESH is {nms_thresh}, but has to be in [0, 1]"
+                f"MODEL.ROI_HEADS.OHEM.NMS_THRESH is {nms_thresh}, should be in [0, 1]"
             )
         if self.box_predictor.use_fed_loss:
-            raise ValueError("OHEMROIHeads cannot rank by MODEL.ROI_BOX_HEAD.USE_FED_LOSS True")
+            raise ValueError(
+                "MODEL.ROI_BOX_HEAD.USE_FED_LOSS is True, should be False for OHEMROIHeads"
+            )
         if sparse_roi_align:
             use_sparse_roi_align(self)
         self.num_hard = num_hard

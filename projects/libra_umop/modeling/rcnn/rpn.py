@@ -41,8 +41,8 @@ class LibraRPN(RPN):
         super().__init__(**kwargs)
         if self.box_reg_loss_type == "balanced_l1" and self.smooth_l1_beta <= 0:
             raise ValueError(
-                f"MODEL.RPN.SMOOTH_L1_BETA is {self.smooth_l1_beta}, but balanced L1 needs a "
-                "transition point > 0"
+                f"MODEL.RPN.SMOOTH_L1_BETA is {self.smooth_l1_beta}, should be > 0 for balanced L1,"
+                " whose transition point it is"
             )
         self.neg_pos_ratio = neg_pos_ratio
         self.balanced_l1 = dict(balanced_l1 or {}, beta=self.smooth_l1_beta)

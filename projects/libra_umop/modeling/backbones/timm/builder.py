@@ -205,7 +205,7 @@ def _convert_batch_norm(net: nn.Module, norm: str, only: str = "") -> None:
 
     if norm not in NORMS:
         raise ValueError(
-            f"MODEL.RESNETS.NORM is {norm!r}; timm's batch norms can become one of {NORMS}"
+            f"MODEL.RESNETS.NORM is {norm!r}, should be one of {NORMS} for timm's batch norms"
         )
     if norm in ("BN", ""):
         return

@@ -52,7 +52,9 @@ def probe_timm_model(keys, in_chans: int) -> tuple[dict[str, Any], list[dict[str
     timm = _import_timm()
     if not timm.is_model(keys.NAME):
         near = difflib.get_close_matches(keys.NAME, timm.list_models(), n=3)
-        raise ValueError(f"MODEL.TIMM.NAME is {keys.NAME!r}, not a model of timm; near: {near}")
+        raise ValueError(
+            f"MODEL.TIMM.NAME is {keys.NAME!r}, should be a model of timm; near: {near}"
+        )
     sizes: tuple[dict[str, bool], ...] = (
         {"strict_img_size": False, "always_partition": True},
         {"dynamic_img_size": True},
@@ -80,7 +82,8 @@ def indices_of(names: Sequence[str], info: list[dict[str, Any]]) -> tuple[int, .
     missing = [name for name in names if name not in index_of]
     if missing:
         raise ValueError(
-            f"MODEL.FPN.IN_FEATURES names {missing}, MODEL.TIMM.NAME has {list(index_of)}"
+            f"MODEL.FPN.IN_FEATURES is {list(names)}, should be of {list(index_of)}, which"
+            " MODEL.TIMM.NAME has"
         )
     return tuple(index_of[name] for name in names)
 

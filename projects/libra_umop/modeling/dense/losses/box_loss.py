@@ -44,10 +44,10 @@ class DenseBoxLoss:
         formula: str = "exact",
     ):
         if loss_type not in BOX_LOSS_TYPES:
-            raise ValueError(f"box loss type must be one of {BOX_LOSS_TYPES}, got {loss_type!r}")
+            raise ValueError(f"box loss type is {loss_type!r}, should be one of {BOX_LOSS_TYPES}")
         if loss_type == "balanced_l1" and not beta > 0:
             raise ValueError(
-                f"balanced_l1 needs MODEL.RETINANET.SMOOTH_L1_LOSS_BETA > 0, got {beta}"
+                f"MODEL.RETINANET.SMOOTH_L1_LOSS_BETA is {beta}, should be > 0 for balanced_l1"
             )
         self.loss_type = loss_type
         self.beta = beta

@@ -99,24 +99,24 @@ class LevelFocalLoss(ClassificationLoss):
         level_reduction: str = "sum",
     ):
         if focus not in FOCUS_TYPES:
-            raise ValueError(f"MODEL.UMOP.FOCUS must be one of {FOCUS_TYPES}, got {focus!r}")
+            raise ValueError(f"MODEL.UMOP.FOCUS is {focus!r}, should be one of {FOCUS_TYPES}")
         if level_reduction not in LEVEL_REDUCTIONS:
             raise ValueError(
-                f"MODEL.UMOP.LEVEL_REDUCTION must be one of {LEVEL_REDUCTIONS}, "
-                f"got {level_reduction!r}"
+                f"MODEL.UMOP.LEVEL_REDUCTION is {level_reduction!r}, should be one of"
+                f" {LEVEL_REDUCTIONS}"
             )
         if gamma < 0:
-            raise ValueError(f"FOCAL_LOSS_GAMMA must be >= 0, got {gamma}")
+            raise ValueError(f"FOCAL_LOSS_GAMMA is {gamma}, should be >= 0")
         if alpha > 1:
-            raise ValueError(f"FOCAL_LOSS_ALPHA must be at most 1 (below 0: off), got {alpha}")
+            raise ValueError(f"FOCAL_LOSS_ALPHA is {alpha}, should be at most 1 (below 0: off)")
         if progressive_focus and not 0 <= delta < gamma:
             raise ValueError(
-                f"MODEL.UMOP.DELTA must be in [0, FOCAL_LOSS_GAMMA = {gamma}), got {delta}"
+                f"MODEL.UMOP.DELTA is {delta}, should be in [0, FOCAL_LOSS_GAMMA = {gamma})"
             )
         if progressive_focus and not 0 < w <= gamma - delta:
             raise ValueError(
-                "MODEL.UMOP.W must be in (0, FOCAL_LOSS_GAMMA - DELTA = "
-                f"{gamma - delta}], so that alpha <= 1, got {w}"
+                f"MODEL.UMOP.W is {w}, should be in (0, FOCAL_LOSS_GAMMA - DELTA ="
+                f" {gamma - delta}], so that alpha <= 1"
             )
         self.gamma = gamma
         self.alpha = alpha

@@ -21,7 +21,7 @@ class HardNegativeLoss(ClassificationLoss):
 
     def __init__(self, *, neg_pos_ratio: float = 3.0):
         if not neg_pos_ratio > 0:
-            raise ValueError(f"OHEM_NEG_POS_RATIO must be > 0, got {neg_pos_ratio}")
+            raise ValueError(f"OHEM_NEG_POS_RATIO is {neg_pos_ratio}, should be > 0")
         self.neg_pos_ratio = neg_pos_ratio
 
     def __call__(self, predictions, totals, normalizer) -> LevelLoss:

@@ -81,7 +81,7 @@ class LossNormalizer(nn.Module):
         super().__init__()
         if loss_normalizer not in LOSS_NORMALIZERS:
             raise ValueError(
-                f"LOSS_NORMALIZER must be one of {LOSS_NORMALIZERS}, got {loss_normalizer!r}"
+                f"LOSS_NORMALIZER is {loss_normalizer!r}, should be one of {LOSS_NORMALIZERS}"
             )
         self.momentum = momentum
         self.loss_normalizer = loss_normalizer
