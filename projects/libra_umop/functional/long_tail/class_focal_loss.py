@@ -55,10 +55,11 @@ def class_balanced_focal_loss_sum(
     Raises:
         ValueError: if the shapes do not fit.
 
-    >>> logits, labels = torch.zeros(2, 3), torch.tensor([0, 3])
-    >>> weights = torch.tensor([4.0, 1.0, 1.0])
-    >>> class_balanced_focal_loss_sum(logits, labels, weights, gamma=2.0, alpha=0.5)
-    tensor(1.2997)
+    Example:
+        >>> logits, labels = torch.zeros(2, 3), torch.tensor([0, 3])
+        >>> weights = torch.tensor([4.0, 1.0, 1.0])
+        >>> class_balanced_focal_loss_sum(logits, labels, weights, gamma=2.0, alpha=0.5)
+        tensor(1.2997)
     """
     pos_weight, neg_weight = focal_weights(alpha)
     row_weight = torch.cat((class_weights, class_weights.new_ones(1)))

@@ -27,8 +27,9 @@ def effective_number_weights(counts: Tensor, *, beta: float) -> Tensor:
     Raises:
         ValueError: ``beta`` is out of its range, or a count is negative.
 
-    >>> effective_number_weights(torch.tensor([1000, 10, 1]), beta=0.99)
-    tensor([0.0269, 0.2815, 2.6916])
+    Example:
+        >>> effective_number_weights(torch.tensor([1000, 10, 1]), beta=0.99)
+        tensor([0.0269, 0.2815, 2.6916])
     """
     if not 0 <= beta < 1:
         raise ValueError(f"beta is {beta}, should be in [0, 1)")

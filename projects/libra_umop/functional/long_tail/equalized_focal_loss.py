@@ -46,12 +46,14 @@ def equalized_focal_loss_sum(
     Raises:
         ValueError: if the shapes do not fit, or a number is out of its range.
 
-    >>> logits, labels = torch.zeros(2, 3), torch.tensor([0, 3])
-    >>> loss, gradients = equalized_focal_loss_sum(logits, labels, torch.tensor([1.0, 0.5, 0.0]))
-    >>> loss
-    tensor(0.2271)
-    >>> class_balance(gradients)
-    tensor([0.3333, 0.0000, 0.0000])
+    Example:
+        >>> logits, labels = torch.zeros(2, 3), torch.tensor([0, 3])
+        >>> balance = torch.tensor([1.0, 0.5, 0.0])
+        >>> loss, gradients = equalized_focal_loss_sum(logits, labels, balance)
+        >>> loss
+        tensor(0.2271)
+        >>> class_balance(gradients)
+        tensor([0.3333, 0.0000, 0.0000])
     """
     if not gamma > 0 or not scale >= 0:
         raise ValueError(f"gamma is {gamma} and scale {scale}, should be > 0 and >= 0")
@@ -74,6 +76,10 @@ def class_balance(gradients: Tensor) -> Tensor:
 
     Returns:
         (K,) in [0, 1]; 1 where the negatives had the smaller part, or no class had any yet.
+
+    Example:
+        >>> class_balance(torch.tensor([[1.0, 3.0, 0.0], [4.0, 2.0, 0.0]]))  # 1 / 4, 3 / 2, neither
+        tensor([0.2500, 1.0000, 1.0000])
     """
     positives, negatives = gradients
     ratio = positives / negatives.clamp(min=1e-10)

@@ -49,9 +49,10 @@ def seesaw_loss(
     Raises:
         ValueError: if the shapes do not fit, or a number is out of its range.
 
-    >>> logits, labels = torch.zeros(2, 3), torch.tensor([0, 1])
-    >>> seesaw_loss(logits, labels, torch.tensor([100, 1]))
-    tensor([0.7056, 1.0986])
+    Example:
+        >>> logits, labels = torch.zeros(2, 3), torch.tensor([0, 1])
+        >>> seesaw_loss(logits, labels, torch.tensor([100, 1]))
+        tensor([0.7056, 1.0986])
     """
     if logits.dim() != 2 or labels.shape != logits.shape[:1] or len(counts) + 1 != logits.shape[1]:
         raise ValueError(
