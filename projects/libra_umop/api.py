@@ -144,10 +144,10 @@ def predict(
         DatasetError: there is no image.
     """
     predictor = _predictor_of(weights, threshold)
-    several = not isinstance(images, (str, PathLike, np.ndarray))
+    items: Iterable = [images] if isinstance(images, (str, PathLike, np.ndarray)) else images
     found = [
         Prediction(path, image, predictor(image)["instances"].to("cpu"), predictor)
-        for item in (images if several else [images])
+        for item in items
         for path, image in _read(item, predictor)
     ]
     if not found:
