@@ -68,7 +68,7 @@ def test_the_line_that_leaves_opencv_alone_names_all_that_is_required(repo):
     setup = configparser.ConfigParser()
     setup.read(repo / "setup.cfg")
     required = [Requirement(x) for x in setup["options"]["install_requires"].split("\n") if x]
-    page = (repo / "docs" / "index.md").read_text().replace("\\\n", " ")
+    page = (repo / "docs" / "start.md").read_text().replace("\\\n", " ")
     line = next(
         x for x in page.splitlines() if x.startswith("pip install torch torchvision fvcore")
     )

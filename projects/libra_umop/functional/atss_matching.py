@@ -39,7 +39,7 @@ def atss_match(
     Raises:
         ValueError: if ``topk`` is below 1 or the level sizes do not add up to R.
 
-    Example:
+    Examples:
         >>> anchors = torch.tensor([[0.0, 0, 10, 10], [8, 8, 18, 18], [60, 60, 90, 90]])
         >>> boxes = torch.tensor([[0.0, 0, 10, 10]])
         >>> atss_match(anchors, [2, 1], boxes, topk=2)  # IoUs 1, 0.02, 0: at least 0.34 + 0.57
@@ -122,7 +122,7 @@ def centerness_target(anchors: Tensor, gt_boxes: Tensor) -> Tensor:
     Returns:
         (...): in [0, 1]; 0 where the centre is not inside the box or the box is empty.
 
-    Example:
+    Examples:
         >>> anchors = torch.tensor([[4.0, 4, 6, 6], [0.0, 4, 2, 6]])  # centres (5, 5) and (1, 5)
         >>> centerness_target(anchors, torch.tensor([[0.0, 0, 10, 10]]))  # 1 and sqrt(1 / 9)
         tensor([1.0000, 0.3333])

@@ -48,7 +48,7 @@ def balanced_l1_loss(
     Raises:
         ValueError: a number out of its range, or an unknown ``formula`` or ``reduction``.
 
-    Example:
+    Examples:
         >>> error = torch.tensor([0.5, 1.0, 2.0], requires_grad=True)
         >>> balanced_l1_loss(error, torch.zeros(3), reduction="sum").backward()
         >>> error.grad  # smooth L1's would be 0.5, 1 and 1

@@ -22,7 +22,7 @@ def gather_levels(features: list[torch.Tensor], level: int) -> torch.Tensor:
     Returns:
         The balanced semantic features, (N, C, H_level, W_level).
 
-    Example:
+    Examples:
         >>> levels = [torch.full((1, 1, 4, 4), 3.0), torch.full((1, 1, 2, 2), 5.0)]
         >>> gather_levels(levels, 1)  # at the size of the second: (3 + 5) / 2
         tensor([[[[4., 4.],
@@ -43,7 +43,7 @@ def scatter_levels(refined: torch.Tensor, features: list[torch.Tensor]) -> list[
     Returns:
         The strengthened levels, of the same shapes as ``features``.
 
-    Example:
+    Examples:
         >>> levels = [torch.zeros(1, 8, 4, 4), torch.zeros(1, 8, 2, 2)]
         >>> [tuple(x.shape) for x in scatter_levels(torch.ones(1, 8, 2, 2), levels)]
         [(1, 8, 4, 4), (1, 8, 2, 2)]
@@ -82,7 +82,7 @@ class NonLocalRefinement(nn.Module):
     Raises:
         ValueError: ``precision`` is none of these.
 
-    Example:
+    Examples:
         >>> x = torch.rand(1, 8, 4, 4)
         >>> torch.equal(NonLocalRefinement(8)(x), x)
         True
@@ -130,7 +130,7 @@ def _to_sequence(x: torch.Tensor, *, promote: bool) -> torch.Tensor:
 class ConvRefinement(nn.Module):
     """x + out(x), ``out`` a 3x3 convolution that starts at zero: the paper's plain alternative.
 
-    Example:
+    Examples:
         >>> x = torch.rand(1, 8, 4, 4)
         >>> torch.equal(ConvRefinement(8)(x), x)
         True
@@ -166,7 +166,7 @@ class BalancedFeaturePyramid(nn.Module):
     Raises:
         ValueError: ``refine_type`` is none of these.
 
-    Example:
+    Examples:
         >>> levels = [torch.rand(2, 8, side, side) for side in (16, 8, 4)]
         >>> balanced = BalancedFeaturePyramid(8, refine_level=1)(levels)
         >>> [tuple(x.shape) for x in balanced]

@@ -28,7 +28,7 @@ def giou_loss(pred_boxes: Tensor, gt_boxes: Tensor, *, eps: float = 1e-7) -> Ten
     Returns:
         (...): the loss of each pair.
 
-    Example:
+    Examples:
         >>> box = torch.tensor([0.0, 0, 10, 10])
         >>> giou_loss(torch.stack((box, box + 20)), box)  # apart: 1 - 0 + (900 - 200) / 900
         tensor([0.0000, 1.7778])
@@ -51,7 +51,7 @@ def diou_loss(pred_boxes: Tensor, gt_boxes: Tensor, *, eps: float = 1e-7) -> Ten
     Returns:
         (...): the loss of each pair, in [0, 2].
 
-    Example:
+    Examples:
         >>> box = torch.tensor([0.0, 0, 10, 10])
         >>> diou_loss(torch.stack((box, box + 20)), box)  # apart: 1 - 0 + 800 / 1800
         tensor([0.0000, 1.4444])
@@ -73,7 +73,7 @@ def ciou_loss(pred_boxes: Tensor, gt_boxes: Tensor, *, eps: float = 1e-7) -> Ten
     Returns:
         (...): the loss of each pair, in [0, 3].
 
-    Example:
+    Examples:
         >>> box = torch.tensor([0.0, 0, 10, 10])
         >>> wide = torch.tensor([0.0, 0, 20, 5])
         >>> diou_loss(wide, box), ciou_loss(wide, box)  # of another aspect ratio, too
@@ -95,7 +95,7 @@ IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
 def box_iou(pred_boxes: Tensor, gt_boxes: Tensor, *, eps: float = 1e-7) -> Tensor:
     """IoU of box i with box i, (...); arguments as for :func:`giou_loss`.
 
-    Example:
+    Examples:
         >>> box = torch.tensor([0.0, 0, 10, 10])
         >>> box_iou(torch.stack((box, box + 5)), box)  # 1 and 25 / 175
         tensor([1.0000, 0.1429])
@@ -147,7 +147,7 @@ def box_deltas(anchors: Tensor, boxes: Tensor, *, weights: Sequence[float]) -> T
     Returns:
         (..., 4).
 
-    Example:
+    Examples:
         >>> anchor, box = torch.tensor([0.0, 0, 10, 10]), torch.tensor([5.0, 0, 15, 20])
         >>> box_deltas(anchor, box, weights=(1, 1, 1, 1))  # 5 / 10, 5 / 10, ln 1, ln 2
         tensor([0.5000, 0.5000, 0.0000, 0.6931])

@@ -33,7 +33,7 @@ def hard_negative_bce_sum(
     Raises:
         ValueError: if ``neg_pos_ratio`` is not positive.
 
-    Example:
+    Examples:
         >>> logits = torch.tensor([[0.0], [0.0], [-2.0], [-9.0]])
         >>> labels = torch.tensor([0, 1, 1, 1])  # a positive and three of background
         >>> hard_negative_bce_sum(logits, labels, neg_pos_ratio=1)  # ln 2 of it and of the hardest
@@ -76,7 +76,7 @@ def hardest(losses: Tensor, num_samples: int) -> Tensor:
     Raises:
         ValueError: ``losses`` is not a vector, or ``num_samples`` is negative.
 
-    Example:
+    Examples:
         >>> hardest(torch.tensor([0.1, 3.0, 0.5, 2.0]), 2)
         tensor([1, 3])
     """

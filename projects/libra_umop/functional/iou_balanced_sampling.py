@@ -52,7 +52,7 @@ def sample_iou_balanced_negatives(
     Raises:
         ValueError: ``ious`` is not a vector, or an argument is out of its range.
 
-    Example:
+    Examples:
         >>> ious = torch.tensor([0.0] * 96 + [0.2, 0.21, 0.4, 0.41])
         >>> chosen = sample_iou_balanced_negatives(ious, 6)  # two from each third of [0, 0.5)
         >>> ious[chosen].sort().values
@@ -106,7 +106,7 @@ def sample_instance_balanced_positives(
     Raises:
         ValueError: ``matched_idxs`` is not a vector, or ``num_samples`` is negative.
 
-    Example:
+    Examples:
         >>> matched_idxs = torch.tensor([0] * 90 + [1] * 10)
         >>> chosen = sample_instance_balanced_positives(matched_idxs, 8)
         >>> matched_idxs[chosen].bincount()

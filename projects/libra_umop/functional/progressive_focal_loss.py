@@ -41,7 +41,7 @@ def progressive_focus(
     Returns:
         gamma_l, alpha_l: 0-dim fp32 tensors.
 
-    Example:
+    Examples:
         >>> logits = torch.tensor([[0.15, 0.5], [0.5, 0.5]]).logit()
         >>> labels = torch.tensor([0, 2])  # a positive with p = 0.15, and background
         >>> progressive_focus(logits, labels)  # -ln 0.15 and 0.5 / 1.8971
@@ -61,7 +61,7 @@ def focus_sums(
         sum of p_i ("mean_prob") or of -ln p_i ("mean_log") over the positives, and their number:
         0-dim fp32 tensors, both 0 without positives.
 
-    Example:
+    Examples:
         >>> logits = torch.tensor([[0.1], [0.2], [0.9]]).logit()
         >>> focus_sums(logits, torch.tensor([0, 0, 1]))  # two positives and background
         (tensor(0.3000), tensor(2.))
@@ -87,7 +87,7 @@ def focus_from_sums(
 ) -> tuple[Tensor, Tensor]:
     """:func:`progressive_focus` from :func:`focus_sums`; any shape, elementwise (one per level).
 
-    Example:
+    Examples:
         >>> total, num_pos = torch.tensor([0.3, 1.6, 0.0]), torch.tensor([2.0, 2.0, 0.0])
         >>> gamma, alpha = focus_from_sums(total, num_pos)
         >>> gamma  # -ln 0.15; -ln 0.8 is below the clamp; without positives the centre

@@ -36,7 +36,7 @@ def quality_focal_loss_sum(
     Raises:
         ValueError: if the shapes do not fit.
 
-    Example:
+    Examples:
         >>> logits, labels = torch.zeros(2, 1), torch.tensor([0, 1])  # class 0 and background
         >>> quality_focal_loss_sum(logits, labels, torch.tensor([0.5, 0.0]))  # 0 and ln 2 / 4
         tensor(0.1733)
@@ -70,7 +70,7 @@ def varifocal_loss_sum(
     Raises:
         ValueError: if the shapes do not fit.
 
-    Example:
+    Examples:
         >>> logits, labels = torch.zeros(2, 1), torch.tensor([0, 1])  # class 0 and background
         >>> quality = torch.tensor([0.8, 0.0])
         >>> varifocal_loss_sum(logits, labels, quality)  # (0.8 + 0.75 / 4) ln 2
@@ -101,7 +101,7 @@ def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
     Raises:
         ValueError: if the shapes do not fit, or there are fewer than two bins.
 
-    Example:
+    Examples:
         >>> logits = torch.zeros(1, 4)  # as likely in each of the 4 bins
         >>> distribution_focal_loss(logits, torch.tensor([1.5]))  # ln 4
         tensor([1.3863])

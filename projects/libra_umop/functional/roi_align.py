@@ -83,7 +83,7 @@ def sparse_roi_align(
     Raises:
         ValueError: ``features`` or ``rois`` is of another shape, or ``features`` elsewhere.
 
-    Example:
+    Examples:
         >>> features = torch.arange(16.0).view(1, 1, 4, 4)
         >>> rois = torch.tensor([[0.0, 0.0, 0.0, 4.0, 4.0]])  # the whole of image 0
         >>> sparse_roi_align(features, rois, (2, 2))  # the mean of each quarter

@@ -38,7 +38,7 @@ def focal_loss_sum(
     Raises:
         ValueError: if the shapes of ``logits`` and ``labels`` do not fit.
 
-    Example:
+    Examples:
         >>> logits = torch.zeros(3, 2)
         >>> labels = torch.tensor([1, 2, -1])  # class 1, background, ignored
         >>> focal_loss_sum(logits, labels, gamma=2.0, alpha=0.25)  # (0.25 + 3 * 0.75) ln 2 / 4
