@@ -55,7 +55,7 @@ def class_balanced_focal_loss_sum(
     Raises:
         ValueError: if the shapes do not fit.
 
-    Example:
+    Examples:
         >>> logits, labels = torch.zeros(2, 3), torch.tensor([0, 3])
         >>> weights = torch.tensor([4.0, 1.0, 1.0])
         >>> class_balanced_focal_loss_sum(logits, labels, weights, gamma=2.0, alpha=0.5)

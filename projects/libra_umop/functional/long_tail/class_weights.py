@@ -27,7 +27,7 @@ def effective_number_weights(counts: Tensor, *, beta: float) -> Tensor:
     Raises:
         ValueError: ``beta`` is out of its range, or a count is negative.
 
-    Example:
+    Examples:
         >>> effective_number_weights(torch.tensor([1000, 10, 1]), beta=0.99)
         tensor([0.0269, 0.2815, 2.6916])
     """

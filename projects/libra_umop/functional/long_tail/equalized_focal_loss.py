@@ -46,7 +46,7 @@ def equalized_focal_loss_sum(
     Raises:
         ValueError: if the shapes do not fit, or a number is out of its range.
 
-    Example:
+    Examples:
         >>> logits, labels = torch.zeros(2, 3), torch.tensor([0, 3])
         >>> balance = torch.tensor([1.0, 0.5, 0.0])
         >>> loss, gradients = equalized_focal_loss_sum(logits, labels, balance)
@@ -77,7 +77,7 @@ def class_balance(gradients: Tensor) -> Tensor:
     Returns:
         (K,) in [0, 1]; 1 where the negatives had the smaller part, or no class had any yet.
 
-    Example:
+    Examples:
         >>> class_balance(torch.tensor([[1.0, 3.0, 0.0], [4.0, 2.0, 0.0]]))  # 1 / 4, 3 / 2, neither
         tensor([0.2500, 1.0000, 1.0000])
     """

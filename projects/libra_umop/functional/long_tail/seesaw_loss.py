@@ -49,7 +49,7 @@ def seesaw_loss(
     Raises:
         ValueError: if the shapes do not fit, or a number is out of its range.
 
-    Example:
+    Examples:
         >>> logits, labels = torch.zeros(2, 3), torch.tensor([0, 1])
         >>> seesaw_loss(logits, labels, torch.tensor([100, 1]))
         tensor([0.7056, 1.0986])
