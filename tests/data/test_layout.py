@@ -82,7 +82,7 @@ def test_a_folder_that_is_no_dataset_is_refused_with_what_it_has(tmp_path, there
     if there == "val only":
         write_json(root / "annotations" / "val.json", document())
     said = "it has annotations" if there == "val only" else "it has nothing"
-    with pytest.raises(DatasetError, match=f"neither annotations/train.json nor train/.*{said}"):
+    with pytest.raises(DatasetError, match=f"no training split .annotations/train.json.*{said}"):
         find_splits(str(root))
 
 

@@ -23,8 +23,8 @@ def add_dataset_location_args(parser: argparse.ArgumentParser) -> argparse._Argu
     group.add_argument(
         "--dataset",
         metavar="DIR",
-        help="folder with images/ and annotations/{train,val[,test]}.json, or with train/, valid/"
-        " [and test/], each with _annotations.coco.json",
+        help="folder of a dataset: COCO, YOLO, Pascal VOC, LabelImg, CVAT, Label Studio, FiftyOne,"
+        " LabelMe or CreateML (docs/own_data.md); or a file that describes it, as data.yaml",
     )
     for split in ("train", "val"):
         group.add_argument(f"--{split}-json", metavar="FILE", help=f"COCO JSON of the {split} set")

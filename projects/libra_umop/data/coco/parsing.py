@@ -71,6 +71,8 @@ def parse_split(
         places=content.places,
     )
     data.defects = content.defects + data.defects
+    if content.unannotated and annotated:
+        data.add("unannotated", content.unannotated)
     data.exact = data.exact and content.is_file
     return data
 

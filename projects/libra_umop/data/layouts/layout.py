@@ -25,6 +25,7 @@ class Content:
             ``("annotation_id", 7)`` -> "labels/a.txt, line 2", instead of ids that the user has
             never seen. Empty where the ids are the user's own.
         is_file: the document is just what the split's ``source`` holds, which pycocotools can read.
+        unannotated: why there are images without any annotations, which only a test split may be.
     """
 
     document: Any
@@ -32,6 +33,7 @@ class Content:
     defects: list[Defect] = field(default_factory=list)
     places: Mapping[tuple[str, Any], str] = field(default_factory=dict)
     is_file: bool = False
+    unannotated: str = ""
 
 
 @dataclass(frozen=True)

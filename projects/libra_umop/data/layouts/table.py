@@ -4,24 +4,56 @@ import os
 import re
 
 from ...errors import DatasetError
-from . import coco
+from . import coco, createml, cvat, fiftyone, label_studio, labelme, voc, yolo
 from .layout import Layout, Split
+from .reading.recognised import looks_like
 
 __all__ = ["LAYOUTS", "dataset_name", "find_splits"]
 
-LAYOUTS: tuple[Layout, ...] = (*coco.LAYOUTS,)
+# The first of these groups with a training split is the dataset, whatever else lies beside it: what
+# was COCO stays so. Within a group nothing may be there twice.
+GROUPS: tuple[tuple[Layout, ...], ...] = (
+    coco.LAYOUTS,
+    coco.OTHER_LAYOUTS,
+    (
+        *yolo.LAYOUTS,
+        *voc.LAYOUTS,
+        *cvat.LAYOUTS,
+        *label_studio.LAYOUTS,
+        *fiftyone.LAYOUTS,
+        *labelme.LAYOUTS,
+        *createml.LAYOUTS,
+    ),
+)
+LAYOUTS = tuple(layout for group in GROUPS for layout in group)
 NAMES = ("train", "val", "test")
 
 
-def find_splits(root: str) -> dict[str, Split]:
-    """The splits of the dataset in the folder ``root``, by name, train first.
+def find_splits(root: str, *, needs_train: bool = True) -> dict[str, Split]:
+    """The splits of the dataset in ``root``, by name, train first.
+
+    Args:
+        root: its folder, or a file that describes it, as data.yaml or annotations.xml.
+        needs_train: there has to be a training split.
 
     Raises:
         DatasetError: no such folder, no training split, or a split that is there twice.
     """
-    if not os.path.isdir(root):
+    if not os.path.exists(root):
         raise DatasetError(f"{root}: is not a folder; --dataset wants the folder of a dataset")
-    found = [split for layout in LAYOUTS for split in layout.find(root)]
+    splits: dict[str, Split] = {}
+    for group in GROUPS:
+        found = _of(root, group)
+        if "train" in found:
+            return found
+        splits = splits or found
+    if not splits or needs_train:
+        raise DatasetError(f"{root}: {_nothing_in(root, splits)}")
+    return splits
+
+
+def _of(root: str, layouts: tuple[Layout, ...]) -> dict[str, Split]:
+    found = [split for layout in layouts for split in layout.find(root)]
     splits = {}
     for name in NAMES:
         named = [split for split in found if split.name == name]
@@ -30,13 +62,23 @@ def find_splits(root: str) -> dict[str, Split]:
             raise DatasetError(f"{root}: {sources} are both the {name} split; keep one of them")
         if named:
             splits[name] = named[0]
-    if "train" not in splits:
-        wanted = " nor ".join(layout.wants for layout in LAYOUTS)
-        there = ", ".join(sorted(os.listdir(root))[:8]) or "nothing"
-        raise DatasetError(f"{root}: has neither {wanted}; it has {there}")
     return splits
+
+
+def _nothing_in(root: str, splits: dict[str, Split]) -> str:
+    """Why no training split was found."""
+    if os.path.isfile(root):
+        return "is no file that describes a dataset, as data.yaml does; give the dataset's folder"
+    there = ", ".join(sorted(os.listdir(root))[:8]) or "nothing"
+    likely = looks_like(root) if not splits else ""
+    if likely:
+        return f"looks like {likely}; it has {there}"
+    wanted = ", ".join(layout.wants for layout in LAYOUTS[:-1])
+    return f"has no training split ({wanted} or {LAYOUTS[-1].wants}); it has {there}"
 
 
 def dataset_name(root: str) -> str:
     """A short name for the dataset in ``root``, made of letters, digits, ``_`` and ``-``."""
-    return re.sub(r"[^\w-]+", "_", os.path.basename(os.path.abspath(root))).strip("_") or "dataset"
+    path = os.path.abspath(root)
+    path = os.path.dirname(path) if os.path.isfile(path) else path
+    return re.sub(r"[^\w-]+", "_", os.path.basename(path)).strip("_") or "dataset"

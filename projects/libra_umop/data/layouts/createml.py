@@ -1,0 +1,83 @@
+"""CreateML: a list of pictures with boxes about their centres, in pixels.
+
+https://developer.apple.com/documentation/createml/building-an-object-detector-data-source
+"""
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from .layout import Content, Layout, Split
+from .reading.builder import DocumentBuilder, sizes_of
+from .reading.pictures import Pictures
+from .reading.values import BadValue, json_lists, numbers, one_picture, text
+
+__all__ = ["LAYOUTS"]
+
+ALIASES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+NAMES = ("image", "imagefilename", "imageFilename")
+
+
+def _find(root: str) -> list[Split]:
+    """A list in the folder itself, or one in a folder of each split."""
+    found = [
+        (split, *listed)
+        for split, aliases in ALIASES.items()
+        for alias in aliases
+        for listed in _lists(os.path.join(root, alias))
+    ]
+    found = found or [("train", *listed) for listed in _lists(root)]
+    met = {text(box, "label") for _, _, entries in found for e in entries for box in _boxes(e)}
+    classes = dict(enumerate(sorted(met - {""}), 1))
+    return [
+        Split(split, file, partial(_read, file, entries, classes)) for split, file, entries in found
+    ]
+
+
+def _lists(path: str) -> Iterator[tuple[str, list[Any]]]:
+    if os.path.exists(path):
+        for file, entries in json_lists(path):
+            if entries and all(text(e, *NAMES) and "annotations" in e for e in entries[:1]):
+                yield file, entries
+
+
+def _boxes(entry: Any) -> list[Any]:
+    boxes = entry.get("annotations") if isinstance(entry, dict) else None
+    return boxes if isinstance(boxes, list) else []
+
+
+def _read(file: str, entries: list[Any], classes: dict[int, str]) -> Content:
+    folder = os.path.dirname(file)
+    builder, pictures, found = DocumentBuilder(folder, classes), Pictures(folder), []
+    for i, entry in enumerate(entries):
+        place = f"{os.path.basename(file)}, entry number {i + 1}"
+        picture = one_picture(builder, pictures, text(entry, *NAMES), place)
+        if picture is not None:
+            found.append((picture, entry, place))
+    sizes = sizes_of([picture for picture, _, _ in found])
+    for picture, entry, place in found:
+        size = sizes[picture]
+        if not isinstance(size, tuple):
+            builder.unreadable(picture, size)
+            continue
+        image_id = builder.add_image(picture, size)
+        for i, box in enumerate(_boxes(entry)):
+            _add(builder, image_id, box, f"{place}, annotation {i + 1}")
+    return builder.content()
+
+
+def _add(builder: DocumentBuilder, image_id: int, box: Any, place: str) -> None:
+    if text(box, "label") not in builder.ids:
+        builder.defect("label", "has no label", place)
+        return
+    try:
+        x, y, w, h = numbers(box.get("coordinates"), ("x", "y", "width", "height"))
+    except BadValue as e:
+        builder.defect("bbox_type", f"its coordinates: {e}", place)
+        return
+    xyxy = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
+    builder.add_object(image_id, builder.ids[box["label"]], xyxy, place)
+
+
+LAYOUTS = (Layout("CreateML", "a JSON file of CreateML", _find),)

@@ -1,0 +1,145 @@
+"""LabelMe: a JSON file for each picture, with ``shapes`` in pixels.
+
+https://github.com/wkentaro/labelme
+"""
+
+import math
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from ...errors import DatasetError
+from ..coco.document import read_json
+from ..defects import short
+from .layout import Content, Layout, Split
+from .reading.builder import DocumentBuilder, enclosing, polygon_area, sizes_of
+from .reading.pictures import Pictures, subfolders
+from .reading.values import BadValue, numbers, one_picture, text
+
+__all__ = ["LAYOUTS"]
+
+ALIASES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+AREAS = ("polygon", "rectangle", "circle")
+
+
+def _find(root: str) -> list[Split]:
+    if not os.path.isdir(root):
+        return []
+    files = _files(root)
+    splits = []
+    for split, aliases in ALIASES.items():
+        own = [f for f in files if os.path.relpath(f, root).split(os.sep)[0] in aliases]
+        if own:
+            splits.append(Split(split, os.path.dirname(own[0]), partial(_read, root, own, files)))
+    if not splits and files:
+        splits.append(Split("train", os.path.dirname(files[0]), partial(_read, root, files, files)))
+    return splits
+
+
+def _files(root: str) -> list[str]:
+    """The JSON files of folders whose first one is LabelMe's."""
+    found = []
+    for folder, names in subfolders(root):
+        files = [os.path.join(folder, name) for name in names if name.lower().endswith(".json")]
+        if files and _is_labelme(files[0]):
+            found += files
+    return found
+
+
+def _is_labelme(file: str) -> bool:
+    if os.path.getsize(file) > 200_000_000:
+        return False
+    with open(file, "rb") as f:
+        head = f.read(4096)
+    return b'"shapes"' in head and (b'"version"' in head or b'"flags"' in head)
+
+
+def _read(root: str, files: Sequence[str], all_files: Sequence[str]) -> Content:
+    contents, broken = {}, {}
+    for file in dict.fromkeys([*files, *all_files]):
+        try:
+            contents[file] = read_json(file)
+        except DatasetError as e:
+            broken[file] = str(e).partition(f"{file}: ")[2]
+    names = sorted({text(s, "label") for c in contents.values() for s in _shapes(c)} - {""})
+    builder = DocumentBuilder(root, dict(enumerate(names, 1)))
+    pictures, found = Pictures(root), {}
+    for file in files:
+        place = builder.place(file)
+        if file in broken:
+            builder.defect("unreadable", broken[file], place)
+            continue
+        name = text(contents[file], "imagePath")
+        beside = pictures.beside(file)
+        picture = one_picture(builder, pictures, name, place, beside or pictures.named(name))
+        if picture is not None:
+            found[file] = picture
+    sizes = sizes_of(list(found.values()))
+    for file, picture in found.items():
+        size = sizes[picture]
+        if not isinstance(size, tuple):
+            builder.unreadable(picture, size)
+            continue
+        _add_shapes(builder, builder.add_image(picture, size), contents[file], builder.place(file))
+    return builder.content()
+
+
+def _shapes(content: Any) -> list[Any]:
+    shapes = content.get("shapes") if isinstance(content, dict) else None
+    return shapes if isinstance(shapes, list) else []
+
+
+def _add_shapes(builder: DocumentBuilder, image_id: int, content: Any, place: str) -> None:
+    """Polygons of one label and ``group_id`` are one object."""
+    groups: dict[Any, list[tuple[list[float], str]]] = defaultdict(list)
+    for i, shape in enumerate(_shapes(content)):
+        where, label = f"{place}, shape {i + 1}", text(shape, "label")
+        kind = text(shape, "shape_type") or "polygon"
+        if kind not in AREAS:
+            builder.count(
+                f"{{}} shapes of type {short(kind)} are no boxes or polygons: left out", where
+            )
+            continue
+        if not label:
+            builder.defect("label", "has no label", where)
+            continue
+        try:
+            outline = _outline(kind, shape.get("points"))
+        except BadValue as e:
+            builder.defect("points", str(e), where)
+            continue
+        group = shape.get("group_id")
+        key = (label, group) if isinstance(group, (int, str)) else (label, None, i)
+        groups[key].append((outline, where))
+    for (label, *_), parts in groups.items():
+        outlines = [outline for outline, _ in parts]
+        xyxy = enclosing([v for outline in outlines for v in outline])
+        area = sum(map(polygon_area, outlines))
+        builder.add_object(
+            image_id, builder.ids[label], xyxy, parts[0][1], mask=outlines, area=area
+        )
+
+
+def _outline(kind: str, points: Any) -> list[float]:
+    """The polygon of a shape, ``[x1, y1, x2, y2, ...]`` in pixels."""
+    least = {"polygon": 3, "rectangle": 2, "circle": 2}[kind]
+    if not isinstance(points, list) or len(points) < least:
+        raise BadValue(f"points of a {kind} are {short(points)}, should be {least} or more")
+    flat = []
+    for point in points:
+        if not isinstance(point, list) or len(point) != 2:
+            raise BadValue(f"a point is {short(point)}, should be [x, y]")
+        flat += numbers(dict(zip("xy", point, strict=True)), "xy")
+    if kind == "polygon":
+        return flat
+    x1, y1, x2, y2 = flat[:4] if kind == "circle" else enclosing(flat)
+    if kind == "rectangle":
+        return [x1, y1, x2, y1, x2, y2, x1, y2]
+    radius = math.hypot(x2 - x1, y2 - y1)
+    angles = [2 * math.pi * k / 64 for k in range(64)]
+    return [v for a in angles for v in (x1 + radius * math.cos(a), y1 + radius * math.sin(a))]
+
+
+LAYOUTS = (Layout("LabelMe", "pictures with LabelMe's JSON files", _find),)
