@@ -24,8 +24,7 @@ cd "$work/empty"
 bin=$work/venv/bin
 short=(SOLVER.MAX_ITER 2 SOLVER.STEPS "()" SOLVER.IMS_PER_BATCH 2 MODEL.DEVICE cpu ANALYSIS.ENABLED True
   ANALYSIS.PERIOD 1)
-"$bin/python" -c "from libra_umop.data.shapes import write_shapes
-write_shapes('shapes', num_train=8, num_val=4, size=96, seed=0)"
+"$bin/libra-umop" shapes --output shapes --num-train 8 --num-val 4 --size 96
 "$bin/python" - "$repo" <<'EOF'
 import sys
 import libra_umop
@@ -38,4 +37,5 @@ EOF
 "$bin/libra-umop" predict --weights output/model_final.pth shapes/images --output drawn --threshold 0
 "$bin/libra-umop" export --weights output/model_final.pth --format onnx --output model.onnx --sizes 96x96
 "$bin/libra-umop" report output
-ls -l drawn model.onnx output
+"$bin/libra-umop" sheet --weights output/model_final.pth --dataset shapes --output sheet.png
+ls -l drawn model.onnx output sheet.png

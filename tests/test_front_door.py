@@ -1,6 +1,7 @@
 """What the package offers at its door: names, configs and commands."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +19,12 @@ UMOP = "COCO-Detection/umop_atss_R_50_FPN_1x.yaml"
 
 
 def test_functional_offers_every_public_function_of_its_files(repo):
-    """Public: a function or class of a file without a leading underscore, kernels left out."""
+    """Public: a function or class without a leading underscore; of a folder, what it offers."""
     public = set()
     folder = repo / "projects" / "libra_umop" / "functional"
-    for path in (*folder.glob("[!_]*.py"), folder / "focal_loss" / "__init__.py"):
+    for door in folder.glob("*/__init__.py"):
+        public |= set(importlib.import_module(f"{functional.__name__}.{door.parent.name}").__all__)
+    for path in folder.glob("[!_]*.py"):
         body = ast.parse(path.read_text()).body
         public |= {n.name for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
     assert set(functional.__all__) == {name for name in public if not name.startswith("_")}
@@ -89,6 +92,7 @@ def test_every_command_is_a_file_and_every_script_a_shell_of_one(repo):
     assert sorted(COMMANDS) == sorted(path.stem for path in package.glob("[!_]*.py"))
     scripts = {"train": "train_net", "check": "tools/check_dataset"}
     scripts["convert"] = "tools/convert_checkpoint"
+    scripts |= {"sheet": "tools/contact_sheet", "shapes": "tools/make_shapes"}
     for name in COMMANDS:
         path = repo / (scripts.get(name, f"tools/{name}") + ".py")
         assert f"libra_umop.cli.commands.{name} import main" in path.read_text()

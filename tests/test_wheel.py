@@ -8,8 +8,6 @@ import sysconfig
 
 import pytest
 
-from libra_umop.data.shapes import write_shapes
-
 SOURCES = [
     "LICENSE",
     "MANIFEST.in",
@@ -92,7 +90,8 @@ def test_it_holds_the_templates_and_the_style_of_the_pages(run, repo):
 
 
 def test_it_trains_predicts_and_exports(run, tmp_path):
-    write_shapes(tmp_path / "shapes", num_train=4, num_val=2, size=64)
+    drawn = ["--num-train", 4, "--num-val", 2, "--size", 64]
+    run("libra-umop", "shapes", "--output", tmp_path / "shapes", *drawn)
     out, weights = tmp_path / "out", tmp_path / "out" / "model_final.pth"
     said = run(
         "libra-umop",
@@ -103,6 +102,9 @@ def test_it_trains_predicts_and_exports(run, tmp_path):
     photos = tmp_path / "shapes" / "images"
     run("libra-umop", "predict", photos, "--weights", weights, "--json", tmp_path / "found.json")
     assert (tmp_path / "found.json").is_file()
+    sheet = ["--weights", weights, "--dataset", tmp_path / "shapes"]
+    run("libra-umop", "sheet", *sheet, "--output", tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").is_file()
     run(
         "libra-umop",
         *("export", "--weights", weights, "--format", "torchscript", "--sizes", "64x96"),

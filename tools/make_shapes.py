@@ -1,57 +1,9 @@
 #!/usr/bin/env python3
-"""Draw the small COCO-form set of shapes that the demo trains on."""
+"""The small set of shapes that the demo trains on: ``libra-umop shapes`` in a checkout."""
 
-import argparse
 import sys
-from pathlib import Path
 
-from libra_umop.cli.exit_codes import exit_code_of
-from libra_umop.errors import DatasetError
-
-
-@exit_code_of
-def main(argv=None) -> int:
-    """Run the tool; returns its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, required=True, help="folder to write the set to")
-    parser.add_argument("--num-train", type=int, default=600, help="training images (%(default)s)")
-    parser.add_argument("--num-val", type=int, default=100, help="validation images (%(default)s)")
-    parser.add_argument("--size", type=int, default=192, help="image side in pixels (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="random seed (%(default)s)")
-    args = parser.parse_args(argv)
-    if all((args.output / "annotations" / f"{s}.json").is_file() for s in ("train", "val")):
-        print(f"keeping the set at {args.output}")
-        return 0
-    from libra_umop.data.shapes import CLASSES, write_shapes
-
-    for file in (args.output / "annotations" / f"{s}.json" for s in ("train", "val")):
-        if file.is_file() and not _is_drawn(file, CLASSES):
-            print(f"{file}: is of another set, and would be replaced", file=sys.stderr)
-            return 2
-    try:
-        write_shapes(
-            args.output,
-            num_train=args.num_train,
-            num_val=args.num_val,
-            size=args.size,
-            seed=args.seed,
-        )
-    except ValueError as error:
-        print(f"make_shapes: error: {error}", file=sys.stderr)
-        return 2
-    print(f"drew {args.num_train} training and {args.num_val} validation images: {args.output}")
-    return 0
-
-
-def _is_drawn(file: Path, classes) -> bool:
-    """Whether the annotations are of such a set, as an interrupted run leaves them."""
-    from libra_umop.data.coco.document import read_json
-
-    try:
-        return [c["name"] for c in read_json(str(file))["categories"]] == list(classes)
-    except (DatasetError, LookupError, TypeError):
-        return False
-
+from libra_umop.cli.commands.shapes import main
 
 if __name__ == "__main__":
     sys.exit(main())

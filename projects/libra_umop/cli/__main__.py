@@ -17,6 +17,8 @@ COMMANDS = {
     "convert": "convert checkpoints of mmdetection, and ImageNet weights, to here and back",
     "benchmark": "measure what a training step and inference cost",
     "study": "say which lever helps on your data, by how much, and how sure that is",
+    "sheet": "draw validation images with ground truth and predictions side by side",
+    "shapes": "draw a small dataset to try all this on",
 }
 
 

@@ -3,4 +3,15 @@
 What ``--help`` and a mistake in the arguments do not need is imported after they are read.
 """
 
-__all__ = ["benchmark", "check", "convert", "export", "predict", "report", "study", "train"]
+__all__ = [
+    "benchmark",
+    "check",
+    "convert",
+    "export",
+    "predict",
+    "report",
+    "shapes",
+    "sheet",
+    "study",
+    "train",
+]

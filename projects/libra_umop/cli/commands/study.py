@@ -45,6 +45,14 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--as-is", action="store_true", help="the baseline is BASE as it is, its levers kept"
     )
+    _add_run_args(parser)
+    _add_data_args(parser)
+    _add_slurm_args(parser)
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override BASE, in all runs")
+    return parser
+
+
+def _add_run_args(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=_positive, default=3, metavar="N", help="%(default)s")
     parser.add_argument("--first-seed", type=_positive, default=1, metavar="K", help="%(default)s")
     parser.add_argument(
@@ -58,10 +66,6 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--retry-failed", action="store_true", help="make failed runs once more")
     parser.add_argument("--collect", action="store_true", help="make no run, only the answer")
-    _add_data_args(parser)
-    _add_slurm_args(parser)
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override BASE, in all runs")
-    return parser
 
 
 def _add_data_args(parser: argparse.ArgumentParser) -> None:

@@ -37,8 +37,8 @@ class ImbalanceCollector(HookBase):
     Args:
         output_dir: the run's folder.
         period: iterations from one measured step to the next; >= 1.
-        num_probed, hard_fraction: see :class:`~.collect_roi_probe.ROIHeadsProbe`.
-        refine_level: see :class:`~.collect_probes.FeatureProbe`.
+        num_probed, hard_fraction: see :class:`~.roi_probe.ROIHeadsProbe`.
+        refine_level: see :class:`~.probes.FeatureProbe`.
         meta: what :func:`run_meta` says of the run.
     """
 
