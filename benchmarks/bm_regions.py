@@ -14,6 +14,7 @@ from detectron2.structures import pairwise_iou
 from detectron2.utils.events import EventStorage
 
 from libra_umop.benchmark.inputs import draw_proposals
+from libra_umop.config.loading import Layers
 from libra_umop.data.arguments import add_dataset_args, configure_dataset
 from libra_umop.inference.predictor import LibraPredictor
 from libra_umop.training.trainer import LibraTrainer
@@ -61,7 +62,7 @@ def main() -> None:
     cfg = predictor.cfg.clone()
     train_args = default_argument_parser()
     add_dataset_args(train_args)
-    configure_dataset(cfg, train_args.parse_args(["--dataset", args.dataset]))
+    configure_dataset(Layers(cfg, cfg.clone()), train_args.parse_args(["--dataset", args.dataset]))
     found, drawn, objects = [], [], []
     batches = iter(LibraTrainer.build_train_loader(cfg))
     for _ in range(args.batches):

@@ -10,7 +10,7 @@ import torch
 from detectron2.engine import default_argument_parser
 from detectron2.utils.events import EventStorage
 
-from libra_umop.config.loading import load_config
+from libra_umop.config.loading import Layers, load_config
 from libra_umop.data.arguments import add_dataset_args, configure_dataset
 from libra_umop.data.shapes import write_shapes
 from libra_umop.inference.predictor import LibraPredictor
@@ -75,7 +75,7 @@ def config_of(name, device, data, output, *opts):
     cfg.SOLVER.MAX_ITER = 4
     parser = default_argument_parser()
     add_dataset_args(parser)
-    configure_dataset(cfg, parser.parse_args(["--dataset", str(data)]))
+    configure_dataset(Layers(cfg, cfg.clone()), parser.parse_args(["--dataset", str(data)]))
     return cfg
 
 

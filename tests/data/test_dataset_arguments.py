@@ -18,7 +18,7 @@ from detectron2.structures import BitMasks
 from PIL import Image
 
 from coco_files import document, write_dataset, write_images, write_json
-from libra_umop.config.loading import load_config
+from libra_umop.config.loading import load_layers
 from libra_umop.data.arguments import add_dataset_args, configure_dataset
 from libra_umop.data.check.checking import UNUSABLE, ImageLimits, check_dataset
 from libra_umop.data.layouts.table import find_splits
@@ -40,8 +40,8 @@ def configured(tmp_path, *argv, config=None):
     if config is not None:
         argv = ("--config-file", write_json(tmp_path / "config.yaml", config), *argv)
     args = parser.parse_args([*argv, "OUTPUT_DIR", str(tmp_path / "output")])
-    cfg = load_config(args.config_file, args.opts)
-    return cfg, configure_dataset(cfg, args)
+    layers = load_layers(args.config_file, args.opts)
+    return layers.cfg, configure_dataset(layers, args)
 
 
 def num_classes(cfg):

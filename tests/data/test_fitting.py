@@ -5,7 +5,7 @@ import pytest
 from detectron2.engine import default_argument_parser
 
 from coco_files import document, write_dataset
-from libra_umop.config.loading import load_config
+from libra_umop.config.loading import load_layers
 from libra_umop.data.arguments import add_dataset_args, configure_dataset
 from libra_umop.data.check.checking import check_dataset
 from libra_umop.data.check.fitting import BoxSizes, fitted_anchors, fitted_side
@@ -54,9 +54,9 @@ def configured(tmp_path, config, *argv):
     add_dataset_args(parser)
     data = write_dataset(tmp_path / "pets")
     args = parser.parse_args(["--config-file", config, "--dataset", data, *argv])
-    cfg = load_config(args.config_file, args.opts)
-    cfg.OUTPUT_DIR = str(tmp_path / "output")
-    return cfg, configure_dataset(cfg, args)
+    layers = load_layers(args.config_file, args.opts)
+    layers.cfg.OUTPUT_DIR = str(tmp_path / "output")
+    return layers.cfg, configure_dataset(layers, args)
 
 
 @pytest.mark.parametrize("name", [ATSS, RCNN])

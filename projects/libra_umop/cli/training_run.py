@@ -3,9 +3,9 @@
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
-from ..config.checks import check_config
+from ..config.checks import check_together
 from ..config.devices import choose_device
-from ..config.loading import load_config
+from ..config.loading import Layers, load_layers
 from ..data.arguments import check_dataset_names, configure_dataset
 from ..modeling.backbones.timm.models import without_pretrained
 from ..training.checkpoint.checkpointer import LibraCheckpointer
@@ -18,25 +18,36 @@ from ..training.setup import (
 from ..training.trainer import LibraTrainer
 from ..training.words import say, what_came_out, where_it_goes
 
-__all__ = ["evaluate", "main", "setup", "train"]
+__all__ = ["evaluate", "main", "read_config", "setup", "train"]
 
 
-def setup(args):
+def read_config(args) -> tuple[Layers, str]:
+    """The config before the data are known, and a line on the device; "" if it is the config's."""
+    layers = load_layers(args.config_file, args.opts)
+    return layers, choose_device(layers.cfg, args)
+
+
+def setup(layers: Layers, note: str, args):
     """The frozen config, and lines on what it does; then there are loggers and ``OUTPUT_DIR``."""
-    cfg = load_config(args.config_file, args.opts)
-    note = choose_device(cfg, args)
-    lines = configure_dataset(cfg, args)
+    cfg = layers.cfg
+    lines = configure_dataset(layers, args)
     check_dataset_names(cfg, eval_only=args.eval_only)
-    check_config(cfg, args.config_file)
+    check_together(cfg, layers.source)
     cfg.freeze()
     setup_run(cfg, args)
     return cfg, [*lines, *where_it_goes(cfg, note)]
 
 
 @one_line_for_the_disk()
-def main(args):
-    """Train, or with ``--eval-only`` evaluate ``MODEL.WEIGHTS``; returns the metrics."""
-    cfg, lines = setup(args)
+def main(layers: Layers, note: str, args):
+    """Train, or with ``--eval-only`` evaluate ``MODEL.WEIGHTS``; returns the metrics.
+
+    Args:
+        layers: the config, before the data are known.
+        note: what was decided about the device, to be said.
+        args: of :func:`argument_parser`.
+    """
+    cfg, lines = setup(layers, note, args)
     return evaluate(cfg, lines, args) if args.eval_only else train(cfg, lines, args)
 
 

@@ -29,7 +29,7 @@ from ..modeling.rcnn.samplers import (
     build_sampler,
     negatives_range,
 )
-from ..ranges import OneOf, Range, is_number
+from ..ranges import OneOf, Range
 from .assertions import contradictions
 
 
@@ -96,11 +96,22 @@ def check_config(cfg: CfgNode, source: str = "") -> None:
         ConfigError: one line with the key, its value, what it should be, and for a name the
             nearest one that exists.
     """
+    check_values(cfg, source)
+    check_together(cfg, source)
+
+
+def check_values(cfg: CfgNode, source: str = "") -> None:
+    """Refuse a key whose value is wrong by itself, as :func:`check_config` does."""
     where = f"{source}: " if source else ""
     for name, key in KEYS.items():
         value = _get(cfg, name)
         if value is not None:
             _check(where, name, value, key.values)
+
+
+def check_together(cfg: CfgNode, source: str = "") -> None:
+    """Refuse keys, each right by itself, that do not go together, as :func:`check_config` does."""
+    where = f"{source}: " if source else ""
     _check_steps(cfg, where)
     _check_device(cfg, where)
     for box_loss in _BOX_LOSSES:
@@ -133,7 +144,7 @@ def _check_steps(cfg: CfgNode, where: str) -> None:
     steps, max_iter = cfg.SOLVER.STEPS, cfg.SOLVER.MAX_ITER
     if cfg.SOLVER.LR_SCHEDULER_NAME != "WarmupMultiStepLR":
         return
-    ok = all(is_number(s) and 0 < s < max_iter for s in steps)
+    ok = all(0 < s < max_iter for s in steps)
     if not ok or any(a >= b for a, b in pairwise(steps)):
         raise ConfigError(
             f"{where}SOLVER.STEPS is {tuple(steps)!r}, should be increasing and inside"

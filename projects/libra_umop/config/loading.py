@@ -10,7 +10,7 @@ import difflib
 import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from detectron2.config import CfgNode, get_cfg
@@ -20,10 +20,29 @@ from fvcore.common.config import BASE_KEY
 from ..errors import ConfigError, found_instead
 from ..ranges import is_number
 from ..utils.shipped_configs import find_config, shipped_config, shipped_names
-from .checks import check_config
+from .checks import check_together, check_values
 from .keys import add_libra_umop_config
 
 COMMAND_LINE = "command line"
+
+
+class Layers(NamedTuple):
+    """A config, and from which layer its values come.
+
+    Attributes:
+        cfg: Detectron2's defaults, this project's keys, the file's bases, the file, the command
+            line, in this order; not frozen. What a dataset decides is written into it.
+        file: the same without the command line.
+        in_file: names of the keys that stand in the file itself, not in a ``_BASE_`` of it.
+        given: names of the keys that stand on the command line.
+        source: the file, for messages; "" for none.
+    """
+
+    cfg: CfgNode
+    file: CfgNode
+    in_file: frozenset[str] = frozenset()
+    given: frozenset[str] = frozenset()
+    source: str = ""
 
 
 def get_config(name: str, opts: Sequence[str] = ()) -> CfgNode:
@@ -56,15 +75,32 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
     Raises:
         ConfigError: naming the file, the key, its value and what would be right.
     """
+    layers = load_layers(config_file, opts)
+    check_together(layers.cfg, layers.source)
+    return layers.cfg
+
+
+def load_layers(config_file: str, opts: Sequence[str] = ()) -> Layers:
+    """As :func:`load_config`, but what keys mean for each other is not checked yet.
+
+    Who changes some, as a dataset does, calls :func:`check_together` in the end.
+    """
     cfg = get_cfg()
     add_libra_umop_config(cfg)
-    if config_file:
-        config_file = find_config(config_file)
-        merge_file(cfg, config_file)
+    source = find_config(config_file) if config_file else ""
+    chain = _with_bases(source) if source else []
+    for filename, content in chain:
+        version = content.get("VERSION", cfg.VERSION)
+        if version != cfg.VERSION:
+            raise ConfigError(f"{filename}: VERSION is {version!r}, should be {cfg.VERSION}")
+        _merge(content, cfg, cfg, filename)
+    file = cfg.clone()
     merge_opts(cfg, opts)
-    _drop_late_steps(cfg, set(list(opts or ())[::2]))
-    check_config(cfg, config_file)
-    return cfg
+    given = frozenset(list(opts or ())[::2])
+    _drop_late_steps(cfg, given)
+    check_values(cfg, source)
+    in_file = frozenset(_leaves(chain[-1][1])) if chain else frozenset()
+    return Layers(cfg, file, in_file, given, source)
 
 
 def _nearest_shipped(name: str) -> str:
@@ -83,15 +119,6 @@ def _drop_late_steps(cfg: CfgNode, given: Collection[str]) -> None:
     if "SOLVER.MAX_ITER" in given and "SOLVER.STEPS" not in given:
         steps = [s for s in cfg.SOLVER.STEPS if not is_number(s) or s < cfg.SOLVER.MAX_ITER]
         cfg.SOLVER.STEPS = tuple(steps)
-
-
-def merge_file(cfg: CfgNode, config_file: str) -> None:
-    """Merge a YAML file, its ``_BASE_`` files first, into ``cfg``; nothing is executed."""
-    for filename, content in _with_bases(config_file):
-        version = content.get("VERSION", cfg.VERSION)
-        if version != cfg.VERSION:
-            raise ConfigError(f"{filename}: VERSION is {version!r}, should be {cfg.VERSION}")
-        _merge(content, cfg, cfg, filename)
 
 
 def merge_opts(cfg: CfgNode, opts: Sequence[str]) -> None:
@@ -123,6 +150,15 @@ def all_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
         yield f"{prefix}{key}"
         if isinstance(value, CfgNode):
             yield from all_keys(value, f"{prefix}{key}.")
+
+
+def _leaves(content: Any, prefix: str = "") -> Iterator[str]:
+    """The dotted names of what is no group in nested ``content``."""
+    if not isinstance(content, dict):
+        yield prefix[:-1]
+        return
+    for key, value in content.items():
+        yield from _leaves(value, f"{prefix}{key}.")
 
 
 def _with_bases(filename: str, children: tuple[str, ...] = ()) -> list[tuple[str, dict]]:

@@ -5,13 +5,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, get_detection_dataset_dicts
-from detectron2.utils.file_io import PathManager
 
-from ..config.keys import add_libra_umop_config
-from ..config.loading import merge_file
+from ..config.loading import Layers
 from ..errors import ConfigError, DatasetError
 from .check.checking import ImageLimits, check_headers, progress_bar
 from .check.fitting import fit_to_data
@@ -33,15 +30,16 @@ __all__ = [
 ]
 
 
-def configure_dataset(cfg: CfgNode, args: Any) -> list[str]:
-    """Make ``cfg`` fit the data and the number of processes that ``args`` name, in place.
+def configure_dataset(layers: Layers, args: Any) -> list[str]:
+    """Make ``layers.cfg`` fit the data and the number of processes that ``args`` name, in place.
 
     The dataset is read, checked as far as that needs no decoding of images, and registered;
     ``DATASETS.TRAIN`` and ``TEST`` name its splits, every ``NUM_CLASSES`` of a detector is its
     number of classes; batch, learning rate and schedule are scaled.
 
     Args:
-        cfg: merged from ``args.config_file`` and ``args.opts``, not frozen.
+        layers: the config of the run; what stands on the command line, or in the file itself, is
+            somebody's intention and stays.
         args: of a parser with Detectron2's default arguments and :func:`add_dataset_args`.
 
     Returns:
@@ -51,16 +49,15 @@ def configure_dataset(cfg: CfgNode, args: Any) -> list[str]:
         DatasetError: the data cannot be used.
         ConfigError: arguments, config and data contradict each other.
     """
-    given = set((args.opts or [])[::2])
+    cfg, given = layers.cfg, layers.given
     lines: list[str] = []
     splits = named_splits(args)
     if splits:
-        lines += _use_dataset(cfg, args, splits, given)
+        lines += _use_dataset(layers, args, splits)
     lines += fit_to_data(cfg, args, given)
     processes = world_size(args)
-    reference = _config_file_alone(args)
-    lines += scale_solver(cfg, processes, reference=reference, given=given)
-    lines += _say_dropped_steps(cfg, reference, given)
+    lines += scale_solver(cfg, processes, reference=layers.file, given=given)
+    lines += _say_dropped_steps(layers)
     if splits or args.epochs is not None:
         check_dataset_names(cfg, eval_only=args.eval_only, lines=lines)
     if args.epochs is not None:
@@ -87,13 +84,13 @@ def named_splits(args: Any) -> dict[str, Split]:
     return find_splits(args.dataset)
 
 
-def _use_dataset(cfg: CfgNode, args: Any, splits: dict[str, Split], given: set[str]) -> list[str]:
+def _use_dataset(layers: Layers, args: Any, splits: dict[str, Split]) -> list[str]:
+    cfg, given = layers.cfg, layers.given
     if cfg.MODEL.KEYPOINT_ON:
         raise ConfigError("MODEL.KEYPOINT_ON is True, but --dataset is for boxes and masks")
     name = dataset_name(args.dataset) if args.dataset else "own"
     dataset = load_dataset(name, splits, strict=args.strict, masks=cfg.MODEL.MASK_ON)
-    lines = dataset.lines + set_num_classes(cfg, dataset, args.config_file, given)
-    lines += set_mask_format(cfg, dataset, args.config_file, given)
+    lines = dataset.lines + set_num_classes(layers, dataset) + set_mask_format(layers, dataset)
     names = register(dataset, os.path.join(cfg.OUTPUT_DIR, "annotations"))
     if "DATASETS.TRAIN" not in given:
         cfg.DATASETS.TRAIN = (names["train"],)
@@ -134,8 +131,9 @@ def check_dataset_names(cfg: CfgNode, *, eval_only: bool, lines: Sequence[str] =
             raise ConfigError(f"DATASETS.{key} names {name!r}, which is not registered{hint}")
 
 
-def _say_dropped_steps(cfg: CfgNode, reference: CfgNode, given: set[str]) -> list[str]:
-    steps, all_steps = tuple(cfg.SOLVER.STEPS), tuple(reference.SOLVER.STEPS)
+def _say_dropped_steps(layers: Layers) -> list[str]:
+    cfg, given = layers.cfg, layers.given
+    steps, all_steps = tuple(cfg.SOLVER.STEPS), tuple(layers.file.SOLVER.STEPS)
     if "SOLVER.MAX_ITER" not in given or "SOLVER.STEPS" in given or len(steps) == len(all_steps):
         return []
     return [
@@ -144,28 +142,25 @@ def _say_dropped_steps(cfg: CfgNode, reference: CfgNode, given: set[str]) -> lis
     ]
 
 
-def set_num_classes(
-    cfg: CfgNode, dataset: OwnDataset, config_file: str | None, given: set[str]
-) -> list[str]:
+def set_num_classes(layers: Layers, dataset: OwnDataset) -> list[str]:
     """Set every ``NUM_CLASSES`` of a detector below ``MODEL`` to the number of classes.
 
     A value is somebody's intention, and may not contradict, if it stands on the command line or in
-    ``config_file`` itself; one that comes from a ``_BASE_`` or from the defaults gives way.
+    the config file itself; one that comes from a ``_BASE_`` or from the defaults gives way.
 
     Raises:
         ConfigError: naming the key and both numbers.
     """
-    own = _keys_of_file(config_file)
     count = len(dataset.categories)
     changed = []
-    for group, node in cfg.MODEL.items():
+    for group, node in layers.cfg.MODEL.items():
         key = f"MODEL.{group}.NUM_CLASSES"
         if not isinstance(node, CfgNode) or "NUM_CLASSES" not in node or group == "SEM_SEG_HEAD":
             continue
         if count == node.NUM_CLASSES:
             continue
-        if key in given or key in own:
-            place = "the command line" if key in given else config_file
+        place = _who_says(key, layers)
+        if place:
             raise ConfigError(
                 f"{key} is {node.NUM_CLASSES} in {place}, but"
                 f" {dataset.splits['train'].source} has {count} classes; leave the key out"
@@ -175,22 +170,20 @@ def set_num_classes(
     return [f"{' = '.join(changed)} = {count}, from the data"] if changed else []
 
 
-def set_mask_format(
-    cfg: CfgNode, dataset: OwnDataset, config_file: str | None, given: set[str]
-) -> list[str]:
+def set_mask_format(layers: Layers, dataset: OwnDataset) -> list[str]:
     """Set ``INPUT.MASK_FORMAT`` to "bitmask" where masks are trained on and some are RLE.
 
     Detectron2 cannot read RLE as polygons; the other way it can.
 
     Raises:
-        ConfigError: the command line or ``config_file`` itself says "polygon".
+        ConfigError: the command line or the config file itself says "polygon".
     """
-    key = "INPUT.MASK_FORMAT"
+    key, cfg = "INPUT.MASK_FORMAT", layers.cfg
     with_rle = [data for data in dataset.splits.values() if data.has_rle_masks]
     if not cfg.MODEL.MASK_ON or not with_rle or cfg.INPUT.MASK_FORMAT == "bitmask":
         return []
-    if key in given or key in _keys_of_file(config_file):
-        place = "the command line" if key in given else config_file
+    place = _who_says(key, layers)
+    if place:
         raise ConfigError(
             f"{key} is {cfg.INPUT.MASK_FORMAT} in {place}, but {with_rle[0].source} has RLE"
             ' masks; should be "bitmask", or leave the key out'
@@ -199,25 +192,8 @@ def set_mask_format(
     return [f"{key} = bitmask, as {with_rle[0].source} has RLE masks"]
 
 
-def _keys_of_file(config_file: str | None) -> set[str]:
-    """Dotted names of the keys that stand in a config file itself, not in a ``_BASE_`` of it."""
-    if not config_file:
-        return set()
-    with PathManager.open(config_file, "r") as f:
-        content = yaml.safe_load(f)
-
-    def names(node: Any, prefix: str) -> set[str]:
-        if not isinstance(node, dict):
-            return {prefix[:-1]}
-        return {name for key, value in node.items() for name in names(value, f"{prefix}{key}.")}
-
-    return names(content, "")
-
-
-def _config_file_alone(args: Any) -> CfgNode:
-    """The config without the command line's keys."""
-    cfg = get_cfg()
-    add_libra_umop_config(cfg)
-    if args.config_file:
-        merge_file(cfg, args.config_file)
-    return cfg
+def _who_says(key: str, layers: Layers) -> str:
+    """Where somebody has written ``key`` for this run; "" if nobody has."""
+    if key in layers.given:
+        return "the command line"
+    return layers.source if key in layers.in_file else ""

@@ -14,7 +14,7 @@ from detectron2.engine import default_argument_parser
 
 from ..config.checks import check_config
 from ..config.devices import choose_device
-from ..config.loading import load_config, merge_opts, refuse_repeated_keys
+from ..config.loading import load_layers, merge_opts, refuse_repeated_keys
 from ..data.arguments import add_dataset_args, configure_dataset
 from ..errors import ConfigError
 from ..levers import LEVERS, active, as_text, baseline, levers_for, switch
@@ -136,12 +136,13 @@ def _configure(
         name = Path(path).resolve().name
         if name in bases:
             raise ConfigError(f"--dataset names two folders called {name!r}; rename one")
-        cfg = load_config(args.config_file, args.opts)
+        layers = load_layers(args.config_file, args.opts)
+        cfg = layers.cfg
         merge_opts(cfg, _flat([(k, v) for k, v in STUDY_DEFAULTS.items() if k not in given]))
         if not gpus:  # otherwise nothing may ask CUDA before the runs are forked
             lines.append(choose_device(cfg, _train_args(args, path)))
         cfg.OUTPUT_DIR = str(folder / "data" / name)
-        lines += configure_dataset(cfg, _train_args(args, path))
+        lines += configure_dataset(layers, _train_args(args, path))
         bases[name] = cfg
     return bases, [line for line in lines if line]
 

@@ -10,8 +10,9 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import CommonMetricPrinter, JSONWriter
 from detectron2.utils.logger import setup_logger
 
+from ..config.checks import check_together
 from ..config.devices import choose_device
-from ..config.loading import load_config
+from ..config.loading import load_layers
 from ..data.arguments import add_dataset_args, configure_dataset
 from ..errors import ConfigError
 from ..imbalance.probes.collector import ImbalanceCollector
@@ -36,13 +37,15 @@ def configured(config_file: str, dataset: str | None, opts: Sequence[str]) -> Cf
     add_dataset_args(parser)
     given = ["--config-file", config_file] + (["--dataset", dataset] if dataset else [])
     args = parser.parse_args([*given, *opts])
-    cfg = load_config(config_file, args.opts)
+    layers = load_layers(config_file, args.opts)
+    cfg = layers.cfg
     choose_device(cfg, args)
     if "OUTPUT_DIR" not in opts[::2]:
         cfg.OUTPUT_DIR = free_folder(os.path.join(cfg.OUTPUT_DIR, "measured"))
     elif traces_of_run(cfg.OUTPUT_DIR):
         raise ConfigError(f"OUTPUT_DIR is {cfg.OUTPUT_DIR!r}, which holds a run; give another one")
-    print("\n".join(configure_dataset(cfg, args)))
+    print("\n".join(configure_dataset(layers, args)))
+    check_together(cfg, layers.source)
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED)
     return cfg
 

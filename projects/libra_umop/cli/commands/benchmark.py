@@ -92,6 +92,7 @@ def main(argv=None) -> int:
     from ...benchmark.inputs import Workload
     from ...benchmark.measure import loading_speed, measure
     from ...benchmark.table import environment, markdown, write_json
+    from ...config.loading import load_layers
     from ...data.arguments import configure_dataset
 
     if args.threads:
@@ -118,9 +119,10 @@ def main(argv=None) -> int:
     }
     if args.dataset or args.train_json:
         for contender in contenders:
-            cfg = contender.load()
-            configure_dataset(cfg, as_for_training(args, contender))
-            report["figures"][contender.label]["loading"] = loading_speed(cfg, args.iterations)
+            layers = load_layers(contender.config_file, contender.opts)
+            configure_dataset(layers, as_for_training(args, contender))
+            speed = loading_speed(layers.cfg, args.iterations)
+            report["figures"][contender.label]["loading"] = speed
     if args.json:
         with writing(args.json):
             write_json(report, args.json)

@@ -1,5 +1,6 @@
 """Train or evaluate a detector of this project, or any of Detectron2's."""
 
+import functools
 import shlex
 import sys
 
@@ -14,15 +15,14 @@ def main(argv=None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     args = argument_parser().parse_args(argv)
     # Not at the top: these take seconds, which --help and a wrong command need not wait for.
-    from ...config.devices import choose_device
-    from ...config.loading import load_config
     from ...training.words import usage
     from ..launching import launch
     from ..training_run import main as run
+    from ..training_run import read_config
 
-    cfg = load_config(args.config_file, args.opts)
+    layers, note = read_config(args)
     if not args.config_file:
         print(usage(shlex.join(argv) or "--dataset DIR"))
         return EXIT_USER_ERROR
-    choose_device(cfg, args)
-    return launch(run, args, device=cfg.MODEL.DEVICE)
+    run_of_process = functools.partial(run, layers, note)
+    return launch(run_of_process, args, device=layers.cfg.MODEL.DEVICE)

@@ -39,6 +39,7 @@ declare_range("SOLVER", "IMS_PER_BATCH MAX_ITER CHECKPOINT_PERIOD", ranges.AT_LE
 declare_range("SOLVER", "BASE_LR", ranges.POSITIVE)
 declare_range("SOLVER", "BASE_LR_END WARMUP_ITERS REFERENCE_WORLD_SIZE", ranges.NOT_NEGATIVE)
 declare_range("SOLVER", "WEIGHT_DECAY WEIGHT_DECAY_NORM", ranges.NOT_NEGATIVE)
+declare_range("SOLVER", "STEPS", ranges.FINITE)
 declare_range("SOLVER", "MOMENTUM", ranges.BELOW_1)
 declare_range("SOLVER", "GAMMA", ranges.PART)
 declare_range("SOLVER", "WARMUP_FACTOR", ranges.FRACTION)

@@ -10,6 +10,7 @@ Sizes are square roots of areas, in pixels.
 """
 
 import math
+from collections.abc import Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -125,7 +126,7 @@ def proposal(data: CocoData) -> dict[str, Any]:
     return {"min_size": side, "max_size": long_side, "anchors": anchors, "lines": lines}
 
 
-def fit_to_data(cfg: CfgNode, args: Any, given: set[str]) -> list[str]:
+def fit_to_data(cfg: CfgNode, args: Any, given: Set[str]) -> list[str]:
     """Do what :func:`add_fit_args`' switches ask for, in place; returns what was set, as lines.
 
     Raises:
@@ -144,7 +145,7 @@ def fit_to_data(cfg: CfgNode, args: Any, given: set[str]) -> list[str]:
     return lines + (_set_anchors(cfg, boxes, given) if wants_anchors else [])
 
 
-def _set_side(cfg: CfgNode, boxes: BoxSizes, given: set[str]) -> list[str]:
+def _set_side(cfg: CfgNode, boxes: BoxSizes, given: Set[str]) -> list[str]:
     keys = ["INPUT.MIN_SIZE_TRAIN", "INPUT.MAX_SIZE_TRAIN"]
     keys += ["INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST"]
     _refuse_given("--fit-image-size", keys, given)
@@ -157,7 +158,7 @@ def _set_side(cfg: CfgNode, boxes: BoxSizes, given: set[str]) -> list[str]:
     return [f"--fit-image-size: shorter side {side}, longer at most {longest}, in {where}"]
 
 
-def _set_anchors(cfg: CfgNode, boxes: BoxSizes, given: set[str]) -> list[str]:
+def _set_anchors(cfg: CfgNode, boxes: BoxSizes, given: Set[str]) -> list[str]:
     key = "MODEL.ANCHOR_GENERATOR.SIZES"
     _refuse_given("--fit-anchors", [key], given)
     if cfg.MODEL.META_ARCHITECTURE in ANCHOR_FREE:
@@ -177,7 +178,7 @@ def _set_anchors(cfg: CfgNode, boxes: BoxSizes, given: set[str]) -> list[str]:
     ]
 
 
-def _refuse_given(option: str, keys: list[str], given: set[str]) -> None:
+def _refuse_given(option: str, keys: list[str], given: Set[str]) -> None:
     clash = sorted(given & set(keys))
     if clash:
         raise ConfigError(f"{option} and {clash[0]} say the same thing twice; give one")
