@@ -4,11 +4,5 @@ from ..utils.lazy import offer
 
 STEPS = ("train_step", "inference")
 
-__all__, __getattr__, __dir__ = offer(
-    __name__,
-    {
-        "bench": "Contender",
-        "inputs": "Workload",
-    },
-)
+__all__, __getattr__, __dir__ = offer(__name__, {"bench": "Contender", "inputs": "Workload"})
 __all__ += ["STEPS"]

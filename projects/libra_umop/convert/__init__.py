@@ -3,8 +3,5 @@
 from ..utils.lazy import offer
 
 __all__, __getattr__, __dir__ = offer(
-    __name__,
-    {
-        "run": "convert_from convert_to_mmdet fetch_timm_weights",
-    },
+    __name__, {"run": "convert_from convert_to_mmdet fetch_timm_weights"}
 )

@@ -3,9 +3,5 @@
 from ..utils.lazy import offer
 
 __all__, __getattr__, __dir__ = offer(
-    __name__,
-    {
-        "command": "make_one make_runs submit_runs",
-        "answer.files": "write_answer",
-    },
+    __name__, {"command": "make_one make_runs submit_runs", "answer.files": "write_answer"}
 )

@@ -2,9 +2,4 @@
 
 from ...utils.lazy import offer
 
-__all__, __getattr__, __dir__ = offer(
-    __name__,
-    {
-        "measure": "measure_run",
-    },
-)
+__all__, __getattr__, __dir__ = offer(__name__, {"measure": "measure_run"})

@@ -2,10 +2,4 @@
 
 from ...utils.lazy import offer
 
-__all__, __getattr__, __dir__ = offer(
-    __name__,
-    {
-        "files": "write_answer",
-        "results": "collect",
-    },
-)
+__all__, __getattr__, __dir__ = offer(__name__, {"files": "write_answer", "results": "collect"})

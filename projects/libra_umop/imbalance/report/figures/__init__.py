@@ -3,6 +3,5 @@
 from ....utils.lazy import offer
 
 __all__, __getattr__, __dir__ = offer(
-    __name__,
-    {"base": "Measured faint level_colour line run_colour style to_div"},
+    __name__, {"base": "Measured faint level_colour line run_colour style to_div"}
 )

@@ -2,9 +2,4 @@
 
 from ....utils.lazy import offer
 
-__all__, __getattr__, __dir__ = offer(
-    __name__,
-    {
-        "builder": "TimmBackbone build_timm_backbone",
-    },
-)
+__all__, __getattr__, __dir__ = offer(__name__, {"builder": "TimmBackbone build_timm_backbone"})

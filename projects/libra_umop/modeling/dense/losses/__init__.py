@@ -4,8 +4,5 @@ from ....utils.lazy import offer
 from . import focal, hard_negatives  # noqa: F401
 
 __all__, __getattr__, __dir__ = offer(
-    __name__,
-    {
-        "classification": "ClassificationLoss register_cls_loss",
-    },
+    __name__, {"classification": "ClassificationLoss register_cls_loss"}
 )
