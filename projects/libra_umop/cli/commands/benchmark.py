@@ -90,41 +90,44 @@ def main(argv=None) -> int:
     import torch
 
     from ...benchmark.inputs import Workload
-    from ...benchmark.measure import loading_speed, measure
     from ...benchmark.table import environment, markdown, write_json
-    from ...config.loading import load_layers
-    from ...data.arguments import configure_dataset
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    contenders = contenders_of(args)
     workload = Workload(args.size, args.batch_size)
     if args.own_proposals:
         workload = workload._replace(num_proposals=0)
     report: dict[str, Any] = {
         "command": shlex.join(["tools/benchmark.py", *(sys.argv[1:] if argv is None else argv)]),
         "environment": environment(),
-        "workload": {
-            **workload._asdict(),
-            "iterations": args.iterations,
-        },
-        "figures": measure(
-            contenders,
-            workload,
-            steps=args.steps,
-            iterations=args.iterations,
-            warmup=args.warmup,
-            memory=not args.no_memory,
-        ),
+        "workload": {**workload._asdict(), "iterations": args.iterations},
+        "figures": figures_of(args, workload),
     }
-    if args.dataset or args.train_json:
-        for contender in contenders:
-            layers = load_layers(contender.config_file, contender.opts)
-            configure_dataset(layers, as_for_training(args, contender))
-            speed = loading_speed(layers.cfg, args.iterations)
-            report["figures"][contender.label]["loading"] = speed
     if args.json:
         with writing(args.json):
             write_json(report, args.json)
     print(markdown(report) if args.markdown else json.dumps(report["figures"], indent=2))
     return 0
+
+
+def figures_of(args: argparse.Namespace, workload) -> dict[str, Any]:
+    """What every contender costs, by its label; with data of one's own, its loading too."""
+    from ...benchmark.measure import loading_speed, measure
+    from ...config.loading import load_layers
+    from ...data.arguments import configure_dataset
+
+    contenders = contenders_of(args)
+    figures: dict[str, Any] = measure(
+        contenders,
+        workload,
+        steps=args.steps,
+        iterations=args.iterations,
+        warmup=args.warmup,
+        memory=not args.no_memory,
+    )
+    if args.dataset or args.train_json:
+        for contender in contenders:
+            layers = load_layers(contender.config_file, contender.opts)
+            configure_dataset(layers, as_for_training(args, contender))
+            figures[contender.label]["loading"] = loading_speed(layers.cfg, args.iterations)
+    return figures

@@ -71,11 +71,7 @@ def predict(args: argparse.Namespace, inputs, problems) -> int:
     from ...inference.predictor import LibraPredictor
     from ...inference.run import PredictionRun
 
-    read = [item.path for item in (*inputs.images, *inputs.videos)]
-    read += [Path(p) for p in (args.annotations, args.config_file, args.weights) if p]
-    refuse_to_overwrite([p for p in (args.json, args.csv) if p], read)
-    if args.output:
-        refuse_to_overwrite([args.output / i.name for i in (*inputs.images, *inputs.videos)], read)
+    keep_what_is_read(args, inputs)
     predictor = LibraPredictor.from_weights(
         args.weights,
         config_file=args.config_file,
@@ -93,22 +89,37 @@ def predict(args: argparse.Namespace, inputs, problems) -> int:
     run = PredictionRun(
         predictor, ids=ids, files=files, output_dir=args.output, batch_size=args.batch_size
     )
-    interrupted = False
-    try:
-        run.predict_images(inputs.images)
-        for video in inputs.videos:
-            run.predict_video(video)
-    except KeyboardInterrupt:
-        interrupted = True
+    is_whole = predict_all(run, inputs)
     for file in files:
         file.close()
     print(run.summary())
-    if interrupted:
+    if not is_whole:
         print("stopped by Ctrl-C; what was done until then is kept", file=sys.stderr)
         return EXIT_INTERRUPTED
     if not run.num_images:
         return EXIT_USER_ERROR
     return 1 if run.skipped or problems or lacking else 0
+
+
+def keep_what_is_read(args: argparse.Namespace, inputs) -> None:
+    """Refuse outputs that would be written over an input."""
+    items = (*inputs.images, *inputs.videos)
+    read = [item.path for item in items]
+    read += [Path(p) for p in (args.annotations, args.config_file, args.weights) if p]
+    refuse_to_overwrite([p for p in (args.json, args.csv) if p], read)
+    if args.output:
+        refuse_to_overwrite([args.output / item.name for item in items], read)
+
+
+def predict_all(run, inputs) -> bool:
+    """Predict on all; whether nobody stopped it."""
+    try:
+        run.predict_images(inputs.images)
+        for video in inputs.videos:
+            run.predict_video(video)
+    except KeyboardInterrupt:
+        return False
+    return True
 
 
 def print_problems(lines, most=20) -> None:

@@ -41,6 +41,11 @@ def argument_parser() -> argparse.ArgumentParser:
         "data", "where runs were evaluated, if they do not say; with --config-file, train on"
     )
     data.add_argument("--dataset", metavar="DIR", help="as in train_net.py")
+    _add_collect_args(parser)
+    return parser
+
+
+def _add_collect_args(parser: argparse.ArgumentParser) -> None:
     collect = parser.add_argument_group("collect without a full run")
     collect.add_argument(
         "--config-file", type=config_file, metavar="FILE", help="config to measure on --dataset"
@@ -59,7 +64,6 @@ def argument_parser() -> argparse.ArgumentParser:
         metavar="KEY VALUE",
         help="config keys, last on the line, as in train_net.py: OUTPUT_DIR, MODEL.WEIGHTS ...",
     )
-    return parser
 
 
 def lend_dataset(runs, dataset: str) -> None:
