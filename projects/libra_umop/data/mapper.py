@@ -46,7 +46,7 @@ class OwnDatasetMapper(DatasetMapper):
 
     @classmethod
     def from_config(cls, cfg, is_train: bool = True) -> dict[str, Any]:
-        """Same interface as the parent's."""
+        """Same interface as the parent's; reads this project's keys, too."""
         return {
             **super().from_config(cfg, is_train),
             "white_16bit": cfg.INPUT.WHITE_16BIT,
@@ -54,7 +54,7 @@ class OwnDatasetMapper(DatasetMapper):
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        """Same interface as the parent's."""
+        """Same interface as the parent's; what is wrong with an image is a DatasetError."""
         record = copy.deepcopy(dataset_dict)
         aug_input = T.AugInput(self._read(record))
         transforms = self.augmentations(aug_input)

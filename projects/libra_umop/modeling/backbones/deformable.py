@@ -191,7 +191,7 @@ class SelfOffsetDeformConv2d(DeformConv2d):
     def from_conv(
         cls, conv: nn.Conv2d, *, offset_groups: int = 1, modulated: bool = True
     ) -> "SelfOffsetDeformConv2d":
-        """Same interface as :meth:`DeformConv2d.from_conv`."""
+        """Same interface as :meth:`DeformConv2d.from_conv`; the offsets start at zero."""
         new = super().from_conv(conv)
         new.modulated = modulated
         new.conv_offset = _build_offset_conv(new, offset_groups, modulated)
@@ -226,7 +226,7 @@ class DeformBottleneckBlock(BottleneckBlock):
         self.conv2_offset = _build_offset_conv(conv2, deform_num_groups, deform_modulated)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same interface as :meth:`BottleneckBlock.forward`."""
+        """Same interface as :meth:`BottleneckBlock.forward`; the 3x3 convolution is deformable."""
         out = F.relu_(self.conv1(x))
         offsets, modulation = split_offsets(self.conv2_offset(out), self.deform_modulated)
         out = F.relu_(self.conv2(out, offsets, modulation))

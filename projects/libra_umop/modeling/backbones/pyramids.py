@@ -21,7 +21,7 @@ class LinearLastLevelP6P7(LastLevelP6P7):
     """
 
     def forward(self, c5: Tensor) -> list[Tensor]:
-        """Same interface as :meth:`LastLevelP6P7.forward`."""
+        """Same interface as :meth:`LastLevelP6P7.forward`; P7 sees P6 without a ReLU."""
         p6 = self.p6(c5)
         return [p6, self.p7(p6)]
 

@@ -45,7 +45,7 @@ class ATSSHead(FCOSHead):
                     layer.bias = None
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Same interface as :meth:`FCOSHead.forward`."""
+        """Same interface as :meth:`FCOSHead.forward`; the deltas have a factor of their level."""
         logits, deltas, centerness = super().forward(features)
         scaled = _scaled if self.training else torch.mul
         return (
@@ -165,7 +165,7 @@ class ATSS(CenternessDetector):
     def box_losses(
         self, predictions: LabelledPredictions, pred_centerness: list[Tensor]
     ) -> dict[str, BoxPart]:
-        """Same interface as :meth:`DenseLosses.box_losses`."""
+        """Same interface as :meth:`DenseLosses.box_losses`: weighted by centerness."""
         targets = centerness_targets(predictions)
         loss_centerness = self.centerness_loss_weight * centerness_loss_sum(
             pred_centerness, targets, predictions.is_pos
@@ -181,7 +181,7 @@ class ATSS(CenternessDetector):
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: list[list[Tensor]]
     ) -> list[Instances]:
-        """Same interface as :meth:`RetinaNet.forward_inference`."""
+        """Same interface as :meth:`RetinaNet.forward_inference`; centerness counts in the score."""
         pred_logits, pred_anchor_deltas, pred_centerness = self._transpose_dense_predictions(
             predictions, [self.num_classes, 4, 1]
         )

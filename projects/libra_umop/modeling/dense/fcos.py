@@ -46,7 +46,7 @@ class FCOS(CenternessDetector):
     def box_losses(
         self, predictions: LabelledPredictions, pred_centerness: list[Tensor]
     ) -> dict[str, BoxPart]:
-        """Same interface as :meth:`DenseLosses.box_losses`."""
+        """Same interface as :meth:`DenseLosses.box_losses`: every positive alike."""
         targets, is_pos = centerness_targets(predictions), predictions.is_pos
         return {
             "loss_fcos_loc": BoxPart(self.box_loss_sum(predictions, is_pos.float())),

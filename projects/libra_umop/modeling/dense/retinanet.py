@@ -65,12 +65,12 @@ class LibraRetinaNet(DenseLosses, RetinaNet):
         return ret
 
     def box_losses(self, predictions: LabelledPredictions) -> dict[str, BoxPart]:
-        """Same interface as :meth:`DenseLosses.box_losses`."""
+        """Same interface as :meth:`DenseLosses.box_losses`: every positive alike."""
         loss_box_reg = self.box_loss_sum(predictions, predictions.is_pos.float())
         return {"loss_box_reg": BoxPart(loss_box_reg)}
 
     def _decode_multi_level_predictions(self, *args, **kwargs):
-        """Same interface as the parent's."""
+        """Same interface as the parent's; clips before non-maximum suppression if asked to."""
         pred = super()._decode_multi_level_predictions(*args, **kwargs)
         return clip_to_image(pred) if self.clip_before_nms else pred
 

@@ -54,7 +54,7 @@ class MultiScaleViews:
         return cls(min_sizes=min_sizes, max_sizes=max_sizes, flip=cfg.TEST.AUG.FLIP)
 
     def __call__(self, dataset_dict: dict) -> list[dict]:
-        """Same interface as :meth:`DatasetMapperTTA.__call__`."""
+        """Same interface as :meth:`DatasetMapperTTA.__call__`; each scale has its longest side."""
         return [view for mapper in self._mappers for view in mapper(dataset_dict)]
 
 

@@ -60,7 +60,7 @@ class BalancedL1OutputLayers(FastRCNNOutputLayers):
         pred_deltas: torch.Tensor,
         gt_classes: torch.Tensor,
     ) -> torch.Tensor:
-        """Same interface as :meth:`FastRCNNOutputLayers.box_reg_loss`."""
+        """Same interface as :meth:`FastRCNNOutputLayers.box_reg_loss`: the balanced L1 loss."""
         fg_idxs = nonzero_tuple((gt_classes >= 0) & (gt_classes < self.num_classes))[0]
         fg_deltas = _own_class_deltas(pred_deltas, gt_classes, fg_idxs, proposal_boxes.shape[1])
         gt_deltas = self.box2box_transform.get_deltas(proposal_boxes[fg_idxs], gt_boxes[fg_idxs])

@@ -95,7 +95,7 @@ class OHEMROIHeads(StandardROIHeads):
         proposals: list[Instances],
         targets: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, torch.Tensor]]:
-        """Same interface as :meth:`StandardROIHeads.forward`."""
+        """Same interface as :meth:`StandardROIHeads.forward`; trains on the hardest regions."""
         if not self.training:
             return super().forward(images, features, proposals)
         with get_event_storage().name_scope("all_regions"):

@@ -23,7 +23,7 @@ class SparseROIAlign(nn.Module):
         self.roi_align = roi_align
 
     def forward(self, input: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
-        """Same interface as :meth:`ROIAlign.forward`."""
+        """Same interface as :meth:`ROIAlign.forward`; sparse where it is in training on a CPU."""
         if self.training and input.device.type == "cpu" and input.dtype in SUPPORTED:
             return sparse_roi_align(
                 input,

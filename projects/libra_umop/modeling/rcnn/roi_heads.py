@@ -81,7 +81,7 @@ class BalancedSampling(ROIHeads):
     def label_and_sample_proposals(
         self, proposals: list[Instances], targets: list[Instances]
     ) -> list[Instances]:
-        """Same interface as :meth:`ROIHeads.label_and_sample_proposals`."""
+        """Same interface as :meth:`ROIHeads.label_and_sample_proposals`; by the samplers."""
         if self.proposal_append_gt:
             proposals = add_ground_truth_to_proposals(targets, proposals)
         sampled, num_fg, num_bg = [], 0, 0

@@ -85,7 +85,7 @@ class LibraRPN(RPN):
         pred_anchor_deltas: list[Tensor],
         gt_boxes: list[Tensor],
     ) -> dict[str, Tensor]:
-        """Same interface as :meth:`RPN.losses`."""
+        """Same interface as :meth:`RPN.losses`; divided by the anchors used under a limit."""
         if self.box_reg_loss_type == "balanced_l1":
             losses = self._balanced_l1_losses(
                 Boxes.cat(anchors).tensor,

@@ -136,7 +136,7 @@ class RandomSampler(Sampler):
     """As Detectron2's ``subsample_labels`` draws."""
 
     def __call__(self, matched: MatchedProposals, candidates: Tensor, num_samples: int) -> Tensor:
-        """Same interface as :meth:`Sampler.__call__`."""
+        """Same interface as :meth:`Sampler.__call__`: each with the same probability."""
         order = torch.randperm(len(candidates), device=candidates.device)
         return candidates[order[:num_samples]]
 
@@ -147,7 +147,7 @@ class InstanceBalancedSampler(Sampler):
     """As many of each ground-truth box: :func:`sample_instance_balanced_positives`."""
 
     def __call__(self, matched: MatchedProposals, candidates: Tensor, num_samples: int) -> Tensor:
-        """Same interface as :meth:`Sampler.__call__`."""
+        """Same interface as :meth:`Sampler.__call__`: evenly over the boxes."""
         boxes = matched.matched_idxs[candidates]
         return candidates[sample_instance_balanced_positives(boxes, num_samples)]
 
@@ -192,7 +192,7 @@ class IoUBalancedSampler(Sampler):
 
     @classmethod
     def from_config(cls, cfg) -> dict[str, Any]:
-        """Same interface as :meth:`Sampler.from_config`."""
+        """Same interface as :meth:`Sampler.from_config`: keys of ``IOU_BALANCED``."""
         keys = cfg.MODEL.ROI_HEADS.IOU_BALANCED
         return {
             "num_bins": keys.NUM_BINS,
@@ -202,7 +202,7 @@ class IoUBalancedSampler(Sampler):
         }
 
     def __call__(self, matched: MatchedProposals, candidates: Tensor, num_samples: int) -> Tensor:
-        """Same interface as :meth:`Sampler.__call__`."""
+        """Same interface as :meth:`Sampler.__call__`: evenly over IoU, at random without a box."""
         if len(matched.targets) == 0:
             return RandomSampler()(matched, candidates, num_samples)
         ious = matched.ious[candidates]
@@ -210,7 +210,7 @@ class IoUBalancedSampler(Sampler):
         return candidates[sample_iou_balanced_negatives(ious, num_samples, **numbers)]
 
     def check(self, background: tuple[float, float]) -> None:
-        """Same interface as :meth:`Sampler.check`."""
+        """Same interface as :meth:`Sampler.check`: bins below the background's end."""
         end = background[1]
         if self.bin_range == "threshold" and not self.floor_iou < end:
             raise ValueError(

@@ -80,6 +80,6 @@ class _WithEpochs(logging.LoggerAdapter):
         self._max_iter = max_iter
 
     def process(self, msg, kwargs):
-        """Same interface as :meth:`logging.LoggerAdapter.process`."""
+        """Same interface as :meth:`logging.LoggerAdapter.process`; the epoch stands in front."""
         done = self._epochs * (get_event_storage().iter + 1) / self._max_iter
         return f" epoch: {done:.2f}/{self._epochs:g} {msg}", kwargs

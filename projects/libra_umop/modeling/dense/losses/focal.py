@@ -137,7 +137,7 @@ class LevelFocalLoss(ClassificationLoss):
     def __call__(
         self, predictions: LabelledPredictions, totals: RankTotals, normalizer: Tensor
     ) -> LevelLoss:
-        """Same interface as :meth:`ClassificationLoss.__call__`."""
+        """Same interface as :meth:`ClassificationLoss.__call__`; logs loss and focus by level."""
         num_levels = len(predictions.logits)
         gammas: Any = [self.gamma] * num_levels
         alphas: Any = [self.alpha] * num_levels

@@ -25,7 +25,7 @@ class HardNegativeLoss(ClassificationLoss):
         self.neg_pos_ratio = neg_pos_ratio
 
     def __call__(self, predictions, totals, normalizer) -> LevelLoss:
-        """Same interface as :meth:`ClassificationLoss.__call__`."""
+        """Same interface as :meth:`ClassificationLoss.__call__`; logs nothing of its own."""
         return LevelLoss(self.plain_sum(predictions) / normalizer)
 
     def plain_sum(self, predictions: LabelledPredictions) -> Tensor:
