@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from libra_umop.study.answer.statistics import paired_difference
+from libra_umop.study.answer.statistics import holm, paired_difference
 
 REASON = "scipy, of the extra 'study', is not installed"
 BASE = {1: 30.0, 2: 32.5, 3: 29.0, 4: 31.0, 5: 30.5}
@@ -23,6 +23,7 @@ def test_interval_is_that_of_scipys_paired_t_test(count):
     test = stats.ttest_rel([variant[s] for s in seeds], [BASE[s] for s in seeds])
     expected = test.confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert found.p == pytest.approx(test.pvalue)
     assert (found.verdict == "not shown") == (test.pvalue > 0.05)
 
 
@@ -70,3 +71,10 @@ def test_equal_runs_and_equal_differences_show_nothing():
     assert paired_difference(BASE, BASE).reason == "equal in every seed"
     constant = paired_difference(shifted([1.0] * 5), BASE)
     assert (constant.verdict, constant.reason) == ("not shown", "no spread to judge by")
+
+
+def test_holm_by_hand():
+    """3 x 0.01 first, then 2 x 0.02, then 1 x 0.03, which may not fall below 0.04."""
+    assert holm([0.03, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
+    assert holm([0.6, 0.5]) == [1.0, 1.0]
+    assert holm([0.02]) == [0.02] and holm([]) == []

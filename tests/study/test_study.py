@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -14,9 +15,8 @@ import yaml
 from study_files import REPO, environment, records, run_study, study_command, write_study_files
 
 from libra_umop.errors import ConfigError
-from libra_umop.study.answer.results import as_text, collect
+from libra_umop.study.answer.results import collect
 from libra_umop.study.plan import PlannedRun
-from libra_umop.study.records import write_json, write_record
 from libra_umop.study.scheduler import Scheduler
 from libra_umop.study.slurm import array_index
 from libra_umop.utils.safe_load import safe_torch_load
@@ -217,45 +217,32 @@ def test_names_that_are_scripts_stay_text_in_the_page(whole):
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 10
 
 
-def made_up(folder, values):
-    """A study of one data set with the AP of each variant and seed."""
-    variants = [{"name": name, "title": "", "keys": ""} for name in values]
-    seeds = sorted({seed for by_seed in values.values() for seed in by_seed})
-    plan = {"config_file": "c.yaml", "opts": [], "datasets": {"d": "d"}, "seeds": seeds}
-    write_json(folder / "study.json", {**plan, "variants": variants})
-    for name, by_seed in values.items():
-        for seed, ap in by_seed.items():
-            run = {"status": "done", "metrics": {"bbox/AP": ap}, "device": "cpu"}
-            run.update(step_seconds=2.0 if name == "a" else 1.0, memory_mib=100.0)
-            write_record(folder / "runs" / "d" / name / f"seed_{seed}", run)
+def test_a_run_that_detects_nothing_has_an_ap_of_0(files, tmp_path):
+    """As COCO defines it, where Detectron2's evaluator says NaN; left out, it would flatter."""
+    words = ["--levers", "pfl", "--seeds", "1", "SOLVER.MAX_ITER", "2"]
+    done = run_study(files, tmp_path, *words, "MODEL.ATSS.SCORE_THRESH_TEST", "1.0")
+    assert done.returncode == 0, done.stderr
+    found = records(tmp_path)
+    assert [r["status"] for r in found.values()] == ["done", "done"]
+    metrics = found["pfl", 1]["metrics"]
+    assert metrics["bbox/AP"] == metrics["bbox/AP50"] == 0.0 and metrics["bbox/APs"] is None
+    log = tmp_path / "runs" / "shapes" / "pfl" / "seed_1" / "log.txt"
+    assert "detects nothing at all" in log.read_text()
 
 
-def test_words_and_cost_follow_the_records(tmp_path):
-    pytest.importorskip("scipy", reason=REASON)
-    base = {1: 30.0, 2: 31.0, 3: 32.0}
-    made_up(
-        tmp_path,
-        {
-            "baseline": base,
-            "a": {s: ap + 2 + 0.01 * s for s, ap in base.items()},
-            "b": {s: ap - 2 - 0.01 * s for s, ap in base.items()},
-            "c": {1: 33.0, 2: 31.0, 3: 29.0},
-            "d": {1: 40.0},
-        },
+def test_no_thread_of_the_plan_is_lost_in_the_copies(files, tmp_path):
+    """A progress bar starts one, unless it is told not to."""
+    command = study_command(files, tmp_path / "s", "--seeds", "1", "--levers", "pfl")[2:]
+    code = (
+        "import sys, threading; from libra_umop.study import scheduler, command;"
+        "command.Scheduler.run = lambda self: print('threads', threading.active_count());"
+        "from libra_umop.cli.commands.study import argument_parser;"
+        "command.make_runs(argument_parser().parse_intermixed_args(sys.argv[1:]))"
     )
-    results = collect(tmp_path)
-    rows = {row["name"]: row for row in results["datasets"]["d"]["variants"]}
-    words = {name: row["metrics"]["AP"].get("difference", {}) for name, row in rows.items()}
-    assert [words[name]["verdict"] for name in "abcd"] == [
-        "helps",
-        "hurts",
-        "not shown",
-        "not shown",
-    ]
-    assert words["d"]["reason"] == "one seed"
-    assert rows["a"]["step_ratio"] == 2.0 and rows["a"]["memory_ratio"] == 1.0
-    text = as_text(results)
-    assert "+2.02 [+2.00, +2.04]" in text and "x 2.00" in text
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], capture_output=True, text=True, env=environment()
+    )
+    assert "threads 1\n" in done.stdout, done.stdout + done.stderr
 
 
 def test_folder_without_a_study_is_named(tmp_path):

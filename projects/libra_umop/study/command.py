@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
 from .plan import Plan, PlannedRun, make_plan, threads_of_a_run
 from .records import PLAN_FILE, is_over, read_record, write_json
 from .run import check_unchanged, execute
@@ -22,6 +24,7 @@ def make_runs(args: argparse.Namespace) -> bool:
         ConfigError, DatasetError: what a user can mend, before the first run.
     """
     _warn_of_missing_packages()
+    tqdm.monitor_interval = 0  # else a bar of the data check leaves a thread, lost in the copies
     gpus = count_gpus()
     plan = _begin(args, gpus)
     left = _left(plan, args.retry_failed)

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 import logging
 import math
 import resource
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 import yaml
+from detectron2.config import CfgNode
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils.logger import setup_logger
 
@@ -26,6 +28,7 @@ from .records import is_over, read_record, write_record
 __all__ = ["EXIT_BUSY", "check_unchanged", "execute"]
 
 EXIT_BUSY = 3  # another process is at this run
+DETECTIONS = Path("inference") / "coco_instances_results.json"
 LOCK = "study.lock"
 LOCK_PATIENCE_S = 10.0  # a run whose study was killed has to notice it first
 # Where a run is made, and not what it computes.
@@ -92,9 +95,7 @@ def _train(run: PlannedRun) -> dict[str, Any]:
     trainer = PairedTrainer(cfg)
     trainer.resume_or_load(resume=True)
     results = trainer.train()
-    metrics = {k: _number(v) for k, v in flatten_results_dict(results or {}).items()}
-    if metrics.get("bbox/AP") is None:
-        raise ConfigError("the run ended without an AP; does the dataset have a validation split?")
+    metrics = _metrics(cfg, results)
     steps = trainer.step_seconds[len(trainer.step_seconds) // 5 :]  # without the first, slow ones
     return {
         "status": "done",
@@ -106,6 +107,26 @@ def _train(run: PlannedRun) -> dict[str, Any]:
         "device": _device_name(cfg.MODEL.DEVICE),
         "torch": torch.__version__,
     }
+
+
+def _metrics(cfg: CfgNode, results: dict[str, Any] | None) -> dict[str, float | None]:
+    """The numbers of the last evaluation; a model that detects nothing has an AP of 0.
+
+    Detectron2's evaluator says NaN then. To leave such a run out would flatter its variant.
+
+    Raises:
+        ConfigError: nothing was evaluated, or there was nothing to find.
+    """
+    metrics = {k: _number(v) for k, v in flatten_results_dict(results or {}).items()}
+    if "bbox/AP" not in metrics:
+        raise ConfigError("the run ended without an AP: there is no validation split with objects")
+    if metrics["bbox/AP"] is None:
+        detections = json.loads((Path(cfg.OUTPUT_DIR) / DETECTIONS).read_text(encoding="utf-8"))
+        if detections:
+            raise ConfigError(f"the run ended without an AP: {cfg.DATASETS.TEST} have no objects")
+        logging.getLogger("libra_umop").warning("The model detects nothing at all: its AP is 0")
+        metrics.update(dict.fromkeys(("bbox/AP", "bbox/AP50", "bbox/AP75"), 0.0))
+    return metrics
 
 
 def _set_up(run: PlannedRun) -> None:

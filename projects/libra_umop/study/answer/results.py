@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import ConfigError
 from ..records import BASELINE, PLAN_FILE, read_json, read_record, run_folder
-from .statistics import CONFIDENCE, mean, paired_difference, spread
+from .statistics import CONFIDENCE, NOT_SHOWN, holm, mean, paired_difference, spread
 
 __all__ = ["METRICS", "as_text", "collect"]
 
@@ -36,6 +36,7 @@ def collect(folder: Path) -> dict[str, Any]:
     if not plan:
         raise ConfigError(f"{folder}: has no {PLAN_FILE}; is it the --output of a study?")
     datasets = {name: _dataset(Path(folder), plan, name) for name in plan["datasets"]}
+    _count_comparisons(datasets)
     return {
         "config_file": plan["config_file"],
         "opts": plan["opts"],
@@ -112,6 +113,28 @@ def _mean_ratio(records: Records, base: Records, key: str) -> float | None:
     )
 
 
+def _compared(datasets: dict[str, Any]) -> list[dict[str, Any]]:
+    """The differences of AP that have an interval to judge by."""
+    differences = [
+        row["metrics"]["AP"]["difference"]
+        for dataset in datasets.values()
+        for row in dataset["variants"]
+        if row["name"] != BASELINE
+    ]
+    return [d for d in differences if d["p"] is not None]
+
+
+def _count_comparisons(datasets: dict[str, Any]) -> None:
+    """Say of a verdict that it would not stand if all comparisons of the study were counted."""
+    compared = _compared(datasets)
+    for difference, p in zip(compared, holm([d["p"] for d in compared]), strict=True):
+        difference["p_holm"] = p
+        if difference["verdict"] != NOT_SHOWN and p > 1 - CONFIDENCE:
+            difference["reason"] = (
+                f"alone; not among {len(compared)} comparisons (Holm's p {p:.2f})"
+            )
+
+
 def _notes(datasets: dict[str, Any]) -> list[str]:
     """What has to be known to read the numbers."""
     notes = [
@@ -119,18 +142,23 @@ def _notes(datasets: dict[str, Any]) -> list[str]:
         " initial weights, same order of images, same augmentation. In brackets its 95 % interval"
         " by Student's t."
     ]
-    compared = sum(
-        row["metrics"]["AP"]["difference"]["low"] is not None
-        for dataset in datasets.values()
-        for row in dataset["variants"]
-        if row["name"] != BASELINE
-    )
+    if any(_has_other_seeds(dataset["variants"]) for dataset in datasets.values()):
+        notes.append(
+            "Columns of AP are means over a row's own seeds: not to be subtracted where rows have"
+            " different seeds; the difference is over those that both have."
+        )
+    compared = len(_compared(datasets))
     if compared > 1:
         notes.append(
             f"{compared} comparisons at 95 %: if no lever did anything, {0.05 * compared:.1f} of"
             " them would be expected to leave out 0 by chance."
         )
     return notes
+
+
+def _has_other_seeds(rows: list[dict[str, Any]]) -> bool:
+    """Whether rows that have runs have them of different seeds."""
+    return len({tuple(row["seeds_done"]) for row in rows if row["seeds_done"]}) > 1
 
 
 def as_text(results: dict[str, Any]) -> str:
@@ -194,6 +222,6 @@ def interval(difference: dict[str, Any]) -> str:
 
 
 def verdict(difference: dict[str, Any]) -> str:
-    """One of "helps", "hurts", "not shown", and why."""
+    """One of "helps", "hurts", "not shown", and why or how far."""
     reason = difference["reason"]
     return f"{difference['verdict']}: {reason}" if reason else difference["verdict"]
