@@ -108,3 +108,12 @@ def test_a_set_without_boxes_gets_no_proposal(tmp_path):
     empty["annotations"] = []
     checked = check_dataset(find_splits(write_dataset(tmp_path / "pets", train=empty)))
     assert as_json(checked, ResizedTo())["proposal"] == {}
+
+
+def test_one_list_of_anchors_for_all_levels_is_fitted_too(repo, tmp_path):
+    config = tmp_path / "one_list.yaml"
+    base = repo / "configs" / "quick" / RCNN
+    config.write_text(f"_BASE_: {base}\nMODEL: {{ANCHOR_GENERATOR: {{SIZES: [32, 64]}}}}\n")
+    cfg, _ = configured(tmp_path, str(config), "--fit-anchors")
+    ((smallest, largest),) = cfg.MODEL.ANCHOR_GENERATOR.SIZES
+    assert largest == pytest.approx(2 * smallest, rel=0.01)

@@ -157,12 +157,6 @@ def _anchors(cfg: CfgNode, features_key: str, features: Sequence[str]) -> Iterat
         key, values = f"MODEL.ANCHOR_GENERATOR.{name}", cfg.MODEL.ANCHOR_GENERATOR[name]
         levels = [v for v in values if isinstance(v, (list, tuple))]
         flat = levels if levels else [values]
-        if not values or len(levels) not in (0, len(values)) or not all(flat):
-            yield Contradiction(key, values, "a list of lists of numbers, none of them empty")
-            return
-        if any(not isinstance(v, (int, float)) or not v > 0 for level in flat for v in level):
-            yield Contradiction(key, values, "numbers above 0")
-            return
         if len(flat) not in (1, len(features)):
             want = f"one list, or one for each of the {len(features)} levels of {features_key}"
             yield Contradiction(key, values, f"{want} {features!r}")

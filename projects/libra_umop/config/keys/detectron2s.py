@@ -23,6 +23,16 @@ INCREASING = Range(
     lambda v: all(0 <= x <= 1 for x in v) and all(a < b for a, b in pairwise(v)),
     "increasing, each in [0, 1]",
 )
+ANCHORS = Range(
+    lambda v: (
+        len(v) > 0
+        and (
+            ranges.POSITIVES.is_right(v)
+            or all(len(x) > 0 and ranges.POSITIVES.is_right(x) for x in v)
+        )
+    ),
+    "a list of lists of numbers above 0, none of them empty",
+)
 NORM_TYPE = Range(lambda v: isinstance(v, (int, float)) and v > 0, "a norm's order > 0, or inf")
 SCHEDULERS = OneOf(("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"))
 # no RandomSubsetTrainingSampler: it reads a key that Detectron2 does not declare
@@ -69,6 +79,7 @@ declare_range("MODEL", "PIXEL_MEAN", ranges.FINITE)
 declare_range("MODEL", "PIXEL_STD", ranges.POSITIVES)
 declare_range("MODEL.BACKBONE", "NAME", registered(BACKBONE_REGISTRY))
 declare_range("MODEL.ANCHOR_GENERATOR", "NAME", registered(ANCHOR_GENERATOR_REGISTRY))
+declare_range("MODEL.ANCHOR_GENERATOR", "SIZES ASPECT_RATIOS", ANCHORS)
 declare_range("MODEL.ANCHOR_GENERATOR", "OFFSET", ranges.BELOW_1)
 declare_range("MODEL.FPN", "IN_FEATURES", FEATURES)
 declare_range("MODEL.FPN", "FUSE_TYPE", OneOf(("sum", "avg")))

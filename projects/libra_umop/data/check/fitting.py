@@ -166,7 +166,9 @@ def _set_anchors(cfg: CfgNode, boxes: BoxSizes, given: Set[str]) -> list[str]:
             f"--fit-anchors: MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}, which has no"
             " anchors; leave it out"
         )
-    old = [list(level) for level in cfg.MODEL.ANCHOR_GENERATOR.SIZES]
+    levels = cfg.MODEL.ANCHOR_GENERATOR.SIZES
+    levels = levels if isinstance(levels[0], (list, tuple)) else [levels]  # one list for all levels
+    old = [list(level) for level in levels]
     sizes = boxes.resized(ResizedTo.from_config(cfg))
     name = cfg.MODEL.META_ARCHITECTURE
     kind = "ATSS" if "ATSS" in name else "RetinaNet" if "RetinaNet" in name else "Faster R-CNN"
