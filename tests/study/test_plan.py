@@ -11,9 +11,10 @@ from study_files import write_study_files
 from libra_umop.config.loading import load_config
 from libra_umop.errors import ConfigError
 from libra_umop.levers import active, levers_for
-from libra_umop.study.plan import make_plan, parse_variants
+from libra_umop.study.plan import make_plan
 from libra_umop.study.records import write_record
 from libra_umop.study.run import check_unchanged
+from libra_umop.study.variants import parse_variants
 
 
 def config(repo, name):

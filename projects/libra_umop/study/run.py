@@ -22,8 +22,9 @@ from detectron2.utils.logger import setup_logger
 from ..errors import EXIT_PREEMPTED, ConfigError, DatasetError, StopTraining
 from ..utils.rng import seed_all_rng
 from .pairing import PairedTrainer
-from .plan import PlannedRun, differing_keys
+from .plan import PlannedRun
 from .records import is_over, read_record, write_record
+from .variants import differing_keys
 
 __all__ = ["EXIT_BUSY", "check_unchanged", "execute"]
 
