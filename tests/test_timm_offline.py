@@ -9,7 +9,7 @@ import torch
 from libra_umop.benchmark.bench import Bench, Contender
 from libra_umop.benchmark.inputs import Workload
 from libra_umop.inference.predictor import LibraPredictor
-from libra_umop.training.checkpoint.checkpointer import read_run
+from libra_umop.training.checkpoint.run_content import read_run
 from libra_umop.training.measuring_run import collect
 from test_train_net import RETINANET, run, write_config, write_dataset
 

@@ -11,7 +11,7 @@ import torch
 from detectron2.engine import DefaultPredictor
 
 from libra_umop.data.shapes import CLASSES, write_shapes
-from libra_umop.training.checkpoint.checkpointer import read_run
+from libra_umop.training.checkpoint.run_content import read_run
 
 SMALL = ["SOLVER.MAX_ITER", "3", "SOLVER.STEPS", "()", "SOLVER.IMS_PER_BATCH", "2"]
 SMALL += ["INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64", "MODEL.DEVICE", "cpu"]

@@ -34,6 +34,7 @@ WALLS = {
     "api": "cli data errors inference training utils",
 }
 MOST_FILES = 10
+MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 60
 
 
 def imported_names(path: Path):
@@ -146,3 +147,15 @@ def test_no_name_that_a_room_offers_is_hidden_by_a_module_beside_it():
         for call in (c for c in calls if getattr(c.func, "id", "") == "offer"):
             names = ast.literal_eval(call.args[1])
             assert not beside & {name for value in names.values() for name in value.split()}, room
+
+
+def test_files_and_functions_are_short():
+    """A function's docstring does not count."""
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text()
+        assert text.count("\n") <= MOST_LINES, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                words = (ast.get_docstring(node) or "").splitlines()
+                lines = node.end_lineno - node.lineno + 1 - len(words)
+                assert lines <= MOST_LINES_OF_A_FUNCTION, (path, node.name)

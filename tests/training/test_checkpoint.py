@@ -12,7 +12,9 @@ from detectron2.data import MetadataCatalog
 
 from libra_umop.config import add_libra_umop_config
 from libra_umop.errors import ConfigError
-from libra_umop.training.checkpoint.checkpointer import LibraCheckpointer, atomic_write, read_run
+from libra_umop.training.checkpoint.checkpointer import LibraCheckpointer
+from libra_umop.training.checkpoint.run_content import read_run
+from libra_umop.utils.atomic_files import atomic_write
 
 
 class Counter:

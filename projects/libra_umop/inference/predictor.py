@@ -22,7 +22,8 @@ from ..config.devices import device_of
 from ..config.loading import load_config, merge_opts
 from ..errors import ConfigError
 from ..modeling.backbones.timm.models import without_pretrained
-from ..training.checkpoint.checkpointer import LibraCheckpointer, read_run
+from ..training.checkpoint.checkpointer import LibraCheckpointer
+from ..training.checkpoint.run_content import read_run
 
 
 class LibraPredictor(DefaultPredictor):

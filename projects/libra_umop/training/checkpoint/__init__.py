@@ -2,4 +2,6 @@
 
 from ...utils.lazy import offer
 
-__all__, __getattr__, __dir__ = offer(__name__, {"checkpointer": "LibraCheckpointer read_run"})
+__all__, __getattr__, __dir__ = offer(
+    __name__, {"checkpointer": "LibraCheckpointer", "run_content": "read_run"}
+)

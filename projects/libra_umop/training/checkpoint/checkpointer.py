@@ -17,7 +17,7 @@ from ...utils.atomic_files import atomic_link, atomic_write
 from ...utils.ranks import heard_by_all_ranks
 from ...utils.safe_load import safe_torch_load, safe_zoo_load
 from ..output_dir import iteration_of
-from .run_content import about_run, read_run
+from .run_content import about_run
 from .weight_fit import (
     Classes,
     Fit,
@@ -29,8 +29,7 @@ from .weight_fit import (
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["LibraCheckpointer", "atomic_write", "read_run", "safe_torch_load"]
-
+__all__ = ["LibraCheckpointer"]
 
 # What to do about weights that do not fit, by what they are loaded for.
 TO_USE = "Give the weights that this config trained, or the config that trained these"
@@ -63,8 +62,7 @@ class LibraCheckpointer(DetectionCheckpointer):
     All but ``"model"`` may be absent. Version 0.1.0 wrote no ``"class_ids"``.
 
     Args:
-        model: as there.
-        save_dir: as there; a local folder.
+        model, save_dir: as there; a local folder.
         cfg: of the run; None writes neither config nor classes.
         average: an averaged copy of ``model`` that takes its place under ``"model"``. It starts
             from what is loaded into ``model`` where a file holds no average.
