@@ -4,6 +4,8 @@ import torch
 from detectron2.export.torchscript_patch import patch_builtin_len
 from torch import Tensor, nn
 
+from .verify import Detector
+
 OUTPUT_NAMES = ("boxes", "scores", "classes")
 
 
@@ -16,6 +18,8 @@ class DetectorGraph(nn.Module):
     Args:
         model: a detector; put into eval mode here.
     """
+
+    input_name = "image"
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -35,3 +39,16 @@ class DetectorGraph(nn.Module):
         with torch.no_grad(), patch_builtin_len():
             instances = self.model([{"image": image}])[0]["instances"]
             return instances.pred_boxes.tensor, instances.scores, instances.pred_classes
+
+    def dynamic_axes(self) -> dict[str, dict[int, str]]:
+        """What may vary, for ``torch.onnx.export``: the image's size, the number of detections."""
+        detections = {name: {0: "detections"} for name in OUTPUT_NAMES}
+        return {self.input_name: {1: "height", 2: "width"}, **detections}
+
+    def example(self, images: list[Tensor]) -> Tensor:
+        """An input of these images, (3, H, W) each: the first."""
+        return images[0]
+
+    def as_detector(self, run: Detector) -> Detector:
+        """A function of one image: the graph itself."""
+        return run

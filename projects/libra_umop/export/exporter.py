@@ -17,6 +17,7 @@ from ..errors import ConfigError
 from ..inference.predictor import LibraPredictor
 from . import DEFAULT_OPSET, FORMATS
 from .detector_graph import OUTPUT_NAMES, DetectorGraph
+from .fixed_shapes import FixedBatchGraph
 from .onnx_symbolics import dynamic_resizing
 from .verify import Agreement, Detections, Detector, sample_image, verify
 
@@ -30,6 +31,12 @@ _TRACING_WARNINGS = (
 )
 
 
+# Operators whose outputs' shapes, or whose being run at all, the data decide.
+_SHAPES_OF_DATA = {"NonZero", "If", "Loop", "Scan", "NonMaxSuppression", "Unique", "Compress"}
+
+Graph = DetectorGraph | FixedBatchGraph
+
+
 class ExportError(ConfigError):
     """A model that a format cannot hold, or an exported file that does not give its detections."""
 
@@ -41,6 +48,7 @@ def export_detector(
     format: str,
     sizes: Sequence[tuple[int, int]],
     opset: int = DEFAULT_OPSET,
+    batch: int = 0,
 ) -> list[Agreement]:
     """Export a detector, run the file beside the model, and keep it only if they agree.
 
@@ -56,8 +64,12 @@ def export_detector(
         sizes: (H, W) of the images; the graph is traced at the first.
         opset: of ONNX.
 
+        batch: images of the file's one fixed shape, see :class:`FixedBatchGraph`; 0 for a file
+            that takes one image of any size. A batch has one size, and is compared with as many
+            images.
+
     Returns:
-        One agreement per size.
+        One agreement per image.
 
     Raises:
         ValueError: ``format`` is unknown or ``sizes`` is empty.
@@ -67,14 +79,21 @@ def export_detector(
         raise ValueError(f"format is {format!r}, should be one of {FORMATS}")
     if not sizes:
         raise ValueError("sizes is empty; the graph is traced and compared at one size at least")
-    graph = DetectorGraph(predictor.model)
+    reference = DetectorGraph(predictor.model)
+    graph: Graph = reference
+    if batch:
+        (size,) = sizes
+        graph, sizes = FixedBatchGraph(predictor.model, batch=batch, size=size), [size] * batch
     _refuse_masks(predictor)
     images = [sample_image(size, seed) for seed, size in enumerate(sizes)]
     partial = file.with_name(f".{file.name}.partial")
     partial.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write = _Writer(graph, partial, format, opset, images[0], metadata_of(predictor))
-        agreements = _agreements(predictor, graph, write, images)
+        values = metadata_of(predictor)
+        if batch:
+            values |= {"fixed_size": list(size), "batch": batch}
+        write = _Writer(graph, partial, format, opset, graph.example(images), values)
+        agreements = _agreements(predictor, reference, write, images)
         bad = [a for a in agreements if a.num_unmatched]
         if bad:
             raise ExportError(f"the {format} file does not give the model's detections at {bad[0]}")
@@ -105,7 +124,10 @@ def metadata_of(predictor: LibraPredictor) -> dict[str, Any]:
 
 
 def load_exported(file: Path, format: str) -> Detector:
-    """An exported file as a function from an image, (3, H, W) float32, to its detections."""
+    """An exported file as a function from its input to its detections.
+
+    The input is an image, (3, H, W) float32; of a file of fixed shapes a batch of them.
+    """
     if format == "torchscript":
         module = torch.jit.load(str(file))
         return lambda image: module(image)
@@ -117,7 +139,8 @@ def load_exported(file: Path, format: str) -> Detector:
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
     def detect(image: Tensor) -> Detections:
-        outputs = session.run(list(OUTPUT_NAMES), {"image": image.numpy()})
+        name = session.get_inputs()[0].name
+        outputs = session.run(list(OUTPUT_NAMES), {name: image.numpy()})
         boxes, scores, classes = map(torch.from_numpy, outputs)
         return boxes, scores, classes
 
@@ -145,7 +168,7 @@ class _Writer:
                 self._write_torchscript()
             else:
                 self._write_onnx()
-        return load_exported(self._file, self._format)
+        return self._graph.as_detector(load_exported(self._file, self._format))
 
     def _write_torchscript(self) -> None:
         traced = torch.jit.trace(self._graph, (self._image,), check_trace=False)
@@ -160,8 +183,6 @@ class _Writer:
             import onnxruntime  # noqa: F401  (before minutes are spent on exporting)
         except ImportError as e:
             raise ExportError(f"{e}: ONNX export needs pip install -e '.[export]'") from e
-        dynamic = {"image": {1: "height", 2: "width"}}
-        dynamic.update({name: {0: "detections"} for name in OUTPUT_NAMES})
         try:
             # A failed export logs its whole graph, thousands of lines.
             with dynamic_resizing(self._opset), mock.patch("torch._C._jit_onnx_log", create=True):
@@ -171,17 +192,31 @@ class _Writer:
                     str(self._file),
                     dynamo=False,
                     opset_version=self._opset,
-                    input_names=["image"],
+                    input_names=[self._graph.input_name],
                     output_names=list(OUTPUT_NAMES),
-                    dynamic_axes=dynamic,
+                    dynamic_axes=self._graph.dynamic_axes(),
                 )
         except torch.onnx.errors.OnnxExporterError as e:
             first = str(e).strip().splitlines()[0]
             raise ExportError(f"ONNX cannot hold this model: {first}; try torchscript") from e
         model = onnx.load(str(self._file))
+        if not self._graph.dynamic_axes():
+            _refuse_shapes_of_data(model)
+            for output, found in zip(model.graph.output, self._graph(self._image), strict=True):
+                for dim, length in zip(output.type.tensor_type.shape.dim, found.shape, strict=True):
+                    dim.dim_value = length  # which the exporter does not know of every one
         values = {key: json.dumps(value) for key, value in self._metadata.items()}
         onnx.helper.set_model_props(model, values)
         onnx.save(model, str(self._file))
+
+
+def _refuse_shapes_of_data(model: Any) -> None:
+    """Of an ONNX graph that promises fixed shapes."""
+    found = {node.op_type for node in model.graph.node} & _SHAPES_OF_DATA
+    if found:
+        raise ExportError(
+            f"shapes of {', '.join(sorted(found))} follow the data; leave --fixed out"
+        )
 
 
 def _agreements(predictor, graph, write, images) -> list[Agreement]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ...export import DEFAULT_OPSET, FORMATS, OPSETS
 from ...utils.output_files import check_writable, refuse_to_overwrite, writing
-from ..argument_types import add_opts, config_file, image_size
+from ..argument_types import add_opts, config_file, image_size, positive
 from ..exit_codes import exit_code_of
 
 SUFFIXES = {"torchscript": ".ts", "onnx": ".onnx"}
@@ -39,6 +39,16 @@ def build_parser() -> argparse.ArgumentParser:
         "and portrait, with the config's test size as shorter side",
     )
     parser.add_argument(
+        "--fixed",
+        type=image_size,
+        metavar="HxW",
+        help="take images of this size only, and give a fixed number of boxes, filled up with score"
+        " 0: for engines that want no shape to follow the data; dense detectors only",
+    )
+    parser.add_argument(
+        "--batch", type=positive, metavar="N", help="images at once, with --fixed; default 1"
+    )
+    parser.add_argument(
         "--opset",
         type=int,
         choices=OPSETS,
@@ -52,7 +62,12 @@ def build_parser() -> argparse.ArgumentParser:
 @exit_code_of
 def main(argv=None) -> int:
     """Run the tool; returns its exit code."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.batch and not args.fixed:
+        parser.error("--batch goes with --fixed HxW: a file for any size takes one image")
+    if args.fixed and args.sizes:
+        parser.error("--sizes goes without --fixed, which is the one size")
     file = args.output or Path(args.weights).with_suffix(SUFFIXES[args.format])
     refuse_to_overwrite([file], [args.weights, args.config_file])
     check_writable(file)
@@ -67,7 +82,12 @@ def main(argv=None) -> int:
     sizes = args.sizes or [(short, short * 4 // 3), (short * 5 // 4 + 1, short - 1)]
     with writing(file):
         agreements = export_detector(
-            predictor, file, format=args.format, sizes=sizes, opset=args.opset
+            predictor,
+            file,
+            format=args.format,
+            sizes=[args.fixed] if args.fixed else sizes,
+            opset=args.opset,
+            batch=(args.batch or 1) if args.fixed else 0,
         )
     for agreement in agreements:
         print(f"{args.format} against the model at {agreement}")

@@ -205,7 +205,19 @@ class ATSS(CenternessDetector):
         Args:
             anchors: R_l boxes. logits: (R_l, K). deltas: (R_l, 4). centerness: (R_l, 1).
         """
-        scores = logits.float().sigmoid()
+        scores, anchor_idxs, classes = self._top_candidates(logits.float().sigmoid())
+        boxes = self.box2box_transform.apply_deltas(
+            deltas[anchor_idxs], anchors.tensor[anchor_idxs]
+        )
+        scores = scores * centerness[anchor_idxs, 0].float().sigmoid()
+        return Instances(image_size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=classes)
+
+    def _top_candidates(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of a level's class scores, (R_l, K), the best above the threshold.
+
+        Returns:
+            Scores, indices of anchors and classes, (C,) each.
+        """
         candidates = torch.nonzero(scores > self.test_score_thresh)  # (C, 2)
         scores = scores[candidates[:, 0], candidates[:, 1]]
         num_topk = candidates.shape[0]
@@ -215,11 +227,7 @@ class ATSS(CenternessDetector):
             num_topk = min(num_topk, self.test_topk_candidates)
         scores, order = scores.topk(num_topk)
         anchor_idxs, classes = candidates[order].unbind(dim=1)
-        boxes = self.box2box_transform.apply_deltas(
-            deltas[anchor_idxs], anchors.tensor[anchor_idxs]
-        )
-        scores = scores * centerness[anchor_idxs, 0].float().sigmoid()
-        return Instances(image_size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=classes)
+        return scores, anchor_idxs, classes
 
     def _suppress(self, pred: Instances) -> Instances:
         keep = batched_nms(

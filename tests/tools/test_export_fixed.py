@@ -1,0 +1,62 @@
+"""Files of fixed shapes against the model, in every place of a batch."""
+
+import numpy as np
+import pytest
+
+CONFIG = "configs/COCO-Detection/{}_R_50_FPN_1x.yaml"
+DENSE = ["libra_retinanet", "umop_retinanet", "atss", "umop_atss", "umop_fcos"]
+
+
+@pytest.fixture
+def exported(tool, checkpoint, tmp_path, capsys):
+    def run(detector, *args):
+        weights = checkpoint(CONFIG.format(detector))
+        file = tmp_path / "d.onnx"
+        argv = ["--weights", str(weights), "--format", "onnx", "--output", str(file), *args]
+        argv += ["--opts", "TEST.DETECTIONS_PER_IMAGE", "12"]  # each pick is a part of the graph
+        try:
+            code = tool("export").main(argv)
+        except SystemExit as e:
+            code = e.code
+        return code, file, capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize("detector", DENSE)
+def test_a_batch_detects_what_the_model_detects_in_each_image(exported, detector):
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    code, file, printed = exported(detector, "--fixed", "96x128", "--batch", "2")
+    assert code == 0, printed.err
+    lines = printed.out.splitlines()
+    assert len(lines) == 3 and all(" 0 unmatched" in line for line in lines[:2])
+    assert all(int(line.split(": ")[1].split()[0]) > 0 for line in lines[:2])
+
+    model = onnx.load(str(file))
+    kinds = {node.op_type for node in model.graph.node}
+    assert not kinds & {"NonZero", "If", "Loop", "Scan", "NonMaxSuppression", "Compress"}
+    shapes = {
+        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    assert shapes["images"] == [2, 3, 96, 128] and shapes["boxes"] == [2, 12, 4]
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 96, 128)).astype(np.float32)
+    boxes, scores, classes = session.run(["boxes", "scores", "classes"], {"images": images})
+    filled = scores == 0
+    assert (classes[filled] == -1).all() and (boxes[filled] == 0).all()
+    assert (classes[~filled] >= 0).all() and (np.diff(scores, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize(
+    "detector, args, word",
+    [
+        ("libra_faster_rcnn", ["--fixed", "96x128"], "should be a dense detector"),
+        ("atss", ["--fixed", "96x100"], "as 96x128"),
+        ("atss", ["--batch", "2"], "--fixed HxW"),
+        ("atss", ["--fixed", "96x128", "--sizes", "96x128"], "--sizes goes without"),
+    ],
+)
+def test_what_cannot_be_fixed_is_refused_in_a_line(exported, detector, args, word):
+    code, file, printed = exported(detector, *args)
+    assert code == 2 and word in printed.err.splitlines()[-1] and not file.exists()
