@@ -20,8 +20,6 @@ sys.path.insert(0, str(HERE.parent))
 import train_net  # noqa: E402
 
 from engine_runs import RETINANET, weights, write_config, write_dataset  # noqa: E402
-from libra_umop.data.datasets import load_dataset  # noqa: E402
-from libra_umop.data.layouts.table import find_splits  # noqa: E402
 from libra_umop.training.checkpoint import checkpointer as checkpoint  # noqa: E402
 from libra_umop.training.words import CONFIG  # noqa: E402
 
@@ -245,27 +243,6 @@ def test_train_only_data_say_that_nothing_will_be_evaluated_and_how_to_split(
     assert out.index("nothing will be evaluated") < out.index("total_loss")
     assert "--val-json FILE" in out and "nothing was evaluated" in out
     assert f"weights to use: {tmp_path}/out/model_final.pth" in out
-
-
-def test_the_documents_way_to_split_gives_two_sets_without_moving_images(tmp_path, monkeypatch):
-    text = (HERE.parent / "docs" / "own_data.md").read_text()
-    code = text.split("## Splitting")[1].split("```python\n")[1].split("```")[0]
-    cells = write_dataset(tmp_path / "cells", num_images=10)
-    (cells / "annotations" / "val.json").unlink()
-    before = json.loads((cells / "annotations" / "train.json").read_text())
-    monkeypatch.chdir(tmp_path)
-    exec(code, {})
-    files = [cells / "annotations" / name for name in ("train.json", "val.json")]
-    after = [json.loads(file.read_text()) for file in files]
-    for key in ("images", "annotations"):
-        ids = [[entry["id"] for entry in split[key]] for split in after]
-        assert sorted(ids[0] + ids[1]) == [entry["id"] for entry in before[key]]
-    assert [len(split["images"]) for split in after] == [8, 2]
-    for split in after:
-        ids = {image["id"] for image in split["images"]}
-        assert {a["image_id"] for a in split["annotations"]} <= ids
-    found = load_dataset("cells", find_splits(str(cells))).splits
-    assert {name: len(split.images) for name, split in found.items()} == {"train": 8, "val": 2}
 
 
 @pytest.mark.parametrize(

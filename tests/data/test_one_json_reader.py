@@ -8,6 +8,7 @@ OWN = {
     "libra_umop/data/coco/repairs.py": "a text within an annotation",
     "libra_umop/imbalance/records.py": "the collector's own files",
     "libra_umop/study/records.py": "the study's own files",
+    "libra_umop/study/run.py": "what the evaluation of its run wrote",
     "libra_umop/imbalance/report/run.py": "lines of metrics.json",
 }
 

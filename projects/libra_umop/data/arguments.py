@@ -20,6 +20,7 @@ from .layouts.coco import splits_from_files
 from .layouts.layout import Split
 from .layouts.table import dataset_name, find_splits
 from .schedule import describe_solver, is_first_of_machine, scale_solver, set_epochs, world_size
+from .splitting.division import RECORD, divide, keep_record
 
 __all__ = [
     "add_dataset_args",
@@ -51,7 +52,7 @@ def configure_dataset(layers: Layers, args: Any) -> list[str]:
     """
     cfg, given = layers.cfg, layers.given
     lines: list[str] = []
-    splits = named_splits(args)
+    splits = named_splits(args, cfg.OUTPUT_DIR, needs_train=not args.eval_only)
     if splits:
         lines += _use_dataset(layers, args, splits)
     lines += fit_to_data(cfg, args, given)
@@ -71,8 +72,33 @@ def configure_dataset(layers: Layers, args: Any) -> list[str]:
     return lines
 
 
-def named_splits(args: Any) -> dict[str, Split]:
-    """The splits that ``--dataset`` or ``--train-json`` and its relatives name; {} if neither."""
+def named_splits(args: Any, output_dir: str = "", *, needs_train: bool = True) -> dict[str, Split]:
+    """The splits that ``--dataset`` or ``--train-json`` and its relatives name; {} if neither.
+
+    Args:
+        args: of the command line.
+        output_dir: where the division is kept that ``--split`` makes; with ``--resume``, the one
+            that is there is taken.
+        needs_train: there has to be a training split, as it is trained on.
+    """
+    if getattr(args, "split", None) is None:
+        return _splits_of(args, needs_train)
+    splits = _splits_of(args, needs_train=True)
+    if not splits:
+        raise DatasetError("--split is for one's own data; give --dataset DIR or --train-json FILE")
+    if "val" in splits:
+        there = splits["val"].source
+        raise DatasetError(f"{there}: is a validation split already; leave out --split")
+    record = os.path.join(output_dir, RECORD)
+    goes_on = output_dir and getattr(args, "resume", False) and os.path.isfile(record)
+    wanted = record if goes_on else args.split
+    parts, division = divide(splits["train"], wanted, args.split_seed)
+    if output_dir and is_first_of_machine():
+        keep_record(division, output_dir, replace_other=getattr(args, "overwrite", False))
+    return {**parts, **{name: split for name, split in splits.items() if name != "train"}}
+
+
+def _splits_of(args: Any, needs_train: bool) -> dict[str, Split]:
     files = (args.train_json, args.train_images, args.val_json, args.val_images)
     if args.dataset is None:
         return splits_from_files(files[:2], files[2:])
@@ -81,7 +107,7 @@ def named_splits(args: Any) -> dict[str, Split]:
             "--dataset and --train-json, --train-images, --val-json, --val-images name two"
             " datasets; give one"
         )
-    return find_splits(args.dataset)
+    return find_splits(args.dataset, needs_train=needs_train)
 
 
 def _use_dataset(layers: Layers, args: Any, splits: dict[str, Split]) -> list[str]:
@@ -93,7 +119,7 @@ def _use_dataset(layers: Layers, args: Any, splits: dict[str, Split]) -> list[st
     lines = dataset.lines + set_num_classes(layers, dataset) + set_mask_format(layers, dataset)
     names = register(dataset, os.path.join(cfg.OUTPUT_DIR, "annotations"))
     if "DATASETS.TRAIN" not in given:
-        cfg.DATASETS.TRAIN = (names["train"],)
+        cfg.DATASETS.TRAIN = (names["train"],) if "train" in names else ()
     if "DATASETS.TEST" not in given:
         evaluated = [key for key in ("val", "test") if key in names][:1]
         cfg.DATASETS.TEST = tuple(names[k] for k in evaluated if dataset.splits[k].objects)
@@ -163,7 +189,7 @@ def set_num_classes(layers: Layers, dataset: OwnDataset) -> list[str]:
         if place:
             raise ConfigError(
                 f"{key} is {node.NUM_CLASSES} in {place}, but"
-                f" {dataset.splits['train'].source} has {count} classes; leave the key out"
+                f" {dataset.reference.source} has {count} classes; leave the key out"
             )
         node.NUM_CLASSES = count
         changed.append(key)

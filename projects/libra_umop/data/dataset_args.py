@@ -1,6 +1,7 @@
 """The switches that name a dataset. Apart from what they lead to, so that --help is quick."""
 
 import argparse
+import os
 
 
 def add_dataset_args(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +27,39 @@ def add_dataset_location_args(parser: argparse.ArgumentParser) -> argparse._Argu
         help="folder of a dataset: COCO, YOLO, Pascal VOC, LabelImg, CVAT, Label Studio, FiftyOne,"
         " LabelMe or CreateML (docs/own_data.md); or a file that describes it, as data.yaml",
     )
+    add_split_args(group)
     for split in ("train", "val"):
         group.add_argument(f"--{split}-json", metavar="FILE", help=f"COCO JSON of the {split} set")
         group.add_argument(f"--{split}-images", metavar="DIR", help=f"images of the {split} set")
     return group
+
+
+def add_split_args(group: argparse._ArgumentGroup) -> None:
+    """Add ``--split`` and ``--split-seed``."""
+    group.add_argument(
+        "--split",
+        type=division,
+        metavar="PART",
+        help="make a validation split of the training images: this part, as 0.8, stays for"
+        " training, the same one every time; or the split.json of an earlier run. Copies, frames of"
+        " a clip and near-duplicates stay together; nothing is written into the dataset",
+    )
+    group.add_argument(
+        "--split-seed", type=int, default=0, metavar="N", help="of --split (%(default)s)"
+    )
+
+
+def division(text: str) -> float | str:
+    """A part in (0, 1), or the path of a file."""
+    try:
+        part = float(text)
+    except ValueError:
+        if os.path.isfile(text):
+            return text
+        raise argparse.ArgumentTypeError(f"{text} is no number and no file") from None
+    if not 0 < part < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1, as 0.8 is")
+    return part
 
 
 def add_fit_args(group: argparse._ArgumentGroup) -> None:

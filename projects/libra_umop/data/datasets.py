@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from ..errors import DatasetError
-from .coco.classes import is_spare, settle_classes
+from .coco.classes import is_spare, reference_of, settle_classes
 from .coco.document import CocoData, write_coco
 from .coco.masks import compressed
 from .coco.parsing import load_split, refuse
@@ -36,6 +36,11 @@ class OwnDataset:
     categories: list[dict[str, Any]]
     registered: dict[str, str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
+
+    @property
+    def reference(self) -> CocoData:
+        """The split that declares the classes."""
+        return reference_of(self.splits)
 
     @property
     def class_names(self) -> list[str]:

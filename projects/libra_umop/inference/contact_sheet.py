@@ -1,36 +1,12 @@
 """A picture to look at: images with their ground truth and with what a detector found."""
 
-import colorsys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
-import cv2
 import numpy as np
 from detectron2.structures import BoxMode, Instances
 
 from ..data.images import MAX_IMAGE_PIXELS, WHITE_16BIT, read_image
-
-# A qualitative palette that colour-blind readers can tell apart (Okabe and Ito, 2008), RGB 0..255.
-PALETTE = [
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-]
-_GUTTER_PX = 6
-_CAPTION_PX = 26
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
-
-
-class _Boxes(NamedTuple):
-    """XYXY pixels (N, 4), classes and, of predictions, scores; each a list of N."""
-
-    boxes: np.ndarray
-    classes: list[int]
-    scores: list[float]
+from .tiles import PALETTE, Boxes, captioned, class_colour, draw_boxes, grid, legend
 
 
 def contact_sheet(
@@ -72,113 +48,25 @@ def contact_sheet(
         )
         shown.append((_annotated(record), _found(predict(image).to("cpu")), image))
     on_sheet = sorted({c for truth, found, _ in shown for c in (*truth.classes, *found.classes)})
-    colours = {c: _colour(i) for i, c in enumerate(on_sheet)}
+    colours = {c: class_colour(i) for i, c in enumerate(on_sheet)}
     names = {c: class_names[c] for c in on_sheet} if len(on_sheet) > len(PALETTE) else {}
     pairs = []
     for truth, found, image in shown:
-        tiles = (_draw(image, boxes, colours, names, tile_px) for boxes in (truth, found))
+        tiles = (draw_boxes(image, boxes, colours, names, tile_px) for boxes in (truth, found))
         captions = zip(tiles, ("ground truth", "predictions"), strict=True)
-        pairs.append([_captioned(tile, caption) for tile, caption in captions])
-    grid = _grid(pairs, columns)
-    legend = _legend([(class_names[c], colours[c]) for c in on_sheet], grid.shape[1])
-    return np.vstack([legend, grid])
+        pairs.append([captioned(tile, caption) for tile, caption in captions])
+    shown_pairs = grid(pairs, columns)
+    strip = legend([(class_names[c], colours[c]) for c in on_sheet], shown_pairs.shape[1])
+    return np.vstack([strip, shown_pairs])
 
 
-def _annotated(record: dict) -> _Boxes:
+def _annotated(record: dict) -> Boxes:
     annotations = record.get("annotations", [])
     boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
     array = np.array(boxes, dtype=np.float32).reshape(-1, 4)
-    return _Boxes(array, [a["category_id"] for a in annotations], [])
+    return Boxes(array, [a["category_id"] for a in annotations], [])
 
 
-def _found(found: Instances) -> _Boxes:
+def _found(found: Instances) -> Boxes:
     boxes = found.pred_boxes.tensor.numpy()
-    return _Boxes(boxes, found.pred_classes.tolist(), found.scores.tolist())
-
-
-def _colour(index: int) -> tuple[int, int, int]:
-    """Of the class with that place on the sheet, BGR; beyond the palette hues far from the last."""
-    if index < len(PALETTE):
-        return PALETTE[index][::-1]
-    light = (0.95, 0.7)[index % 2]
-    red, green, blue = colorsys.hsv_to_rgb(index * 0.618 % 1, 0.85, light)
-    return round(255 * blue), round(255 * green), round(255 * red)
-
-
-def _draw(
-    image: np.ndarray,
-    shown: _Boxes,
-    colours: dict[int, tuple[int, int, int]],
-    names: dict[int, str],
-    tile_px: int,
-) -> np.ndarray:
-    """A tile with boxes in their class's colour, the largest first, so that none hides another."""
-    scale = tile_px / max(image.shape[:2])
-    size = [max(round(side * scale), 1) for side in image.shape[1::-1]]
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    tile = np.ascontiguousarray(cv2.resize(image, size, interpolation=how))
-    boxes = np.rint(shown.boxes * scale).astype(int)
-    order = np.argsort(-(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
-    for i in order:
-        cv2.rectangle(tile, boxes[i, :2], boxes[i, 2:], colours[shown.classes[i]], 2)
-    for i in order:
-        words = [names.get(shown.classes[i], "")]
-        words += [f"{shown.scores[i]:.2f}"] if shown.scores else []
-        _label(tile, boxes[i], " ".join(filter(None, words)), colours[shown.classes[i]])
-    return tile
-
-
-def _label(tile: np.ndarray, box: np.ndarray, text: str, colour: tuple[int, int, int]) -> None:
-    """A text on its class's colour, over the box where there is room, and always on the tile."""
-    if not text:
-        return
-    (width, height), below = cv2.getTextSize(text, _FONT, 0.35, 1)
-    x = int(np.clip(box[0], 0, max(tile.shape[1] - width - 2, 0)))
-    y = int(np.clip(box[1] - 2, height + below, tile.shape[0] - below))
-    cv2.rectangle(tile, (x, y - height - 1), (x + width + 1, y + below - 1), colour, cv2.FILLED)
-    dark = np.dot(colour, (0.114, 0.587, 0.299)) < 120
-    ink = (255, 255, 255) if dark else (0, 0, 0)
-    cv2.putText(tile, text, (x + 1, y), _FONT, 0.35, ink, 1, cv2.LINE_AA)
-
-
-def _legend(entries: Sequence[tuple[str, tuple[int, int, int]]], width: int) -> np.ndarray:
-    """White strips with each class's colour beside its name, as many as they need."""
-    places, x, row = [], 2 * _GUTTER_PX, 0
-    for name, _ in entries:
-        step = 44 + cv2.getTextSize(name, _FONT, 0.55, 1)[0][0]
-        if x + step - 22 > width and x > 2 * _GUTTER_PX:
-            x, row = 2 * _GUTTER_PX, row + 1
-        places.append((x, row * _CAPTION_PX))
-        x += step
-    height = (row + 1) * _CAPTION_PX + _GUTTER_PX
-    strip = np.full((height, width, 3), 255, dtype=np.uint8)
-    for (name, colour), (x, y) in zip(entries, places, strict=True):
-        cv2.rectangle(strip, (x, y + 8), (x + 16, y + 24), colour, cv2.FILLED)
-        cv2.putText(strip, name, (x + 22, y + 22), _FONT, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
-    return strip
-
-
-def _captioned(tile: np.ndarray, caption: str) -> np.ndarray:
-    """The tile below a white strip with the caption."""
-    strip = np.full((_CAPTION_PX, tile.shape[1], 3), 255, dtype=np.uint8)
-    place = (4, _CAPTION_PX - 8)
-    cv2.putText(strip, caption, place, _FONT, 0.5, (60, 60, 60), 1, cv2.LINE_AA)
-    return np.vstack([strip, tile])
-
-
-def _grid(pairs: list[list[np.ndarray]], columns: int) -> np.ndarray:
-    """All pairs on white, ``columns`` in a row, with a wider gap between pairs than inside one."""
-    columns = min(columns, len(pairs))
-    width = max(t.shape[1] for pair in pairs for t in pair)
-    step_x = 2 * width + 4 * _GUTTER_PX
-    rows = []
-    for start in range(0, len(pairs), columns):
-        row = pairs[start : start + columns]
-        height = max(t.shape[0] for pair in row for t in pair) + 2 * _GUTTER_PX
-        strip = np.full((height, columns * step_x, 3), 255, dtype=np.uint8)
-        for i, pair in enumerate(row):
-            for j, tile in enumerate(pair):
-                x = i * step_x + _GUTTER_PX + j * (width + _GUTTER_PX)
-                strip[_GUTTER_PX : _GUTTER_PX + tile.shape[0], x : x + tile.shape[1]] = tile
-        rows.append(strip)
-    return np.vstack(rows)
+    return Boxes(boxes, found.pred_classes.tolist(), found.scores.tolist())

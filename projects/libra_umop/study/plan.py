@@ -129,6 +129,8 @@ def _train_args(args: argparse.Namespace, dataset: str) -> argparse.Namespace:
     add_dataset_args(parser)
     words = ["--config-file", args.config_file, "--dataset", dataset]
     words += ["--strict"] * args.strict
+    if args.split is not None:
+        words += ["--split", str(args.split), "--split-seed", str(args.split_seed)]
     words += ["--fit-anchors"] * args.fit_anchors + ["--fit-image-size"] * args.fit_image_size
     words += ["--epochs", str(args.epochs)] if args.epochs is not None else []
     return parser.parse_args([*words, *args.opts])

@@ -15,8 +15,8 @@ from .hooks import BestCheckpointHook
 
 NOT_EVALUATED = (
     "nothing will be evaluated: there is no validation set with objects, so there will be no AP and"
-    " no model_best.pth. Give one with --val-json FILE --val-images DIR, or split yours"
-    ' (docs/own_data.md, "Splitting")'
+    " no model_best.pth. Give one with --val-json FILE --val-images DIR, or split yours:"
+    " --split 0.8"
 )
 
 logger = logging.getLogger("libra_umop")
@@ -37,14 +37,14 @@ def usage(words: str) -> str:
     train = program("train")
     return f"""Which config, and which data? For example:
 
-  train on your COCO files        {train} --config-file {CONFIG} {words}
+  train on your data              {train} --config-file {CONFIG} {words}
   go on after a stop              the same with --resume
   evaluate                        the same with --eval-only MODEL.WEIGHTS output/model_best.pth
   on 4 GPUs                       the same with --num-gpus 4
   everything else                 {train} --help
 
-DIR holds images/ and annotations/{{train,val}}.json, or train/ and valid/, each with
-_annotations.coco.json. The configs are in configs/."""
+DIR is a dataset as COCO, YOLO, Pascal VOC, CVAT, Label Studio, FiftyOne, LabelMe or
+CreateML lay it out. The configs are in configs/."""
 
 
 def say(lines: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ import os
 import sys
 from pathlib import Path
 
+from ...data.dataset_args import add_split_args
 from ...errors import EXIT_PREEMPTED, EXIT_USER_ERROR
 from ..argument_types import config_file
 from ..exit_codes import exit_code_of
@@ -72,6 +73,7 @@ def _add_data_args(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("as in train_net.py")
     group.add_argument("--epochs", type=float, metavar="N")
     group.add_argument("--strict", action="store_true")
+    add_split_args(group)
     group.add_argument("--fit-anchors", action="store_true")
     group.add_argument("--fit-image-size", action="store_true")
 

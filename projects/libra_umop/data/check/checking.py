@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 from tqdm import tqdm
 
 from ...errors import DatasetError
-from ..coco.classes import is_spare, settle_classes
+from ..coco.classes import is_spare, reference_of, settle_classes
 from ..coco.document import CocoData
 from ..coco.parsing import look_for_objects, parse_split
 from ..defects import CLIPPED, DROPPED, ERROR, KEPT, NOTE, REPAIRED, Defect, short
@@ -221,11 +221,12 @@ def _twin(
 
 
 def _check_classes(checked: CheckedDataset) -> None:
-    train = checked.splits.get("train")
-    if train is None:
+    if not checked.splits:
         return
+    train = reference_of(checked.splits)
+    reference = next(name for name, data in checked.splits.items() if data is train)
     usable = {name: data for name, data in checked.splits.items() if not data.errors}
-    settled = settle_classes({"train": train, **usable})
+    settled = settle_classes({reference: train, **usable})
     checked.classes = settled.categories
     for name, conflicts in settled.conflicts.items():
         checked.defects[name] += conflicts if not train.errors else []
@@ -234,7 +235,7 @@ def _check_classes(checked: CheckedDataset) -> None:
     if without and train.objects:
         message = f"{len(without)} classes have no box to learn from: {', '.join(without[:8])}"
         message += ", ..." if len(without) > 8 else ""
-        checked.defects["train"].append(Defect("class_without_boxes", message, NOTE))
+        checked.defects[reference].append(Defect("class_without_boxes", message, NOTE))
 
 
 def _leave_out(defects: list[Defect]) -> list[Defect]:

@@ -28,7 +28,7 @@ def parse_annotations(
         section: its "annotations".
         declared: the ids of all images and categories, usable or not, by "image_id", "category_id".
         masks: keep "segmentation", and drop an annotation without a usable one.
-        look_at_masks: else, name those that are broken.
+        look_at_masks: else, keep those that are there and name those that are broken.
     """
     images = {image["id"]: image for image in data.images}
     classes = {category["id"] for category in data.categories}
@@ -109,9 +109,11 @@ def _keep(
         data.exact = data.exact and mask == raw["segmentation"]
         annotation["segmentation"] = mask
     elif look_at_masks and raw.get("segmentation"):
-        _, kind, message = usable_mask(raw["segmentation"], image["width"], image["height"])
+        mask, kind, message = usable_mask(raw["segmentation"], image["width"], image["height"])
         if kind == "mask":
             data.add(kind, f"{message} (needed where MODEL.MASK_ON is True)", KEPT, **where)
+        if mask is not None:
+            annotation["segmentation"] = mask
     data.annotations.append(annotation)
 
 

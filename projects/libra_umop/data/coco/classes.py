@@ -30,7 +30,7 @@ def settle_classes(splits: dict[str, CocoData]) -> SettledClasses:
         splits: the content of "train", "val" and "test", as far as there; "train" is. A test split
             with conflicts beside a validation split has no say, as training leaves it out.
     """
-    train = splits["train"]
+    train = reference_of(splits)
     ids = placeholder_ids(list(splits.values()))
     settled = SettledClasses(
         [c for c in train.categories if c["id"] not in ids],
@@ -38,12 +38,18 @@ def settle_classes(splits: dict[str, CocoData]) -> SettledClasses:
     )
     for name, data in splits.items():
         settled.conflicts[name] = _conflicts(data, train, ids) if data is not train else []
-    settled.conflicts["train"] += equal_names(settled.categories)
+    reference = next(name for name, data in splits.items() if data is train)
+    settled.conflicts[reference] += equal_names(settled.categories)
     if is_spare("test", splits) and settled.conflicts.get("test"):
         rest = settle_classes({name: splits[name] for name in splits if name != "test"})
         rest.conflicts["test"] = settled.conflicts["test"]
         return rest
     return settled
+
+
+def reference_of(splits: dict[str, CocoData]) -> CocoData:
+    """The split that declares the classes: training's, or the first where nothing is trained on."""
+    return splits.get("train") or next(iter(splits.values()))
 
 
 def is_spare(name: str, splits: dict[str, Any]) -> bool:

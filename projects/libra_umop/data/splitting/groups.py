@@ -1,0 +1,143 @@
+"""Which images of a dataset belong together, so that a split does not tear them apart.
+
+Copies that an augmentation made, frames of a video and near-duplicates are almost the same picture:
+with one of them in training and one in validation, the AP of the validation measures memory.
+"""
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from PIL import Image
+
+from ...errors import DatasetError
+from ..images import for_each_file
+
+__all__ = ["Groups", "same_name", "look_alike"]
+
+# Roboflow names the copies that it augments ``dog_jpg.rf.0123456789abcdef.jpg``.
+_COPY = re.compile(r"\.rf\.[0-9A-Za-z]+$")
+_NUMBER = re.compile(r"[\W_]*\d+$")
+# Names with a number at the end are frames of clips if there are so many clips, none larger than
+# this part of the images; BloodImage_00001 ... 00410 are single pictures.
+LEAST_CLIPS, LARGEST_CLIP = 3, 1 / 3
+# Pictures are alike if at most so many of 256 comparisons of neighbouring pixels differ: frames of
+# one scene in the aquarium set had 29 to 48, other pictures (blood cells, COCO) 72 and more.
+ALIKE_BITS = 50
+# With fewer bits set (or unset) a picture has too little in it to be told from others.
+LEAST_BITS = 24
+# More pictures are only compared for being equal: the time grows with the square.
+MOST_COMPARED = 20_000
+
+
+class Groups:
+    """Which of N things belong together (union-find)."""
+
+    def __init__(self, count: int):
+        self._parent = list(range(count))
+
+    def of(self, i: int) -> int:
+        """The group of thing ``i``, by one of its members."""
+        while self._parent[i] != i:
+            self._parent[i] = self._parent[self._parent[i]]
+            i = self._parent[i]
+        return i
+
+    def join(self, i: int, j: int) -> None:
+        """Make one group of those of ``i`` and ``j``."""
+        a, b = sorted((self.of(i), self.of(j)))
+        self._parent[b] = a
+
+    def join_equal(self, keys: Sequence[Hashable]) -> int:
+        """Join things of equal keys; returns how many groups that left out were joined to one."""
+        first: dict[Hashable, int] = {}
+        before = self.count
+        for i, key in enumerate(keys):
+            self.join(first.setdefault(key, i), i)
+        return before - self.count
+
+    @property
+    def count(self) -> int:
+        """How many groups there are."""
+        return sum(1 for i in range(len(self._parent)) if self._parent[i] == i)
+
+    @property
+    def members(self) -> list[list[int]]:
+        """The things of each group, in their order."""
+        found: dict[int, list[int]] = defaultdict(list)
+        for i in range(len(self._parent)):
+            found[self.of(i)].append(i)
+        return list(found.values())
+
+
+def same_name(names: Sequence[str]) -> tuple[list[str], bool]:
+    """What images of one origin have in common in their names.
+
+    Args:
+        names: of image files, with folders.
+
+    Returns:
+        a key for each, equal for copies of one picture and for frames of one clip; and whether
+        there are clips, which is told by all names together.
+    """
+    stems = [_COPY.sub("", os.path.splitext(name)[0]) for name in names]
+    clips = [_NUMBER.sub("", os.path.basename(stem)) for stem in stems]
+    clips = [
+        os.path.join(os.path.dirname(stem), clip) if clip else stem
+        for stem, clip in zip(stems, clips, strict=True)
+    ]
+    pictures = len(set(stems))
+    sizes = Counter(clip for clip, _ in set(zip(clips, stems, strict=True)))
+    several = [n for n in sizes.values() if n > 1]
+    are_clips = (
+        len(sizes) >= LEAST_CLIPS and several and max(several) <= max(LARGEST_CLIP * pictures, 2)
+    )
+    return (clips, True) if are_clips else (stems, False)
+
+
+def look_alike(paths: Sequence[str], groups: Groups) -> int:
+    """Join the groups of pictures that look the same.
+
+    Each is shrunk to 17 x 16 grey pixels, of which neighbours are compared (a difference hash).
+
+    Args:
+        paths: of N image files; what cannot be read is like nothing.
+        groups: of N things, changed in place.
+
+    Returns:
+        by how many there are fewer groups now.
+    """
+    before = groups.count
+    found = list(for_each_file(difference_hash, paths))
+    told = [i for i, h in enumerate(found) if isinstance(h, np.ndarray)]
+    groups_of_equal: dict[bytes, int] = {}
+    for i in told:
+        groups.join(groups_of_equal.setdefault(found[i].tobytes(), i), i)
+    if 1 < len(told) <= MOST_COMPARED:
+        hashes = np.stack([found[i] for i in told])  # (N, 4) uint64
+        for k in range(len(told) - 1):
+            different = np.bitwise_count(hashes[k + 1 :] ^ hashes[k]).sum(axis=1)  # (N - k - 1,)
+            for other in np.flatnonzero(different <= ALIKE_BITS):
+                groups.join(told[k], told[k + 1 + other])
+    return before - groups.count
+
+
+def difference_hash(path: str) -> np.ndarray | None:
+    """256 comparisons of neighbouring pixels, (4,) uint64; None for a picture without contrast.
+
+    Raises:
+        DatasetError: the file cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            image.draft("L", (64, 64))
+            small = image.convert("L").resize((17, 16), Image.Resampling.BOX)
+    except Exception as e:  # Pillow raises anything; the readers of images say what is wrong
+        raise DatasetError(f"{path}: {e}") from e
+    pixels = np.asarray(small)
+    bits = pixels[:, 1:] > pixels[:, :-1]  # (16, 16)
+    if not LEAST_BITS <= bits.sum() <= bits.size - LEAST_BITS:
+        return None
+    return np.packbits(bits).view(np.uint64)
