@@ -14,6 +14,7 @@ from libra_umop.modeling import (
     ATSS,
     BFP,
     FCOS,
+    GFL,
     UMOPATSS,
     UMOPFCOS,
     LibraCascadeROIHeads,
@@ -22,8 +23,11 @@ from libra_umop.modeling import (
     LibraRPN,
     OHEMROIHeads,
     UMOPRetinaNet,
+    VFNet,
 )
 from libra_umop.modeling.dense.atss import ATSSHead
+from libra_umop.modeling.dense.gfl import GFLHead
+from libra_umop.modeling.dense.vfnet import VFNetHead
 
 
 def _detectron2s(name):
@@ -62,3 +66,14 @@ umop_atss = _detectron2s("fcos")
 umop_atss._target_ = UMOPATSS
 umop_atss.head._target_ = ATSSHead
 del umop_atss.test_score_thresh
+
+gfl = _detectron2s("fcos")
+gfl._target_ = GFL
+gfl.head._target_ = GFLHead
+del gfl.test_score_thresh
+
+vfnet = _detectron2s("fcos")
+vfnet._target_ = VFNet
+vfnet.head._target_ = VFNetHead
+vfnet.head.conv_dims = [256] * 3
+del vfnet.test_score_thresh

@@ -3,19 +3,24 @@
 import torch
 from detectron2.config import get_cfg
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import BACKBONE_REGISTRY, Backbone, build_model
+from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, Backbone, build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.nn import functional as F
 
 from libra_umop.config import add_libra_umop_config
+from libra_umop.modeling.backbones.deformable import DeformConv2d
 
 NUM_CLASSES = 4
 CHANNELS = 64  # two for each of the 32 groups of GN, which refuses to normalise a single value
 LEVELS = ("p3", "p4", "p5", "p6", "p7")
-DETECTORS = ("LibraRetinaNet", "UMOPRetinaNet", "ATSS", "UMOPATSS", "FCOS", "UMOPFCOS")
 UMOP_DETECTORS = ("UMOPRetinaNet", "UMOPATSS", "UMOPFCOS")
+EDGE_DISTANCE_DETECTORS = ("GFL", "VFNet")  # whose class score is the box's quality
+DETECTORS = (
+    *("LibraRetinaNet", "UMOPRetinaNet", "ATSS", "UMOPATSS", "FCOS", "UMOPFCOS"),
+    *EDGE_DISTANCE_DETECTORS,
+)
 
 
 class TinyPyramid(Backbone):
@@ -48,6 +53,11 @@ if "build_tiny_pyramid" not in BACKBONE_REGISTRY:
         return TinyPyramid()
 
 
+def keys_of(name):
+    """The group of config keys below MODEL that a detector reads."""
+    return getattr(META_ARCH_REGISTRY.get(name), "keys", "RETINANET")
+
+
 def tiny_cfg(name, *opts):
     """A config of detector ``name``; ``opts`` are keys and values."""
     cfg = get_cfg()
@@ -56,7 +66,7 @@ def tiny_cfg(name, *opts):
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.PIXEL_STD = [57.375, 57.120, 58.395]
     cfg.MODEL.BACKBONE.NAME = "build_tiny_pyramid"
-    if name.endswith("ATSS"):
+    if keys_of(name) == "ATSS":
         cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[64], [128], [256], [512], [1024]]
         cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = [[1.0]]
     else:
@@ -78,8 +88,9 @@ def tiny_model(name, *opts, seed=0):
 @torch.no_grad()
 def spread_scores(model):
     """Let the head tell locations apart; at the start all its class scores are nearly equal."""
-    for module in (*model.head.cls_subnet, model.head.cls_score):
-        if isinstance(module, nn.Conv2d):
+    star = [model.head.cls_conv] if hasattr(model.head, "cls_conv") else []  # VFNet's
+    for module in (*model.head.cls_subnet, *star, model.head.cls_score):
+        if isinstance(module, (nn.Conv2d, DeformConv2d)):
             module.weight.normal_(std=0.1)
 
 

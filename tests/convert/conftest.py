@@ -24,6 +24,10 @@ PEERS = {  # name of a config: name of the fixture, overrides
     "umop_retinanet_R_50_FPN_1x": ("retinanet", []),
     "atss_R_50_FPN_1x": ("atss", []),
     "umop_atss_R_50_FPN_1x": ("atss", []),
+    "gfl_R_50_FPN_1x": ("gfl", []),
+    "umop_gfl_R_50_FPN_1x": ("gfl", []),
+    "vfnet_R_50_FPN_1x": ("vfnet", []),
+    "umop_vfnet_R_50_FPN_1x": ("vfnet", []),
 }
 
 

@@ -7,7 +7,8 @@ import copy
 
 import pytest
 import torch
-from detectron2.structures import Boxes
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
 
 from libra_umop.convert.run import convert_to_mmdet
 from libra_umop.utils.safe_load import safe_torch_load
@@ -19,7 +20,9 @@ RETINANETS = [
     "umop_retinanet_R_50_FPN_1x",
 ]
 ATSS = ["atss_R_50_FPN_1x", "umop_atss_R_50_FPN_1x"]
-ALL = RCNN + RETINANETS + ATSS
+GFL = ["gfl_R_50_FPN_1x", "umop_gfl_R_50_FPN_1x"]
+VFNET = ["vfnet_R_50_FPN_1x", "umop_vfnet_R_50_FPN_1x"]
+ALL = RCNN + RETINANETS + ATSS + GFL + VFNET
 
 
 @torch.no_grad()
@@ -88,6 +91,30 @@ def test_atss_head_outputs_are_the_peers(convert_peer, name):
             assert_same(ours[i][0], converted.expected[f"{key}_{i}"].double())
 
 
+@pytest.mark.parametrize("name", GFL)
+@torch.no_grad()
+def test_gfl_head_outputs_are_the_peers(convert_peer, name):
+    converted = convert_peer(name)
+    converted = converted._replace(model=copy.deepcopy(converted.model).double())
+    outputs = converted.model.head(list(features_of(converted).values()))
+    for ours, key in zip(outputs, ("cls", "reg"), strict=True):
+        for i in range(5):
+            assert_same(ours[i][0], converted.expected[f"{key}_{i}"].double())
+
+
+@pytest.mark.parametrize("name", VFNET)
+@torch.no_grad()
+def test_vfnet_head_outputs_are_the_peers(convert_peer, name):
+    """Distances are in pixels there, those of the refined boxes: e to the power of head outputs."""
+    converted = convert_peer(name)
+    converted = converted._replace(model=copy.deepcopy(converted.model).double())
+    logits, refined, _ = converted.model.head(list(features_of(converted).values()))
+    for i, stride in enumerate((8, 16, 32, 64, 128)):
+        assert_same(logits[i][0], converted.expected[f"cls_{i}"].double())
+        theirs = converted.expected[f"reg_{i}"].double()
+        assert_same((stride * refined[i][0]).log(), theirs.log())
+
+
 def unmatched_detections(converted):
     """How many of the peer's detections have no equal among ours, each used once."""
     image = {"image": converted.expected["image_rgb"], "height": 128, "width": 192}
@@ -111,7 +138,38 @@ def unmatched_detections(converted):
 
 @pytest.mark.parametrize("name", [n for n in ALL if n != "retinanet_R_50_FPN_1x"])
 def test_detections_are_the_peers(convert_peer, name):
-    assert unmatched_detections(convert_peer(name)) == (0, 100, 100)
+    converted = convert_peer(name)
+    num_theirs = len(converted.expected["det_boxes"])
+    assert unmatched_detections(converted) == (0, num_theirs, num_theirs) and num_theirs > 50
+
+
+# Their names of our losses.
+LOSSES = {
+    "gfl": {"loss_cls": "cls", "loss_box_reg": "bbox", "loss_dfl": "dfl"},
+    "vfnet": {"loss_cls": "cls", "loss_box_reg": "bbox", "loss_box_refine": "bbox_rf"},
+}
+
+
+@pytest.mark.parametrize("name", [GFL[0], VFNET[0]])
+def test_the_losses_of_a_training_step_are_the_peers(convert_peer, name):
+    converted = convert_peer(name)
+    expected = converted.expected
+    model = copy.deepcopy(converted.model).double().train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    instances = Instances((128, 192), gt_boxes=Boxes(expected["gt_boxes"]))
+    instances.gt_classes = expected["gt_labels"]
+    with EventStorage():
+        losses = model([{"image": expected["image_rgb"], "instances": instances}])
+    for ours, theirs in LOSSES[name.split("_")[0]].items():
+        torch.testing.assert_close(
+            losses.pop(ours).double(),
+            expected[f"train_loss_{theirs}"].sum().double(),
+            atol=1e-4,
+            rtol=0,
+        )
+    assert losses == {}
 
 
 def test_detectron2s_retinanet_differs_only_where_it_clips_after_suppression(convert_peer):

@@ -31,6 +31,9 @@ DETECTORS = [
     "COCO-Detection/umop_atss_R_50_FPN_1x",
     "COCO-Detection/fcos_R_50_FPN_1x",
     "COCO-Detection/umop_fcos_R_50_FPN_1x",
+    "COCO-Detection/umop_gfl_R_50_FPN_1x",
+    "COCO-Detection/vfnet_R_50_FPN_1x",
+    "ablations/qfl_atss_R_50_FPN_1.5x",
     "COCO-InstanceSegmentation/libra_mask_rcnn_R_50_FPN_1x",
 ]
 # One part of a batch for each image, clipping of all gradients as one, averaged weights, losses on

@@ -79,6 +79,10 @@ VARIANTS = {
         "COCO-Detection/umop_retinanet_R_50_FPN_1x",
         "MODEL.UMOP.LEVEL_REDUCTION mean MODEL.UMOP.FOCUS mean_log",
     ),
+    "FCOS by quality": (
+        "COCO-Detection/fcos_R_50_FPN_1x",
+        "MODEL.FCOS.CLS_LOSS_TYPE progressive_varifocal MODEL.FCOS.BBOX_REG_LOSS_TYPE balanced_l1",
+    ),
 }
 CASES = {**{name: (name, "") for name in DETECTORS}, **VARIANTS}
 

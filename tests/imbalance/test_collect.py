@@ -83,6 +83,8 @@ def train(cfg, *, steps=1, data=None, extra_hooks=(), model=None):
         (f"{CONFIGS}/umop_retinanet_R_50_FPN_1x.yaml", (), DENSE, {"dense"}),
         (f"{CONFIGS}/umop_atss_R_50_FPN_1x.yaml", (), DENSE, {"dense"}),
         (f"{CONFIGS}/umop_fcos_R_50_FPN_1x.yaml", (), DENSE, {"dense"}),
+        (f"{CONFIGS}/umop_gfl_R_50_FPN_1x.yaml", (), DENSE, {"dense"}),
+        (f"{CONFIGS}/umop_vfnet_R_50_FPN_1x.yaml", (), DENSE, {"dense"}),
     ],
 )
 def test_every_detector_is_measured(repo, tmp_path, config, opts, sections, heads):

@@ -14,6 +14,7 @@ from dense_models import (
     DETECTORS,
     LEVELS,
     UMOP_DETECTORS,
+    keys_of,
     make_batch,
     make_input,
     spread_scores,
@@ -21,6 +22,7 @@ from dense_models import (
     tiny_model,
 )
 from libra_umop.modeling.dense.losses.box_loss import BOX_LOSS_TYPES
+from libra_umop.modeling.dense.losses.classification import CLS_LOSSES
 
 EMPTY = make_input([], [])
 PLAIN_DETECTORS = [name for name in DETECTORS if name not in UMOP_DETECTORS]
@@ -52,8 +54,7 @@ def test_any_batch_trains_with_the_same_losses(name):
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_a_single_class_and_a_1x1_top_level_train_and_detect(name):
-    family = "ATSS" if "ATSS" in name else "FCOS" if "FCOS" in name else "RETINANET"
-    model = tiny_model(name, f"MODEL.{family}.NUM_CLASSES", 1)
+    model = tiny_model(name, f"MODEL.{keys_of(name)}.NUM_CLASSES", 1)
     inputs = [make_input([[4, 4, 60, 60]], [0], size=(64, 64))]
     losses, _ = step(model, inputs)
     assert all(loss.isfinite() for loss in losses.values())
@@ -132,9 +133,11 @@ def predict(model, batch):
     """Anchors and transposed predictions of a batch."""
     features = list(model.backbone(model.preprocess_image(batch).tensor).values())
     predictions = model.head(features)
-    dims = [model.num_classes, 4, 1][: len(predictions)]
-    predictions = model._transpose_dense_predictions(predictions, dims)
-    return model.anchor_generator(features), predictions
+    anchors = model.anchor_generator(features)
+    if not hasattr(model, "arrange"):  # RetinaNet
+        return anchors, model._transpose_dense_predictions(predictions, [model.num_classes, 4])
+    logits, deltas, others = model.arrange(predictions)
+    return anchors, [logits, deltas, *others]
 
 
 def count_waits(model, batch, parent=None):
@@ -150,13 +153,28 @@ def count_waits(model, batch, parent=None):
     return len(labelling.calls), len(losses.calls)
 
 
-BETA = ("MODEL.RETINANET.SMOOTH_L1_LOSS_BETA", 0.1)
-WAITING_CASES = [(name, ()) for name in DETECTORS] + [
-    (name, ("MODEL.RETINANET.BBOX_REG_LOSS_TYPE", box_loss, *BETA))
-    for name in DETECTORS
-    if name.endswith("RetinaNet")
-    for box_loss in BOX_LOSS_TYPES
-]
+QUALITY_LOSSES = [name for name in CLS_LOSSES if "quality" in name or "vari" in name]
+WAITING_CASES = (
+    [(name, ()) for name in DETECTORS]
+    + [
+        (name, (f"MODEL.{keys_of(name)}.CLS_LOSS_TYPE", cls_loss))
+        for name in DETECTORS
+        if name not in UMOP_DETECTORS
+        for cls_loss in QUALITY_LOSSES
+    ]
+    + [
+        (
+            name,
+            (
+                *(f"MODEL.{keys_of(name)}.BBOX_REG_LOSS_TYPE", box_loss),
+                *(f"MODEL.{keys_of(name)}.SMOOTH_L1_LOSS_BETA", 0.1),
+            ),
+        )
+        for name in DETECTORS
+        if name not in UMOP_DETECTORS
+        for box_loss in BOX_LOSS_TYPES
+    ]
+)
 
 
 @pytest.mark.parametrize("name, opts", WAITING_CASES)
@@ -164,7 +182,7 @@ def test_losses_never_wait_for_the_device(name, opts):
     model = tiny_model(name, *opts)
     labelling, losses = count_waits(model, make_batch())
     assert losses == 0
-    if "ATSS" in name:
+    if keys_of(name) == "ATSS":
         assert labelling == 0
 
 
@@ -179,17 +197,17 @@ def test_losses_pass_cudas_own_check_for_waiting(name, opts):
         for _ in range(2):  # the second writes what the first left pending
             torch.cuda.set_sync_debug_mode("error")
             try:
-                if "ATSS" in name:
+                if keys_of(name) == "ATSS":
                     model.label_anchors(anchors, instances)
                 result = model.losses(anchors, logits, labels, deltas, boxes, *rest)
                 sum(result.values()).backward(retain_graph=True)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
-    group = "umop" if name in UMOP_DETECTORS else "level"
+    group = "umop" if name in UMOP_DETECTORS or "progressive" in str(opts) else "level"
     assert f"{group}/p3/num_positives" in storage.latest()
 
 
-@pytest.mark.parametrize("name", [x for x in DETECTORS if "ATSS" not in x])
+@pytest.mark.parametrize("name", [x for x in DETECTORS if keys_of(x) != "ATSS"])
 def test_labelling_is_the_parents_and_waits_no_more_often(name):
     parent = d2_fcos.FCOS if "FCOS" in name else RetinaNet
     assert META_ARCH_REGISTRY.get(name).label_anchors is parent.label_anchors

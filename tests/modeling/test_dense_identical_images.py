@@ -4,7 +4,7 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage
 
-from dense_models import DETECTORS, UMOP_DETECTORS, make_input, tiny_model
+from dense_models import DETECTORS, UMOP_DETECTORS, keys_of, make_input, tiny_model
 
 TIMES = 16
 WITHOUT_SMALL_OBJECTS = make_input([[0, 0, 120, 92], [4, 2, 100, 90]], [1, 3])
@@ -24,13 +24,18 @@ def cases():
                 key = "MODEL.UMOP.PROGRESSIVE_FOCUS"
                 yield name, ("MODEL.UMOP.LEVEL_REDUCTION", reduction, key, focus)
     yield "LibraRetinaNet", ("MODEL.RETINANET.CLS_LOSS_TYPE", "ohem")
+    for name in ("LibraRetinaNet", "ATSS", "FCOS"):
+        for loss in ("quality_focal", "varifocal"):
+            yield name, (f"MODEL.{keys_of(name)}.CLS_LOSS_TYPE", loss)
+    for name, loss in (("GFL", "progressive_quality_focal"), ("VFNet", "progressive_varifocal")):
+        reduction = ("MODEL.UMOP.LEVEL_REDUCTION", "mean")
+        yield name, ("MODEL.ATSS.CLS_LOSS_TYPE", loss, *reduction)
 
 
 def normaliser(name, value):
-    """Options that choose the normaliser; ATSS has one only."""
-    families = {"FCOS": "FCOS", "Net": "RETINANET"}
-    family = next((v for k, v in families.items() if name.endswith(k)), None)
-    return () if family is None else (f"MODEL.{family}.LOSS_NORMALIZER", value)
+    """Options that choose the normaliser; ATSS, GFL and VFNet have one only."""
+    keys = keys_of(name)
+    return () if keys == "ATSS" else (f"MODEL.{keys}.LOSS_NORMALIZER", value)
 
 
 def step(model, inputs):
@@ -63,13 +68,13 @@ def test_divided_by_a_moving_average_that_has_seen_such_batches(name, opts):
     """The average is one per batch, so that it starts from sixteen times as many positives."""
     opts += normaliser(name, "moving_average")
     once, often = tiny_model(name, *opts), tiny_model(name, *opts)
-    if "ATSS" not in name:
+    if keys_of(name) != "ATSS":
         often.loss_normalizer.average.mul_(TIMES)
     image = WITHOUT_SMALL_OBJECTS
     assert_same_step(step(once, [image]), step(often, [image] * TIMES))
 
 
-@pytest.mark.parametrize("name", [x for x in DETECTORS if "ATSS" not in x])
+@pytest.mark.parametrize("name", [x for x in DETECTORS if keys_of(x) != "ATSS"])
 def test_current_positives_do_not_depend_on_the_steps_before(name):
     model = tiny_model(name, *normaliser(name, "num_positives"))
     first, grads = step(model, [WITH_SMALL_OBJECTS])
@@ -82,7 +87,7 @@ def test_current_positives_do_not_depend_on_the_steps_before(name):
     assert model.loss_normalizer.average.item() == average
 
 
-@pytest.mark.parametrize("name", [x for x in DETECTORS if "ATSS" not in x])
+@pytest.mark.parametrize("name", [x for x in DETECTORS if keys_of(x) != "ATSS"])
 def test_the_two_normalisers_give_losses_in_the_ratio_of_average_and_count(name):
     losses = {}
     for value in ("moving_average", "num_positives"):

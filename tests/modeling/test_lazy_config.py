@@ -15,14 +15,17 @@ from detectron2.modeling import (
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from dense_models import CHANNELS, DETECTORS, TinyPyramid, tiny_model
+from dense_models import CHANNELS, DETECTORS, TinyPyramid, keys_of, tiny_model
 from libra_umop import add_libra_umop_config, modeling
 from libra_umop.modeling.dense.atss import ATSSHead
+from libra_umop.modeling.dense.gfl import GFLHead
+from libra_umop.modeling.dense.vfnet import VFNetHead
 
 REGISTRIES = (META_ARCH_REGISTRY, PROPOSAL_GENERATOR_REGISTRY, ROI_HEADS_REGISTRY)
 REGISTERED = [x for registry in REGISTRIES for _, x in registry if "libra_umop" in x.__module__]
 # What else a LazyConfig names.
-CLASSES = [*REGISTERED, modeling.BFP, modeling.BalancedL1OutputLayers, ATSSHead]
+CLASSES = [*REGISTERED, modeling.BFP, modeling.BalancedL1OutputLayers]
+CLASSES += [ATSSHead, GFLHead, VFNetHead]
 R_CNNS = {
     "libra_mask_rcnn": modeling.LibraROIHeads,
     "ohem_mask_rcnn": modeling.OHEMROIHeads,
@@ -35,6 +38,8 @@ DENSE = {  # row of the example -> name of the class
     "umop_atss": "UMOPATSS",
     "fcos": "FCOS",
     "umop_fcos": "UMOPFCOS",
+    "gfl": "GFL",
+    "vfnet": "VFNet",
 }
 
 
@@ -128,12 +133,13 @@ def test_the_examples_dense_detectors_train_with_the_settings_of_their_keys(exam
     assert type(model.cls_loss) is type(by_keys.cls_loss)
     assert vars(model.cls_loss) == vars(by_keys.cls_loss)
     assert vars(model.box_loss) == vars(by_keys.box_loss)
-    for setting in ("box_reg_loss_weight", "match_topk", "centerness_loss_weight"):
+    settings = ("box_reg_loss_weight", "match_topk", "centerness_loss_weight", "dfl_loss_weight")
+    for setting in (*settings, "refined_box_reg_loss_weight"):
         assert getattr(model, setting, None) == getattr(by_keys, setting, None)
     for setting in ("test_score_thresh", "test_nms_thresh", "test_topk_candidates"):
         assert getattr(model, setting) == getattr(by_keys, setting)
     shapes = [torch.zeros(1, 1, 8 >> i, 8 >> i) for i in range(4)] + [torch.zeros(1, 1, 1, 1)]
-    if "atss" in name:
+    if keys_of(DENSE[name]) == "ATSS":
         ours, theirs = (m.anchor_generator(shapes) for m in (model, by_keys))
         assert all(torch.equal(a.tensor, b.tensor) for a, b in zip(ours, theirs, strict=True))
 

@@ -98,7 +98,7 @@ def test_umop_refuses_a_classification_loss_that_it_would_ignore():
 
 def test_balanced_l1_without_a_transition_point_names_the_key():
     opts = ("MODEL.RETINANET.BBOX_REG_LOSS_TYPE", "balanced_l1")
-    with pytest.raises(ValueError, match="MODEL.RETINANET.SMOOTH_L1_LOSS_BETA"):
+    with pytest.raises(ValueError, match="SMOOTH_L1_LOSS_BETA is 0.0, should be > 0"):
         build_model(tiny_cfg("LibraRetinaNet", *opts, "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA", 0.0))
 
 

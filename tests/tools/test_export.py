@@ -1,5 +1,6 @@
 """Exported files against the model itself, at sizes they were not traced at."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from libra_umop.inference.predictor import LibraPredictor
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime (extra export) is absent")
 
 CONFIG = "configs/COCO-Detection/{}_R_50_FPN_1x.yaml"
-DETECTORS = ["libra_faster_rcnn", "libra_retinanet", "umop_retinanet", "atss"]
+DETECTORS = ["libra_faster_rcnn", "libra_retinanet", "umop_retinanet", "atss", "gfl"]
 SIZES = ["--sizes", "96x128", "130x90"]
 
 
@@ -36,8 +37,10 @@ def export(tool, checkpoint, capsys):
     return run
 
 
-@pytest.mark.parametrize("format", ["torchscript", "onnx"])
-@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize(
+    "detector, format",
+    [*itertools.product(DETECTORS, ["torchscript", "onnx"]), ("vfnet", "torchscript")],
+)
 def test_the_file_detects_what_the_model_detects(export, checkpoint, tmp_path, detector, format):
     file = tmp_path / "detector"
     code, out, err = export(detector, "--format", format, "--output", file)
@@ -128,8 +131,9 @@ def test_a_model_that_detects_nothing_is_compared_at_a_lower_threshold(export, t
     assert boxes.shape == (0, 4) and len(scores) == len(classes) == 0
 
 
-def test_what_onnx_cannot_hold_is_named_in_one_line(tool, checkpoint, tmp_path, capfd):
-    weights = checkpoint("configs/COCO-Detection/retinanet_R_101_DCN_FPN_1.5x_ms640-800.yaml")
+@pytest.mark.parametrize("config", ["retinanet_R_101_DCN_FPN_1.5x_ms640-800", "vfnet_R_50_FPN_1x"])
+def test_what_onnx_cannot_hold_is_named_in_one_line(config, tool, checkpoint, tmp_path, capfd):
+    weights = checkpoint(f"configs/COCO-Detection/{config}.yaml")
     file = tmp_path / "detector.onnx"
     argv = ["--weights", str(weights), "--format", "onnx", "--output", str(file), *SIZES]
     with pytest.raises(SystemExit) as e:

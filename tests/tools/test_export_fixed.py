@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 CONFIG = "configs/COCO-Detection/{}_R_50_FPN_1x.yaml"
-DENSE = ["libra_retinanet", "umop_retinanet", "atss", "umop_atss", "umop_fcos"]
+DENSE = ["libra_retinanet", "umop_retinanet", "atss", "umop_atss", "umop_fcos", "gfl"]
 
 
 @pytest.fixture

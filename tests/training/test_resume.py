@@ -11,6 +11,19 @@ from engine_runs import LIBRA, RETINANET, differences, run, weights, write_confi
 WITH_ALL = ["SOLVER.EMA.ENABLED", "True", "TEST.EVAL_PERIOD", "2", "TEST.VAL_LOSS.ENABLED", "True"]
 WITH_ALL += ["TEST.BEST_CHECKPOINT.METRIC", "val/total_loss", "TEST.BEST_CHECKPOINT.MODE", "min"]
 
+VFNET = {
+    **RETINANET,
+    "MODEL": {
+        **RETINANET["MODEL"],
+        "META_ARCHITECTURE": "VFNet",
+        "ANCHOR_GENERATOR": {
+            "SIZES": [[64], [128], [256], [512], [1024]],
+            "ASPECT_RATIOS": [[1.0]],
+        },
+        "ATSS": {"NUM_CONVS": 1, "NORM": "", "CLS_LOSS_TYPE": "progressive_varifocal"},
+    },
+}
+
 
 def rename_hooks(file):
     """The state of the hooks as version 0.1.0 wrote it."""
@@ -23,7 +36,9 @@ def rename_hooks(file):
 
 
 @pytest.mark.parametrize(
-    "config, of_0_1_0", [(RETINANET, False), (LIBRA, True)], ids=["retinanet", "libra, of 0.1.0"]
+    "config, of_0_1_0",
+    [(RETINANET, False), (LIBRA, True), (VFNET, False)],
+    ids=["retinanet", "libra, of 0.1.0", "vfnet"],
 )
 def test_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(
     config, of_0_1_0, tiny_coco, tmp_path

@@ -21,7 +21,9 @@ from detectron2.modeling.roi_heads import CascadeROIHeads
 from ..errors import ConfigError
 from ..key import KEYS
 from ..levers import as_text, family_of, stand_in, switch
+from ..modeling.dense.atss import ATSS
 from ..modeling.dense.detector import DenseLosses
+from ..modeling.dense.fcos import FCOS
 from ..modeling.rcnn.roi_heads import BalancedSampling
 from ..modeling.rcnn.samplers import (
     NEGATIVE_SAMPLERS,
@@ -69,6 +71,17 @@ _BOX_LOSSES = (
         (RetinaNet,),
         "balanced_l1",
     ),
+    *(
+        _BoxLoss(
+            f"MODEL.{detector.keys}",
+            "SMOOTH_L1_LOSS_BETA",
+            "MODEL.META_ARCHITECTURE",
+            META_ARCH_REGISTRY,
+            (detector,),
+            "balanced_l1",
+        )
+        for detector in (ATSS, FCOS)
+    ),
 )
 # A key, the key that names a component, and components of that kind that do not read the first:
 # there it has to have its default, or something would be off that looks on.
@@ -76,9 +89,11 @@ _UNREAD = (
     ("MODEL.RETINANET.CLS_LOSS_TYPE", "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
     ("MODEL.RETINANET.LOSS_NORMALIZER", "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
     ("MODEL.RETINANET.BBOX_REG_LOSS_WEIGHT", "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
+    ("MODEL.ATSS.BBOX_REG_LOSS_WEIGHT", "MODEL.META_ARCHITECTURE", ("VFNet",)),
     ("MODEL.RPN.NEG_POS_RATIO", "MODEL.PROPOSAL_GENERATOR.NAME", ("RPN",)),
 )
-_READERS = {
+_READERS = {  # of the key, or of all keys with that chooser
+    "MODEL.ATSS.BBOX_REG_LOSS_WEIGHT": "ATSS, and of VFNet MODEL.VFNET.BBOX_REG_LOSS_WEIGHT",
     "MODEL.META_ARCHITECTURE": "LibraRetinaNet",
     "MODEL.PROPOSAL_GENERATOR.NAME": "LibraRPN",
 }
@@ -205,7 +220,7 @@ def _check_unread(cfg: CfgNode, where: str) -> None:
         if is_used and name in components and value != default:
             raise ConfigError(
                 f"{where}{key} is {value!r}, which {chooser} {name} does not read;"
-                f" {_READERS[chooser]} does (or leave it at {default!r})"
+                f" {_READERS.get(key, _READERS[chooser])} does (or leave it at {default!r})"
             )
 
 

@@ -23,7 +23,8 @@ def contradictions(cfg: CfgNode, checkpoint: Checkpoint, version: int | None = N
     """``KEY VALUE`` pairs that would make ``cfg`` agree with what a file of mmdetection says.
 
     Read from the training config's text, where the file keeps it. Two things hold without it:
-    mmdetection has no ReLU before P7 unless told to, and its Res2Net does not pool at stride 1.
+    mmdetection has no ReLU before P7 unless told to, as its VFNet is, and its Res2Net does not pool
+    at stride 1.
 
     Args:
         version: mmdetection's major version, which the geometry of anchors and regions depends
@@ -39,7 +40,9 @@ def contradictions(cfg: CfgNode, checkpoint: Checkpoint, version: int | None = N
     if style in ("pytorch", "caffe") and _has_resnet(cfg):
         wanted += _key(cfg, "MODEL.RESNETS.STRIDE_IN_1X1", style == "caffe")
     if _has_p7(cfg):
-        has_relu = word_in(text, "relu_before_extra_convs") == "True"
+        # Of their detectors VFNet alone has it; a file without its config does not say.
+        is_vfnet = cfg.MODEL.META_ARCHITECTURE == "VFNet"
+        has_relu = word_in(text, "relu_before_extra_convs") == "True" or is_vfnet and not text
         wanted += _key(cfg, "MODEL.FPN.P7_RELU", has_relu)
         if _pyramid(cfg) == "build_retinanet_resnet_fpn_backbone" and not has_relu:
             key = "MODEL.BFP.PYRAMID" if _is_balanced(cfg) else "MODEL.BACKBONE.NAME"

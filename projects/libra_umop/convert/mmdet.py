@@ -14,7 +14,7 @@ from .version import major_version
 __all__ = ["Converted", "from_mmdet", "to_mmdet"]
 
 # Buffers of theirs that carry no information here.
-UNUSED = re.compile(r".*\.(num_batches_tracked|relative_position_index)")
+UNUSED = re.compile(r".*\.(num_batches_tracked|relative_position_index|integral\.project)")
 TWO_STAGE_HEADS = ("bbox_head", "mask_head", "bbox_roi_extractor", "mask_roi_extractor")
 
 

@@ -37,7 +37,7 @@ class Structure(NamedTuple):
     num_sizes: int
     num_ratios: int
     num_classes: int
-    dense_head: str  # "atss", "retina" or ""
+    dense_head: str  # a name in DENSE_RULES
     names: frozenset  # of all tensors here
 
     @classmethod
@@ -48,7 +48,7 @@ class Structure(NamedTuple):
         levels = {int(match.group(1)) for match in found if match}
         generator = cfg.MODEL.ANCHOR_GENERATOR
         architecture = cfg.MODEL.META_ARCHITECTURE
-        dense_heads = {"ATSS": "atss", "RetinaNet": "retina"}
+        dense_heads = {"ATSS": "atss", "RetinaNet": "retina", "GFL": "gfl", "VFNet": "vfnet"}
         return cls(
             neck="neck.0" if cfg.MODEL.BACKBONE.NAME == "build_bfp_backbone" else "neck",
             finest_level=min(levels, default=0),
@@ -249,6 +249,7 @@ HEAD_RULES: list[Rule] = [
     (rf"head\.bbox_subnet\.(\d+)\.{PART}", _tower("head.bbox_subnet", "reg_convs")),
 ]
 
+SCALES: Rule = (r"head\.scales\.(\d+)", _plain("bbox_head.scales.{0}.scale"))
 DENSE_RULES: dict[str, list[Rule]] = {
     "retina": [
         (rf"head\.cls_score\.{PART}", _anchored("bbox_head.retina_cls.{0}", None)),
@@ -258,7 +259,23 @@ DENSE_RULES: dict[str, list[Rule]] = {
         (rf"head\.cls_score\.{PART}", _plain("bbox_head.atss_cls.{0}")),
         (rf"head\.bbox_pred\.{PART}", _plain("bbox_head.atss_reg.{0}")),
         (rf"head\.ctrness\.{PART}", _plain("bbox_head.atss_centerness.{0}")),
-        (r"head\.scales\.(\d+)", _plain("bbox_head.scales.{0}.scale")),
+        SCALES,
+    ],
+    "gfl": [
+        (rf"head\.cls_score\.{PART}", _plain("bbox_head.gfl_cls.{0}")),
+        (rf"head\.bbox_pred\.{PART}", _plain("bbox_head.gfl_reg.{0}")),
+        SCALES,
+    ],
+    "vfnet": [
+        (rf"head\.cls_score\.{PART}", _plain("bbox_head.vfnet_cls.{0}")),
+        (rf"head\.bbox_pred\.{PART}", _plain("bbox_head.vfnet_reg.{0}")),
+        (rf"head\.bbox_refine\.{PART}", _plain("bbox_head.vfnet_reg_refine.{0}")),
+        (rf"head\.bbox_conv\.0\.{PART}", _plain("bbox_head.vfnet_reg_conv.conv.{0}")),
+        (rf"head\.bbox_conv\.1\.{PART}", _plain("bbox_head.vfnet_reg_conv.gn.{0}")),
+        (r"head\.refine_conv\.weight", _plain("bbox_head.vfnet_reg_refine_dconv.weight")),
+        (r"head\.cls_conv\.weight", _plain("bbox_head.vfnet_cls_dconv.weight")),
+        (r"head\.refine_scales\.(\d+)", _plain("bbox_head.scales_refine.{0}.scale")),
+        SCALES,
     ],
     "": [],
 }

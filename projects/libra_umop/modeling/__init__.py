@@ -7,6 +7,8 @@ from .backbones.bfp import BFP, build_bfp_backbone
 from .dense.retinanet import LibraRetinaNet, UMOPRetinaNet
 from .dense.atss import ATSS, UMOPATSS
 from .dense.fcos import FCOS, UMOPFCOS
+from .dense.gfl import GFL
+from .dense.vfnet import VFNet
 from .rcnn.box_predictor import BalancedL1OutputLayers, region_losses
 from .rcnn.poolers import SparseROIAlign, use_sparse_roi_align
 from .rcnn.ohem import OHEMROIHeads
@@ -18,6 +20,7 @@ __all__ = [
     "BFP",
     "BalancedL1OutputLayers",
     "FCOS",
+    "GFL",
     "LibraCascadeROIHeads",
     "LibraROIHeads",
     "LibraRPN",
@@ -27,6 +30,7 @@ __all__ = [
     "UMOPATSS",
     "UMOPFCOS",
     "UMOPRetinaNet",
+    "VFNet",
     "build_bfp_backbone",
     "region_losses",
     "use_sparse_roi_align",

@@ -4,7 +4,7 @@ import logging
 import time
 from typing import Any
 
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.data import MetadataCatalog
 from detectron2.engine import HookBase
 from detectron2.modeling.box_regression import Box2BoxTransformLinear
@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from libra_umop.imbalance import records
-from libra_umop.levers import LEVERS
+from libra_umop.levers import LEVERS, family_of
 
 from ...utils.ranks import heard_by_all_ranks
 from .probes import DenseProbe, FeatureProbe, Probe
@@ -138,7 +138,9 @@ class ImbalanceCollector(HookBase):
             if isinstance(probe, DenseProbe) and probe.anchor_sizes is not None:
                 owner = probe.owner
                 names = owner.in_features if probe.head == "rpn" else owner.head_in_features
-                is_point = isinstance(owner.box2box_transform, Box2BoxTransformLinear)
+                is_point = isinstance(owner.box2box_transform, Box2BoxTransformLinear) and bool(
+                    probe.anchor_sizes[0] == owner.anchor_generator.strides[0]
+                )
                 levels[probe.head] = list(names)
                 sizes[probe.head] = (
                     probe.anchor_sizes * (POINT_SCALE if is_point else 1.0)
@@ -188,13 +190,19 @@ def run_settings(cfg) -> dict[str, Any]:
         settings["box_losses"]["roi_heads"] = _box_loss(cfg, cfg.MODEL.ROI_BOX_HEAD)
     if "RCNN" in detector or detector == "ProposalNetwork":
         settings["box_losses"]["rpn"] = _box_loss(cfg, cfg.MODEL.RPN)
-    if "RetinaNet" in detector:
-        settings["box_losses"]["dense"] = _box_loss(cfg, cfg.MODEL.RETINANET)
-    elif "ATSS" in detector or "FCOS" in detector:
-        settings["box_losses"]["dense"] = {"type": "giou"}
-    if "dense" in settings["box_losses"]:
-        settings["focus"] = _focus(cfg)
+    keys = _dense_keys(cfg)
+    if keys is not None:
+        settings["box_losses"]["dense"] = _box_loss(cfg, keys)
+        settings["focus"] = _focus(cfg, keys)
     return settings
+
+
+def _dense_keys(cfg) -> CfgNode | None:
+    """The group of keys that a dense detector reads; None for others."""
+    family = family_of(cfg)
+    for key in family.plain if family else ():  # its CLS_LOSS_TYPE
+        return cfg.MODEL[key.split(".")[1]]
+    return cfg.MODEL.RETINANET if "RetinaNet" in cfg.MODEL.META_ARCHITECTURE else None
 
 
 def _sampler(cfg) -> str:
@@ -222,16 +230,11 @@ def _dataset(name: str) -> dict[str, Any]:
     }
 
 
-def _focus(cfg) -> dict[str, Any]:
+def _focus(cfg, keys: CfgNode) -> dict[str, Any]:
     """How a dense detector focuses its classification loss."""
-    detector = cfg.MODEL.META_ARCHITECTURE
-    base = cfg.MODEL.RETINANET
-    for group in ("ATSS", "FCOS"):
-        if group in detector and "FOCAL_LOSS_GAMMA" in cfg.MODEL.get(group, {}):
-            base = cfg.MODEL[group]
     focus = {
-        "gamma": base.FOCAL_LOSS_GAMMA,
-        "alpha": base.FOCAL_LOSS_ALPHA,
+        "gamma": keys.FOCAL_LOSS_GAMMA,
+        "alpha": keys.FOCAL_LOSS_ALPHA,
         "progressive": LEVERS["pfl"].is_on(cfg),
     }
     if "UMOP" in cfg.MODEL:

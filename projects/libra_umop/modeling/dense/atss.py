@@ -12,12 +12,11 @@ from detectron2.layers import ShapeSpec, batched_nms
 from detectron2.modeling import META_ARCH_REGISTRY, build_anchor_generator
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.box_regression import Box2BoxTransform
-from detectron2.modeling.meta_arch.fcos import FCOSHead
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
 from ...functional.atss_matching import atss_match
-from .centerness_detector import CenternessDetector, centerness_targets
+from .centerness_detector import CenternessDetector, PointHead, centerness_targets
 from .detector import BoxPart
 from .losses.box_loss import clip_to_image
 from .losses.centerness import centerness_loss_sum
@@ -27,13 +26,13 @@ from .losses.predictions import LabelledPredictions
 __all__ = ["ATSS", "ATSSHead", "UMOPATSS"]
 
 
-class ATSSHead(FCOSHead):
+class ATSSHead(PointHead):
     """FCOS's head with a learned factor for the box deltas of each level.
 
     As in the reference code, a convolution of the towers has no bias where a norm follows it.
 
     Args:
-        kwargs: those of :class:`FCOSHead`.
+        kwargs: those of :class:`PointHead`.
     """
 
     def __init__(self, *, input_shape: list[ShapeSpec], **kwargs):
@@ -44,15 +43,15 @@ class ATSSHead(FCOSHead):
                 if isinstance(layer, nn.Conv2d) and not isinstance(follower, nn.ReLU):
                     layer.bias = None
 
-    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Same interface as :meth:`FCOSHead.forward`; the deltas have a factor of their level."""
-        logits, deltas, centerness = super().forward(features)
-        scaled = _scaled if self.training else torch.mul
-        return (
-            logits,
-            [scaled(x, scale) for x, scale in zip(deltas, self.scales, strict=True)],
-            centerness,
-        )
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], ...]:
+        """Same interface as :meth:`PointHead.forward`; the deltas have a factor of their level."""
+        logits, deltas, *centerness = super().forward(features)
+        return logits, self.scaled(deltas, self.scales), *centerness
+
+    def scaled(self, levels: list[Tensor], scales: nn.ParameterList) -> list[Tensor]:
+        """Each level times its factor."""
+        multiply = _scaled if self.training else torch.mul
+        return [multiply(x, scale) for x, scale in zip(levels, scales, strict=True)]
 
 
 def _scaled(x: Tensor, scale: Tensor) -> Tensor:
@@ -85,7 +84,7 @@ class ATSS(CenternessDetector):
     """
 
     keys = "ATSS"
-    head_class = ATSSHead
+    head_class: type[PointHead] = ATSSHead
 
     @configurable
     def __init__(
@@ -163,9 +162,12 @@ class ATSS(CenternessDetector):
         return gt_labels, matched_gt_boxes
 
     def box_losses(
-        self, predictions: LabelledPredictions, pred_centerness: list[Tensor]
+        self, predictions: LabelledPredictions, *others: list[Tensor]
     ) -> dict[str, BoxPart]:
-        """Same interface as :meth:`DenseLosses.box_losses`: weighted by centerness."""
+        """Same interface as :meth:`DenseLosses.box_losses`: by centerness, if there is any."""
+        if not self.has_centerness:
+            return {"loss_box_reg": self.quality_weighted(predictions)}
+        (pred_centerness,) = others
         targets = centerness_targets(predictions)
         loss_centerness = self.centerness_loss_weight * centerness_loss_sum(
             pred_centerness, targets, predictions.is_pos
@@ -182,34 +184,38 @@ class ATSS(CenternessDetector):
         self, images: ImageList, features: list[Tensor], predictions: list[list[Tensor]]
     ) -> list[Instances]:
         """Same interface as :meth:`RetinaNet.forward_inference`; centerness counts in the score."""
-        pred_logits, pred_anchor_deltas, pred_centerness = self._transpose_dense_predictions(
-            predictions, [self.num_classes, 4, 1]
-        )
+        logits, deltas, others = self.arrange(predictions)
         anchors = self.anchor_generator(features)
+        by_level = [anchors, logits, deltas] + others[:1] * self.has_centerness
         results = []
         for i, image_size in enumerate(images.image_sizes):
             levels = [
-                self._decode_level(anchors_l, logits[i], deltas[i], centerness[i], image_size)
-                for anchors_l, logits, deltas, centerness in zip(
-                    anchors, pred_logits, pred_anchor_deltas, pred_centerness, strict=True
-                )
+                self._decode_level(image_size, anchors_l, *(x[i] for x in level))
+                for anchors_l, *level in zip(*by_level, strict=True)
             ]
             results.append(self._suppress(clip_to_image(levels[0].cat(levels))))
         return results
 
     def _decode_level(
-        self, anchors: Boxes, logits: Tensor, deltas: Tensor, centerness: Tensor, image_size
+        self,
+        image_size,
+        anchors: Boxes,
+        logits: Tensor,
+        deltas: Tensor,
+        centerness: Tensor | None = None,
     ) -> Instances:
         """Candidates of one level and image: chosen by class score, scored by score x centerness.
 
         Args:
-            anchors: R_l boxes. logits: (R_l, K). deltas: (R_l, 4). centerness: (R_l, 1).
+            image_size: (H, W) in pixels.
+            anchors: R_l boxes. logits: (R_l, K). deltas: (R_l, 4). centerness: (R_l, 1), if any.
         """
         scores, anchor_idxs, classes = self._top_candidates(logits.float().sigmoid())
         boxes = self.box2box_transform.apply_deltas(
             deltas[anchor_idxs], anchors.tensor[anchor_idxs]
         )
-        scores = scores * centerness[anchor_idxs, 0].float().sigmoid()
+        if centerness is not None:
+            scores = scores * centerness[anchor_idxs, 0].float().sigmoid()
         return Instances(image_size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=classes)
 
     def _top_candidates(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -241,3 +247,4 @@ class UMOPATSS(ATSS):
     """ATSS with the progressive focal loss and level-wise resampling of ``MODEL.UMOP``."""
 
     own_cls_loss = "progressive_focal"
+    has_other_cls_losses = False

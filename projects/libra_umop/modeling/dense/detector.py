@@ -29,6 +29,16 @@ class BoxPart(NamedTuple):
 
     total: Tensor  # 0-dim
     weight: Tensor | None = None  # 0-dim
+    floored: bool = False  # whether the weight is one per image at least
+
+    @classmethod
+    def of_quality(cls, total: Tensor, weights: Tensor) -> "BoxPart":
+        """A loss with (N, R) weights that are scores or overlaps, small in a new model.
+
+        NaN is left out of their sum: its loss is NaN anyway, but through a sum over ranks it would
+        be theirs, too.
+        """
+        return cls(total, weights.nan_to_num(nan=0.0).sum(), floored=True)
 
 
 class DenseLosses:
@@ -51,6 +61,7 @@ class DenseLosses:
     returns_sums = False  # see LossSum
     keys: str  # the group of config keys below MODEL
     own_cls_loss = "focal"  # what CLS_LOSS_TYPE "focal" means to this class
+    has_other_cls_losses = True
     cls_loss_name = "loss_cls"  # among the losses
 
     loss_normalizer: LossNormalizer
@@ -76,7 +87,7 @@ class DenseLosses:
             progressive_focus=is_progressive,
             level_wise=is_progressive,
         )
-        self.box_loss = box_loss or DenseBoxLoss(loss_type="giou")
+        self.box_loss = box_loss or DenseBoxLoss(loss_type="giou", beta=1.0)
         self.box_reg_loss_weight = box_reg_loss_weight
         self._scalars = DeferredScalars()
 
@@ -92,12 +103,28 @@ class DenseLosses:
         loss_type = keys.CLS_LOSS_TYPE
         if loss_type not in CLS_LOSSES:
             raise ValueError(f"{key} is {loss_type!r}, should be one of {tuple(CLS_LOSSES)}")
-        if cls.own_cls_loss != "focal" and loss_type not in ("focal", cls.own_cls_loss):
+        if not cls.has_other_cls_losses and loss_type not in ("focal", cls.own_cls_loss):
             raise ValueError(
                 f"{key} is {loss_type!r}, which {cls.__name__} does not have;"
                 f" {cls.__bases__[0].__name__} does"
             )
         return CLS_LOSSES[cls.own_cls_loss if loss_type == "focal" else loss_type](cfg, keys)
+
+    @classmethod
+    def build_box_loss(cls, cfg) -> DenseBoxLoss:
+        """The loss that ``BBOX_REG_LOSS_TYPE`` of the detector's keys names.
+
+        Raises:
+            ValueError: for an unknown name, or a number out of range.
+        """
+        keys, balanced = cfg.MODEL[cls.keys], cfg.MODEL.BALANCED_L1
+        return DenseBoxLoss(
+            loss_type=keys.BBOX_REG_LOSS_TYPE,
+            beta=keys.SMOOTH_L1_LOSS_BETA,
+            alpha=balanced.ALPHA,
+            gamma=balanced.GAMMA,
+            formula=balanced.FORMULA,
+        )
 
     def losses(
         self,
@@ -128,15 +155,37 @@ class DenseLosses:
         """Name -> loss of what is learnt beside the classes; ``others`` as in :meth:`losses`."""
         raise NotImplementedError
 
-    def box_loss_sum(self, predictions: LabelledPredictions, weights: Tensor) -> Tensor:
-        """The box loss with its factor, summed over anchors weighted by (N, R) ``weights``."""
-        return self.box_reg_loss_weight * self.box_loss(
+    def box_loss_sum(
+        self, predictions: LabelledPredictions, weights: Tensor, factor: float | None = None
+    ) -> Tensor:
+        """The box loss, summed over anchors weighted by (N, R) ``weights``, times a factor.
+
+        Args:
+            factor: by default ``box_reg_loss_weight``.
+        """
+        loss = self.box_loss(
             predictions.anchors,
             predictions.transform,
             predictions.deltas,
             predictions.gt_boxes,
             weights,
         )
+        return (self.box_reg_loss_weight if factor is None else factor) * loss
+
+    def box_weights(self, predictions: LabelledPredictions) -> Tensor:
+        """(N, R) fp32 >= 0: how much a box counts where the class score is its quality.
+
+        Of a positive its largest class score (GFL); a target, without a gradient.
+        """
+        best = torch.cat([x.detach().amax(dim=2) for x in predictions.logits], dim=1)
+        return torch.where(predictions.is_pos, best.float().sigmoid(), 0.0)
+
+    def quality_weighted(
+        self, predictions: LabelledPredictions, factor: float | None = None
+    ) -> BoxPart:
+        """:meth:`box_loss_sum` of boxes with :meth:`box_weights`."""
+        weights = self.box_weights(predictions)
+        return BoxPart.of_quality(self.box_loss_sum(predictions, weights, factor), weights)
 
     def _finish_losses(
         self, predictions: LabelledPredictions, parts: dict[str, BoxPart]
@@ -154,7 +203,8 @@ class DenseLosses:
         normalizer = self._normalizer(totals)
         divisors = dict.fromkeys(parts, normalizer)
         for name, weight in zip(weights, sums_of_weights, strict=True):
-            divisors[name] = torch.where(weight > 0, weight, 1.0) / totals.num_ranks
+            least = totals.num_images if parts[name].floored else torch.where(weight > 0, 0.0, 1.0)
+            divisors[name] = torch.maximum(weight, least) / totals.num_ranks
         cls = self.cls_loss(predictions, totals, normalizer)
         self._log(cls, num_positives, len(predictions.labels))
         boxes = {name: part.total / divisors[name] for name, part in parts.items()}

@@ -5,6 +5,7 @@ Letters: N images, R anchor points of all L levels, K classes.
 
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling.meta_arch import RetinaNet, fcos
 from torch import Tensor
 
 from .centerness_detector import CenternessDetector, centerness_targets
@@ -44,14 +45,22 @@ class FCOS(CenternessDetector):
         return ret
 
     def box_losses(
-        self, predictions: LabelledPredictions, pred_centerness: list[Tensor]
+        self, predictions: LabelledPredictions, *others: list[Tensor]
     ) -> dict[str, BoxPart]:
-        """Same interface as :meth:`DenseLosses.box_losses`: every positive alike."""
+        """Same interface as :meth:`DenseLosses.box_losses`: every positive alike, or by quality."""
+        if not self.has_centerness:
+            return {"loss_fcos_loc": self.quality_weighted(predictions)}
+        (pred_centerness,) = others
         targets, is_pos = centerness_targets(predictions), predictions.is_pos
         return {
             "loss_fcos_loc": BoxPart(self.box_loss_sum(predictions, is_pos.float())),
             "loss_fcos_ctr": BoxPart(centerness_loss_sum(pred_centerness, targets, is_pos)),
         }
+
+    def forward_inference(self, images, features, predictions):
+        """Same interface as the parent's; without centerness the score is the class score's."""
+        parent = fcos.FCOS if self.has_centerness else RetinaNet
+        return parent.forward_inference(self, images, features, predictions)
 
 
 @META_ARCH_REGISTRY.register()
@@ -59,3 +68,4 @@ class UMOPFCOS(FCOS):
     """FCOS with the progressive focal loss and level-wise resampling of ``MODEL.UMOP``."""
 
     own_cls_loss = "progressive_focal"
+    has_other_cls_losses = False

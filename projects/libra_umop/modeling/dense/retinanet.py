@@ -52,20 +52,16 @@ class LibraRetinaNet(DenseLosses, RetinaNet):
         """Same interface as the parent's; reads this project's keys, too."""
         ret = super().from_config(cfg)
         ret["cls_loss"] = cls.build_cls_loss(cfg)
-        ret["box_loss"] = DenseBoxLoss(
-            loss_type=cfg.MODEL.RETINANET.BBOX_REG_LOSS_TYPE,
-            beta=cfg.MODEL.RETINANET.SMOOTH_L1_LOSS_BETA,
-            alpha=cfg.MODEL.BALANCED_L1.ALPHA,
-            gamma=cfg.MODEL.BALANCED_L1.GAMMA,
-            formula=cfg.MODEL.BALANCED_L1.FORMULA,
-        )
+        ret["box_loss"] = cls.build_box_loss(cfg)
         ret["box_reg_loss_weight"] = cfg.MODEL.RETINANET.BBOX_REG_LOSS_WEIGHT
         ret["clip_before_nms"] = cfg.MODEL.RETINANET.CLIP_BEFORE_NMS
         ret["loss_normalizer"] = cfg.MODEL.RETINANET.LOSS_NORMALIZER
         return ret
 
     def box_losses(self, predictions: LabelledPredictions) -> dict[str, BoxPart]:
-        """Same interface as :meth:`DenseLosses.box_losses`: every positive alike."""
+        """Same interface as :meth:`DenseLosses.box_losses`: every positive alike, or by quality."""
+        if self.cls_loss.scores_quality:
+            return {"loss_box_reg": self.quality_weighted(predictions)}
         loss_box_reg = self.box_loss_sum(predictions, predictions.is_pos.float())
         return {"loss_box_reg": BoxPart(loss_box_reg)}
 
@@ -80,3 +76,4 @@ class UMOPRetinaNet(LibraRetinaNet):
     """RetinaNet with the progressive focal loss and level-wise resampling of ``MODEL.UMOP``."""
 
     own_cls_loss = "progressive_focal"
+    has_other_cls_losses = False

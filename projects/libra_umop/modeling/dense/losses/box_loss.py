@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from detectron2.layers import nonzero_tuple
+from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.structures import Boxes, Instances
 from fvcore.nn import smooth_l1_loss
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from ....functional.balanced_l1_loss import balanced_l1_loss
 from ....functional.dense_box_loss import IOU_LOSSES, box_deltas
 
-__all__ = ["BOX_LOSS_TYPES", "DenseBoxLoss", "clip_to_image"]
+__all__ = ["BOX_LOSS_TYPES", "DenseBoxLoss", "clip_to_image", "decode_boxes", "target_deltas"]
 
 BOX_LOSS_TYPES = ("smooth_l1", "balanced_l1", *IOU_LOSSES)
 
@@ -46,9 +47,7 @@ class DenseBoxLoss:
         if loss_type not in BOX_LOSS_TYPES:
             raise ValueError(f"box loss type is {loss_type!r}, should be one of {BOX_LOSS_TYPES}")
         if loss_type == "balanced_l1" and not beta > 0:
-            raise ValueError(
-                f"MODEL.RETINANET.SMOOTH_L1_LOSS_BETA is {beta}, should be > 0 for balanced_l1"
-            )
+            raise ValueError(f"SMOOTH_L1_LOSS_BETA is {beta}, should be > 0 for balanced_l1")
         self.loss_type = loss_type
         self.beta = beta
         self.balanced: dict[str, Any] = {"alpha": alpha, "gamma": gamma, "formula": formula}
@@ -60,7 +59,7 @@ class DenseBoxLoss:
 
         Args:
             anchors: (R, 4) XYXY pixels.
-            transform: the Box2BoxTransform that decodes the predictions.
+            transform: a Box2BoxTransform or Box2BoxTransformLinear that decodes the predictions.
             pred_deltas: (N, R, 4).
             gt_boxes: (N, R, 4) XYXY pixels, of any value where the weight is 0.
             weights: (N, R), >= 0; 0 for anchors without a box.
@@ -83,10 +82,18 @@ class DenseBoxLoss:
 
     def _delta_loss(self, transform, pred_deltas, anchors, targets) -> Tensor:
         """(N, R): loss between deltas, summed over the four."""
-        target_deltas = box_deltas(anchors, targets, weights=transform.weights)
+        deltas = target_deltas(transform, anchors, targets)
         if self.loss_type == "smooth_l1":
-            return smooth_l1_loss(pred_deltas, target_deltas, beta=self.beta).sum(dim=-1)
-        return balanced_l1_loss(pred_deltas, target_deltas, beta=self.beta, **self.balanced).sum(-1)
+            return smooth_l1_loss(pred_deltas, deltas, beta=self.beta).sum(dim=-1)
+        return balanced_l1_loss(pred_deltas, deltas, beta=self.beta, **self.balanced).sum(dim=-1)
+
+
+@torch.no_grad()
+def target_deltas(transform, anchors: Tensor, boxes: Tensor) -> Tensor:
+    """``transform.get_deltas`` for (..., 4) anchors and boxes, without waiting for the device."""
+    if isinstance(transform, Box2BoxTransform):
+        return box_deltas(anchors, boxes, weights=transform.weights)
+    return transform.get_deltas(anchors.reshape(-1, 4), boxes.reshape(-1, 4)).view(boxes.shape)
 
 
 def decode_boxes(transform, deltas: Tensor, anchors: Tensor) -> Tensor:

@@ -31,10 +31,16 @@ declare_numbers(
     CLS_LOSS_TYPE=Key(
         "focal",
         OneOf(CLS_LOSSES),
-        'The classification loss: "focal", "progressive_focal" (what of MODEL.UMOP is on), "ohem"'
-        " (all positives, hardest negatives; RetinaNet, table 1d), or a name given to"
-        ' register_cls_loss. UMOPRetinaNet, UMOPATSS and UMOPFCOS have "progressive_focal" only,'
-        ' which "focal" means there, too; Detectron2\'s RetinaNet has none.',
+        'The classification loss: "focal"; "ohem" (all positives, hardest negatives; RetinaNet,'
+        ' table 1d); "quality_focal" (GFL); "varifocal" (VFNet); "progressive_focal",'
+        ' "progressive_quality_focal", "progressive_varifocal" (with what of MODEL.UMOP is on); or'
+        " a name given to register_cls_loss. Of those with a quality the class score learns the IoU"
+        " of the box: centerness is neither learnt nor multiplied with, so that ATSS and FCOS have"
+        " no such layer, and a box weighs in the box loss as much as its largest class score (of"
+        " VFNet: its IoU). UMOPRetinaNet, UMOPATSS and UMOPFCOS have"
+        ' "progressive_focal" only, which "focal" means there, too; GFL and VFNet have those with a'
+        ' quality, "focal" means "quality_focal" or "varifocal" there; Detectron2\'s RetinaNet has'
+        " none.",
     )
 )
 
@@ -53,6 +59,10 @@ class ClassificationLoss:
     A step calls :meth:`sums`, adds the result over ranks together with all else that they share,
     and then calls the loss. Neither waits for the device.
     """
+
+    # Whether the class score learns the quality of the box: then no centerness is learnt, nor
+    # multiplied with in inference, and the boxes of the box loss have weights.
+    scores_quality = False
 
     def sums(self, predictions: LabelledPredictions) -> Tensor:
         """(L, S) fp32: the S statistics of each level that have to be added over ranks first."""

@@ -4,6 +4,7 @@ Letters: N images, R_l anchors of level l of L, R of all levels, K classes. Labe
 [0, K) foreground, K background.
 """
 
+import copy
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ class LabelledPredictions:
         anchors: (R, 4) XYXY pixels.
         deltas: (N, R, 4), predicted.
         gt_boxes: (N, R, 4) XYXY pixels, matched; of any value where there is no positive.
-        transform: the Box2BoxTransform that decodes ``deltas``.
+        transform: the Box2BoxTransform, or another, that decodes ``deltas``.
     """
 
     def __init__(
@@ -41,6 +42,13 @@ class LabelledPredictions:
         self.anchors, self.deltas, self.gt_boxes = anchors, deltas, gt_boxes
         self.transform = transform
         self.is_pos = (labels >= 0) & (labels != logits[0].shape[2])  # (N, R)
+        self._quality: Tensor | None = None
+
+    def with_deltas(self, deltas: Tensor) -> "LabelledPredictions":
+        """The same anchors with other predicted (N, R, 4) deltas."""
+        other = copy.copy(self)
+        other.deltas, other._quality = deltas, None
+        return other
 
     def levels(self) -> list[tuple[Tensor, Tensor]]:
         """Pairs of (N R_l, K) logits and (N R_l,) labels, level by level."""
@@ -60,8 +68,10 @@ class LabelledPredictions:
     def quality(self) -> Tensor:
         """(N, R) fp32 in [0, 1]: IoU of a positive's predicted with its matched box, else 0.
 
-        A target, without a gradient, and computed for the losses that ask.
+        A target, without a gradient, and computed for the losses that ask, once.
         """
-        deltas = torch.where(self.is_pos[..., None], self.deltas.float(), 0.0)
-        boxes = decode_boxes(self.transform, deltas, self.anchors.expand_as(deltas))
-        return torch.where(self.is_pos, box_iou(boxes, self.gt_boxes), 0.0)
+        if self._quality is None:
+            deltas = torch.where(self.is_pos[..., None], self.deltas.float(), 0.0)
+            boxes = decode_boxes(self.transform, deltas, self.anchors.expand_as(deltas))
+            self._quality = torch.where(self.is_pos, box_iou(boxes, self.gt_boxes), 0.0)
+        return self._quality
