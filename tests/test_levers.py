@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import re
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from libra_umop.config.checks import check_config
 from libra_umop.config.loading import load_config, merge_opts
 from libra_umop.levers import FAMILIES, LEVERS, active, baseline, levers_for, switch
 from libra_umop.modeling.backbones.bfp import BFP
+from libra_umop.modeling.dense.edge_distances import EdgeDistanceATSS
 from libra_umop.modeling.dense.losses.hard_negatives import HardNegativeLoss
+from libra_umop.modeling.dense.losses.quality import LevelQualityFocalLoss, LevelVarifocalLoss
 from libra_umop.modeling.rcnn.samplers import InstanceBalancedSampler, IoUBalancedSampler
 from shrink import shrink
 
@@ -28,15 +31,19 @@ PLAIN = {
     "retinanet": ("Base-RetinaNet.yaml", []),
     "atss": ("Base-ATSS.yaml", []),
     "fcos": ("Base-FCOS.yaml", []),
+    "gfl": ("COCO-Detection/gfl_R_50_FPN_1x.yaml", []),
+    "vfnet": ("COCO-Detection/vfnet_R_50_FPN_1x.yaml", []),
 }
 PLAIN["cascade"][1].extend(["MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True"])
 EXPECTED = {  # the single levers of each family
     "standard": "iou_sampling instance_sampling ohem rpn_ratio bfp balanced_l1 rpn_balanced_l1",
     "cascade": "iou_sampling instance_sampling rpn_ratio bfp balanced_l1 rpn_balanced_l1",
     "rpn": "rpn_ratio bfp rpn_balanced_l1",
-    "retinanet": "ohem bfp balanced_l1 pfl lrp lrp_mean",
-    "atss": "ohem bfp pfl lrp lrp_mean",
-    "fcos": "ohem bfp pfl lrp lrp_mean",
+    "retinanet": "ohem bfp balanced_l1 qfl vfl pfl lrp lrp_mean",
+    "atss": "ohem bfp qfl vfl pfl lrp lrp_mean",
+    "fcos": "ohem bfp qfl vfl pfl lrp lrp_mean",
+    "gfl": "bfp pfl lrp lrp_mean",
+    "vfnet": "bfp pfl lrp lrp_mean",
 }
 SINGLE = [(family, name) for family, names in EXPECTED.items() for name in names.split()]
 
@@ -90,6 +97,9 @@ def built(text):
         found["pfl"] = getattr(loss, "progressive_focus", False)
         found["lrp"] = found["pfl"] and level_wise and loss.level_reduction == "sum"
         found["lrp_mean"] = level_wise and loss.level_reduction == "mean"
+        has_own = isinstance(model, EdgeDistanceATSS)  # GFL and VFNet, without a lever
+        found["qfl"] = isinstance(loss, LevelQualityFocalLoss) and not has_own
+        found["vfl"] = isinstance(loss, LevelVarifocalLoss) and not has_own
         found["balanced_l1"] = model.box_loss.loss_type == "balanced_l1"
     return sorted(name for name, is_there in found.items() if is_there)
 
@@ -122,16 +132,21 @@ def test_switch_turns_the_named_lever_and_no_other(family, name):
 
 
 def cannot_be_on_together(name, other):
-    groups = ("ohem iou_sampling", "ohem instance_sampling", "ohem pfl", "ohem lrp")
-    groups += ("ohem lrp_mean", "lrp lrp_mean")
-    return any({name, other} == set(group.split()) for group in groups)
+    groups = ("ohem iou_sampling", "ohem instance_sampling", "lrp lrp_mean")
+    focal = ("pfl", "lrp", "lrp_mean")  # with what UMOP changes
+    cls_losses = (("ohem",), ("qfl",), ("vfl",), focal)
+    of_two = any(name in a and other in b for a, b in permutations(cls_losses, 2))
+    return of_two or any({name, other} == set(group.split()) for group in groups)
 
 
 EXCLUDING = [
     (family, name, other)
     for family, name in SINGLE
     for other in EXPECTED[family].split()
-    if cannot_be_on_together(name, other) and (name, other) != ("lrp", "ohem")  # it needs pfl
+    if cannot_be_on_together(name, other)
+    and not (
+        name == "lrp" and other in ("ohem", "qfl", "vfl")  # it needs pfl
+    )
 ]
 
 
@@ -174,6 +189,8 @@ def test_rows_of_several_levers_turn_all_their_parts(family):
         "retinanet": ["pfl_lrp", "pfl_lrp_mean", "libra", "all"],
         "atss": ["pfl_lrp", "pfl_lrp_mean", "all"],
         "fcos": ["pfl_lrp", "pfl_lrp_mean", "all"],
+        "gfl": ["pfl_lrp", "pfl_lrp_mean", "all"],
+        "vfnet": ["pfl_lrp", "pfl_lrp_mean", "all"],
     }
     assert [lever.name for lever in rows] == expected[family]
 
@@ -190,6 +207,8 @@ def test_baseline_is_of_the_class_that_knows_the_levers_with_all_of_them_off(fam
         "retinanet": ("MODEL.META_ARCHITECTURE", "LibraRetinaNet"),
         "atss": ("MODEL.META_ARCHITECTURE", "ATSS"),
         "fcos": ("MODEL.META_ARCHITECTURE", "FCOS"),
+        "gfl": ("MODEL.META_ARCHITECTURE", "GFL"),
+        "vfnet": ("MODEL.META_ARCHITECTURE", "VFNet"),
     }
     assert classes[family] in baseline(cfg)
 
@@ -284,7 +303,11 @@ def test_config_saved_by_0_1_0_has_the_levers_that_its_class_stands_for(name):
         ("standard", "pfl", "Faster and Mask R-CNN has no such lever"),
         ("atss", "balanced_l1", "ATSS has no such lever"),
         ("retinanet", "lrp", "it changes nothing without pfl"),
-        ("fcos", "umop", "no such lever; should be one of ohem, bfp, pfl, lrp_mean, pfl_lrp"),
+        (
+            "fcos",
+            "umop",
+            "no such lever; should be one of ohem, bfp, qfl, vfl, pfl, lrp_mean, pfl_lrp",
+        ),
     ],
 )
 def test_lever_that_cannot_be_switched_is_refused_with_those_that_can(family, name, words):

@@ -48,8 +48,10 @@ def test_all_weights_that_two_variants_share_start_equal(repo, name):
     torch.rand(17)  # whatever was drawn before
     for lever in levers_for(cfg):
         theirs = weights(switched(cfg, lever.name), seed=1)
-        assert set(ours) <= set(theirs), lever.name
-        different = [n for n in ours if not torch.equal(ours[n], theirs[n])]
+        dropped = set(ours) - set(theirs)
+        scores_quality = lever.name in ("qfl", "vfl")  # then there is no centerness
+        assert all(scores_quality and n.startswith("head.ctrness.") for n in dropped), lever.name
+        different = [n for n in set(ours) - dropped if not torch.equal(ours[n], theirs[n])]
         assert different == [], lever.name
 
 

@@ -35,8 +35,11 @@ def _two_stage(name: str, title: str, baseline: str, *others: str) -> Family:
     return Family(name, title, architectures, HEADS, (*others, baseline), baseline)
 
 
-def _dense(name: str, title: str, baseline: str, *others: str) -> Family:
-    classes, plain = (baseline, *others), {f"MODEL.{name.upper()}.CLS_LOSS_TYPE": "focal"}
+def _dense(
+    name: str, title: str, baseline: str, *others: str, group: str = "", loss: str = "focal"
+) -> Family:
+    """``loss`` is the plain classification loss; ``group`` has the keys, if it is not ``name``."""
+    classes, plain = (baseline, *others), {f"MODEL.{group or name.upper()}.CLS_LOSS_TYPE": loss}
     return Family(name, title, classes, ARCHITECTURE, classes, baseline, plain)
 
 
@@ -55,6 +58,8 @@ FAMILIES: dict[str, Family] = {
         _dense("retinanet", "RetinaNet", "LibraRetinaNet", "RetinaNet", "UMOPRetinaNet"),
         _dense("atss", "ATSS", "ATSS", "UMOPATSS"),
         _dense("fcos", "FCOS", "FCOS", "UMOPFCOS"),
+        _dense("gfl", "GFL", "GFL", group="ATSS", loss="quality_focal"),
+        _dense("vfnet", "VFNet", "VFNet", group="ATSS", loss="varifocal"),
     )
 }
 

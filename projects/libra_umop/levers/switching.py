@@ -82,8 +82,8 @@ def baseline(cfg: Mapping) -> Pairs:
     if family is None:
         raise ValueError(_unknown(values))
     values.change({family.chooser: family.baseline})
-    values.change({k: v for k, v in family.plain.items() if values[k] not in (v, None)})
     _switch_off_others(values, keep=set())
+    values.change({k: v for k, v in family.plain.items() if values[k] not in (v, None)})
     return list(values.changes.items())
 
 

@@ -110,6 +110,20 @@ _ROWS = (
         ways.rpn_balanced_l1(),
     ),
     Lever(
+        "qfl",
+        "objective",
+        "quality focal loss: class scores learn the boxes' overlap",
+        "GFL, equation 4",
+        ways.quality_loss("quality_focal"),
+    ),
+    Lever(
+        "vfl",
+        "objective",
+        "varifocal loss: class scores learn the boxes' overlap",
+        "VarifocalNet, equation 2",
+        ways.quality_loss("varifocal"),
+    ),
+    Lever(
         "pfl",
         "level",
         "progressive focal loss",

@@ -11,6 +11,9 @@ PYRAMID = "MODEL.BFP.PYRAMID"
 HEADS = "MODEL.ROI_HEADS.NAME"
 RPN = "MODEL.PROPOSAL_GENERATOR.NAME"
 UMOP_CLASSES = {"retinanet": "UMOPRetinaNet", "atss": "UMOPATSS", "fcos": "UMOPFCOS"}
+# What CLS_LOSS_TYPE "focal", the default, means to a class of its own.
+OWN_CLS_LOSSES = dict.fromkeys(UMOP_CLASSES.values(), "progressive_focal")
+OWN_CLS_LOSSES |= {"GFL": "quality_focal", "VFNet": "varifocal"}
 
 Value = str | bool | float | Callable[["Values"], Any]  # or a function of the config that gives it
 
@@ -29,9 +32,8 @@ class Values:
     def __getitem__(self, key: str) -> Any:
         """The value of ``key``, as the detector reads it; None where the config has no such key."""
         value = self._written(key)
-        is_plain = key.endswith(".CLS_LOSS_TYPE") and value in ("focal", None)
-        if is_plain and self._written(ARCHITECTURE) in UMOP_CLASSES.values():
-            return "progressive_focal"
+        if key.endswith(".CLS_LOSS_TYPE") and value in ("focal", None):
+            return OWN_CLS_LOSSES.get(self._written(ARCHITECTURE), value)
         return value
 
     def _written(self, key: str) -> Any:

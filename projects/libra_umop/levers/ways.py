@@ -15,6 +15,7 @@ __all__ = [
     "bfp",
     "cls_loss",
     "ohem_heads",
+    "quality_loss",
     "roi_heads",
     "rpn",
     "rpn_balanced_l1",
@@ -69,23 +70,35 @@ def rpn(on: Mapping[str, Value], off: Mapping[str, Value]) -> Ways:
 
 
 def cls_loss(name: str) -> Ways:
-    """A registered classification loss of the dense detectors."""
+    """A registered classification loss in the place of the focal loss."""
     return {
         family: Way(*_cls_loss_types(family, name), ARCHITECTURE, (FAMILIES[family].baseline,))
         for family in UMOP_CLASSES
     }
 
 
+def quality_loss(name: str) -> Ways:
+    """A classification loss whose score is the box's quality, in the place of the focal loss."""
+    ways = cls_loss(name)
+    # FCOS has its threshold on the root of a product; of the class score alone it would be high.
+    key = "MODEL.FCOS.SCORE_THRESH_TEST"
+    fcos = ways["fcos"]
+    on, off = {**fcos.on, key: _at_most(key, 0.05)}, {**fcos.off, key: 0.2}
+    return ways | {"fcos": fcos._replace(on=on, off=off)}
+
+
 def umop(on: Mapping[str, Value], off: Mapping[str, Value]) -> Ways:
     """Keys of ``MODEL.UMOP``, read by the progressive focal loss of the dense detectors."""
     ways = {}
-    for family, umop_name in UMOP_CLASSES.items():
-        keys = _cls_loss_types(family, "progressive_focal")[0] | _below("UMOP", on)
+    for family in (FAMILIES[name] for name in FAMILIES if FAMILIES[name].plain):
+        ((key, plain),) = family.plain.items()
+        keys = {key: f"progressive_{plain}"} | _below("UMOP", on)
         if "PROGRESSIVE_FOCUS" in on:
-            gamma = f"MODEL.{family.upper()}.FOCAL_LOSS_GAMMA"
+            gamma = key.replace("CLS_LOSS_TYPE", "FOCAL_LOSS_GAMMA")
             keys[gamma] = _room_to_move(gamma)
-        classes = (FAMILIES[family].baseline, umop_name)
-        ways[family] = Way(keys, _below("UMOP", off), ARCHITECTURE, classes)
+        umop_class = [UMOP_CLASSES[family.name]] if family.name in UMOP_CLASSES else []
+        classes = (family.baseline, *umop_class)
+        ways[family.name] = Way(keys, _below("UMOP", off), ARCHITECTURE, classes)
     return ways
 
 
@@ -119,8 +132,8 @@ def _below(group: str, keys: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _cls_loss_types(family: str, name: str) -> tuple[dict[str, Value], dict[str, Value]]:
-    key = f"MODEL.{family.upper()}.CLS_LOSS_TYPE"
-    return {key: name}, {key: "focal"}
+    ((key, plain),) = FAMILIES[family].plain.items()
+    return {key: name}, {key: plain}
 
 
 def _balanced_l1(
@@ -133,6 +146,11 @@ def _balanced_l1(
         return values[key] if (values[key] or 0) > 0 else beta
 
     return {loss: "balanced_l1", key: positive}, {loss: "smooth_l1"}
+
+
+def _at_most(key: str, limit: float) -> Callable[[Values], float]:
+    """The config's own value, or ``limit`` where that is smaller."""
+    return lambda values: min(values[key], limit)
 
 
 def _the_pyramid(values: Values) -> str:
