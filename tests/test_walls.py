@@ -20,7 +20,7 @@ WALLS = {
     "utils": "errors",
     "modeling": "functional key ranges utils",
     "config": "errors functional key levers modeling ranges utils",
-    "data": "config errors utils",
+    "data": "config errors modeling utils",
     "evaluation": "data modeling utils",
     "imbalance": "data levers utils",
     "training": "config data errors evaluation imbalance modeling utils",

@@ -246,6 +246,20 @@ def test_values_out_of_range_and_misspelt_names_are_refused(key, value, told):
             "MODEL.PROPOSAL_GENERATOR.NAME RPN does not read; LibraRPN does",
         ),
         (
+            "INPUT.IGNORE_REGIONS True",
+            "INPUT.IGNORE_REGIONS is True, which MODEL.PROPOSAL_GENERATOR.NAME RPN does not read;"
+            " LibraRPN does (or leave it at False)",
+        ),
+        (
+            "INPUT.IGNORE_REGIONS True MODEL.PROPOSAL_GENERATOR.NAME LibraRPN"
+            " MODEL.ROI_HEADS.NAME StandardROIHeads",
+            "MODEL.ROI_HEADS.NAME StandardROIHeads does not read; LibraROIHeads does",
+        ),
+        (
+            "INPUT.IGNORE_REGIONS True MODEL.META_ARCHITECTURE RetinaNet",
+            "RetinaNet does not read; LibraRetinaNet does",
+        ),
+        (
             "MODEL.META_ARCHITECTURE UMOPATSS MODEL.UMOP.DELTA 2.0",
             "MODEL.UMOP.DELTA is 2.0, should be in",
         ),

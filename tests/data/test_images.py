@@ -6,6 +6,7 @@ import pytest
 from detectron2.config import get_cfg
 from detectron2.data import DatasetMapper, build_detection_train_loader, detection_utils
 from detectron2.data import transforms as T
+from detectron2.structures import Instances
 from PIL import Image
 
 from coco_files import document, write_images
@@ -290,6 +291,40 @@ def test_mapper_leaves_crowds_out_of_training_but_their_image_in(tmp_path):
         annotation["iscrowd"] = 1
     item = OwnDatasetMapper(a_cfg(), True)(records(tmp_path, content)[0])
     assert len(item["instances"]) == 0
+
+
+@pytest.mark.parametrize("objects", [True, False])
+def test_mapper_keeps_crowd_regions_through_the_augmentations(tmp_path, objects):
+    content = document()
+    content["annotations"] = [
+        {"id": 1, "image_id": 1, "category_id": 3, "bbox": [10, 20, 30, 40], "iscrowd": 1},
+        {"id": 2, "image_id": 1, "category_id": 3, "bbox": [90, 2, 6, 4], "ignore": 1},
+        {"id": 3, "image_id": 1, "category_id": 3, "bbox": [50, 30, 8, 8]},
+    ][: 3 if objects else 2]
+    cfg = a_cfg()
+    cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN = (128,), 500  # twice 96 x 64
+    cfg.INPUT.RANDOM_FLIP = "horizontal"
+    cfg.INPUT.IGNORE_REGIONS = True
+    record = records(tmp_path, content)[0]
+    mapper = OwnDatasetMapper(cfg, True)
+    mapper.augmentations.augs[-1].prob = 1.0
+    instances = mapper(record)["instances"]
+    regions = [[112.0, 40.0, 172.0, 120.0], [0.0, 4.0, 12.0, 12.0]]
+    assert instances.ignore_boxes.tensor.tolist() == regions
+    boxes = [[76.0, 60.0, 92.0, 76.0]] if objects else []
+    assert instances.gt_boxes.tensor.tolist() == boxes
+
+    upper_half = [T.CropTransform(0, 0, 96, 32)]
+    mapper = OwnDatasetMapper(
+        True, augmentations=upper_half, image_format="BGR", ignore_regions=True
+    )
+    regions = [[10.0, 20.0, 40.0, 32.0], [90.0, 2.0, 96.0, 6.0]]
+    assert mapper(record)["instances"].ignore_boxes.tensor.tolist() == regions
+
+
+def test_mapper_gives_no_regions_unless_asked(tmp_path):
+    instances = OwnDatasetMapper(a_cfg(), True)(records(tmp_path)[0])["instances"]
+    assert type(instances) is Instances
 
 
 def test_mapper_reads_16_bit_images_by_the_configs_white_level(tmp_path):

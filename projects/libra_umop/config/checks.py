@@ -91,11 +91,21 @@ _UNREAD = (
     ("MODEL.RETINANET.BBOX_REG_LOSS_WEIGHT", "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
     ("MODEL.ATSS.BBOX_REG_LOSS_WEIGHT", "MODEL.META_ARCHITECTURE", ("VFNet",)),
     ("MODEL.RPN.NEG_POS_RATIO", "MODEL.PROPOSAL_GENERATOR.NAME", ("RPN",)),
+    ("INPUT.IGNORE_REGIONS", "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
+    ("INPUT.IGNORE_REGIONS", "MODEL.PROPOSAL_GENERATOR.NAME", ("RPN",)),
+    ("INPUT.IGNORE_REGIONS", "MODEL.ROI_HEADS.NAME", ("StandardROIHeads", "CascadeROIHeads")),
 )
-_READERS = {  # of the key, or of all keys with that chooser
-    "MODEL.ATSS.BBOX_REG_LOSS_WEIGHT": "ATSS, and of VFNet MODEL.VFNET.BBOX_REG_LOSS_WEIGHT",
-    "MODEL.META_ARCHITECTURE": "LibraRetinaNet",
-    "MODEL.PROPOSAL_GENERATOR.NAME": "LibraRPN",
+_READERS = {  # of what a component does not read
+    "RetinaNet": "LibraRetinaNet",
+    "RPN": "LibraRPN",
+    "StandardROIHeads": "LibraROIHeads",
+    "CascadeROIHeads": "LibraCascadeROIHeads",
+    "VFNet": "ATSS, and of VFNet MODEL.VFNET.BBOX_REG_LOSS_WEIGHT",
+}
+_USERS: dict[str, tuple[type, ...]] = {  # the detectors that have such a component
+    "MODEL.META_ARCHITECTURE": (object,),
+    "MODEL.PROPOSAL_GENERATOR.NAME": (GeneralizedRCNN, ProposalNetwork),
+    "MODEL.ROI_HEADS.NAME": (GeneralizedRCNN,),
 }
 _DETECTRON2_BOX_LOSSES = ("smooth_l1", "giou", "diou", "ciou")
 
@@ -213,14 +223,12 @@ def _alone(cfg: CfgNode, box_loss: _BoxLoss) -> str:
 def _check_unread(cfg: CfgNode, where: str) -> None:
     """A lever that the chosen component does not have would be off without a word."""
     detector = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
-    proposes = _is_a(detector, (GeneralizedRCNN, ProposalNetwork))
     for key, chooser, components in _UNREAD:
         name, value, default = _get(cfg, chooser), _get(cfg, key), KEYS[key].default
-        is_used = chooser == "MODEL.META_ARCHITECTURE" or proposes
-        if is_used and name in components and value != default:
+        if _is_a(detector, _USERS[chooser]) and name in components and value != default:
             raise ConfigError(
                 f"{where}{key} is {value!r}, which {chooser} {name} does not read;"
-                f" {_READERS.get(key, _READERS[chooser])} does (or leave it at {default!r})"
+                f" {_READERS[str(name)]} does (or leave it at {default!r})"
             )
 
 

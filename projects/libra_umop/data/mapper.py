@@ -9,8 +9,10 @@ from detectron2.config import configurable
 from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
+from detectron2.structures import Boxes, BoxMode
 
 from ..errors import DatasetError
+from ..modeling.ignore_regions import InstancesWithRegions
 from .images import MAX_IMAGE_PIXELS, WHITE_16BIT, read_image
 
 
@@ -23,6 +25,8 @@ class OwnDatasetMapper(DatasetMapper):
 
     Args:
         is_train: keep and transform the annotations.
+        ignore_regions: whether "instances" have the image's crowd regions as their
+            ``ignore_boxes``, see :class:`InstancesWithRegions`.
         white_16bit, max_image_pixels: see :func:`libra_umop.data.images.read_image`.
         kwargs: of :class:`detectron2.data.DatasetMapper`.
     """
@@ -32,6 +36,7 @@ class OwnDatasetMapper(DatasetMapper):
         self,
         is_train: bool,
         *,
+        ignore_regions: bool = False,
         white_16bit: int = WHITE_16BIT,
         max_image_pixels: int = MAX_IMAGE_PIXELS,
         **kwargs: Any,
@@ -41,6 +46,7 @@ class OwnDatasetMapper(DatasetMapper):
                 f"INPUT.WHITE_16BIT is {white_16bit}, should be within [1, {WHITE_16BIT}]"
             )
         super().__init__(is_train, **kwargs)
+        self.ignore_regions = ignore_regions
         self.white_16bit = white_16bit
         self.max_image_pixels = max_image_pixels
 
@@ -49,6 +55,7 @@ class OwnDatasetMapper(DatasetMapper):
         """Same interface as the parent's; reads this project's keys, too."""
         return {
             **super().from_config(cfg, is_train),
+            "ignore_regions": cfg.INPUT.IGNORE_REGIONS,
             "white_16bit": cfg.INPUT.WHITE_16BIT,
             "max_image_pixels": cfg.INPUT.MAX_IMAGE_PIXELS,
         }
@@ -94,8 +101,28 @@ class OwnDatasetMapper(DatasetMapper):
 
         With ``recompute_boxes`` the parent wants masks, which these do not have.
         """
+        annotations = record["annotations"]
         if any(not annotation.get("iscrowd", 0) for annotation in record["annotations"]):
             super()._transform_annotations(record, transforms, image_shape)
         else:
             del record["annotations"]
             record["instances"] = utils.annotations_to_instances([], image_shape)
+        if self.ignore_regions:
+            objects = record["instances"]
+            regions = _crowd_boxes(annotations, transforms, image_shape)
+            record["instances"] = InstancesWithRegions(
+                objects.image_size, ignore_boxes=regions, **objects.get_fields()
+            )
+
+
+def _crowd_boxes(annotations: list[dict[str, Any]], transforms, image_shape) -> Boxes:
+    """The crowd regions in the frame of the transformed image, without those outside of it."""
+    boxes = [
+        BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
+        for annotation in annotations
+        if annotation.get("iscrowd", 0)
+    ]
+    xyxy = transforms.apply_box(np.array(boxes, dtype=np.float64).reshape(-1, 4))
+    regions = Boxes(torch.as_tensor(xyxy, dtype=torch.float32))
+    regions.clip(image_shape)
+    return regions[regions.nonempty()]

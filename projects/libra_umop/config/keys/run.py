@@ -67,6 +67,15 @@ declare(
 )
 declare(
     "INPUT",
+    IGNORE_REGIONS=Key(
+        False,
+        ranges.BOOL,
+        "Learn nothing from what lies in a crowd region (`iscrowd` or `ignore` of annotations,"
+        " `difficult` of VOC): an anchor or proposal of which a region covers half or more is"
+        " neither positive nor negative. Off, as in Detectron2, objects there that nobody labelled"
+        " are negatives, and hard ones. Every detector of this project knows it, of a two-stage"
+        " one LibraRPN and the Libra and OHEM heads.",
+    ),
     WHITE_16BIT=Key(
         65535,
         Range(lambda v: 1 <= v <= 65535, "in [1, 65535]"),

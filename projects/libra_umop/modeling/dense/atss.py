@@ -138,9 +138,8 @@ class ATSS(CenternessDetector):
         sizes = [[8 * stride] for stride in strides]
         return DefaultAnchorGenerator(sizes=sizes, aspect_ratios=[1.0], strides=strides, offset=0.0)
 
-    @torch.no_grad()
-    def label_anchors(self, anchors: list[Boxes], gt_instances: list[Instances]):
-        """Same interface as :meth:`RetinaNet.label_anchors`; no anchor is ignored."""
+    def match_anchors(self, anchors: list[Boxes], gt_instances: list[Instances]):
+        """Same interface as the parent's; positive by the statistics of the nearest anchors."""
         num_anchors_per_level = [len(x) for x in anchors]
         all_anchors = Boxes.cat(anchors).tensor  # (R, 4)
         gt_labels, matched_gt_boxes = [], []

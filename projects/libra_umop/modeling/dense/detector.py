@@ -6,11 +6,12 @@ Letters: N images, R anchors of all L levels, K classes.
 from typing import Any, NamedTuple
 
 import torch
-from detectron2.structures import Boxes
+from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 from torch import Tensor
 
 from ...utils.ranks import sum_over_ranks
+from ..ignore_regions import is_ignored
 from .losses.box_loss import DenseBoxLoss
 from .losses.classification import CLS_LOSSES, ClassificationLoss, LevelLoss
 from .losses.focal import LevelFocalLoss
@@ -125,6 +126,24 @@ class DenseLosses:
             gamma=balanced.GAMMA,
             formula=balanced.FORMULA,
         )
+
+    @torch.no_grad()
+    def label_anchors(
+        self, anchors: list[Boxes], gt_instances: list[Instances]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Same interface as :meth:`RetinaNet.label_anchors`; -1 for anchors in ignore regions."""
+        gt_labels, gt_boxes = self.match_anchors(anchors, gt_instances)
+        for labels_i, targets_i in zip(gt_labels, gt_instances, strict=True):
+            ignored = is_ignored(Boxes.cat(anchors), targets_i)
+            if ignored is not None:
+                labels_i[ignored] = -1
+        return gt_labels, gt_boxes
+
+    def match_anchors(
+        self, anchors: list[Boxes], gt_instances: list[Instances]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Same interface as :meth:`RetinaNet.label_anchors`, by the objects alone."""
+        return super().label_anchors(anchors, gt_instances)  # type: ignore[misc]
 
     def losses(
         self,

@@ -9,6 +9,7 @@ from detectron2.utils.events import get_event_storage
 from torchvision.ops import nms
 
 from ...functional.hard_negative_mining import hardest
+from ..ignore_regions import drop_ignored
 from .box_predictor import balance_box_loss, region_losses
 from .poolers import use_sparse_roi_align
 
@@ -99,6 +100,8 @@ class OHEMROIHeads(StandardROIHeads):
         if not self.training:
             return super().forward(images, features, proposals)
         with get_event_storage().name_scope("all_regions"):
+            assert targets is not None, "training needs targets"
+            proposals = drop_ignored(proposals, targets)
             proposals = self.label_and_sample_proposals(proposals, targets)
         proposals = self._hardest_proposals(features, proposals)
         losses = self._forward_box(features, proposals)

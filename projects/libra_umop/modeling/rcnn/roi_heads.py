@@ -14,6 +14,7 @@ from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
+from ..ignore_regions import drop_ignored
 from .box_predictor import balance_box_loss
 from .poolers import use_sparse_roi_align
 from .samplers import (
@@ -82,6 +83,7 @@ class BalancedSampling(ROIHeads):
         self, proposals: list[Instances], targets: list[Instances]
     ) -> list[Instances]:
         """Same interface as :meth:`ROIHeads.label_and_sample_proposals`; by the samplers."""
+        proposals = drop_ignored(proposals, targets)
         if self.proposal_append_gt:
             proposals = add_ground_truth_to_proposals(targets, proposals)
         sampled, num_fg, num_bg = [], 0, 0
@@ -154,3 +156,9 @@ class LibraCascadeROIHeads(BalancedSampling, CascadeROIHeads):
             for predictor, box_head in zip(ret["box_predictors"], ret["box_heads"], strict=True)
         ]
         return ret
+
+    def _match_and_label_boxes(
+        self, proposals: list[Instances], stage: int, targets: list[Instances]
+    ) -> list[Instances]:
+        """Same interface as the parent's; without the boxes in ignore regions."""
+        return super()._match_and_label_boxes(drop_ignored(proposals, targets), stage, targets)

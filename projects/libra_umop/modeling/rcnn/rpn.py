@@ -7,11 +7,13 @@ from detectron2.layers import cat, nonzero_tuple
 from detectron2.modeling import PROPOSAL_GENERATOR_REGISTRY
 from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.sampling import subsample_labels
-from detectron2.structures import Boxes
+from detectron2.structures import Boxes, Instances, pairwise_iou
 from detectron2.utils.events import get_event_storage
+from detectron2.utils.memory import retry_if_cuda_oom
 from torch import Tensor
 
 from ...functional.balanced_l1_loss import balanced_l1_loss
+from ..ignore_regions import is_ignored
 
 __all__ = ["LibraRPN"]
 
@@ -58,6 +60,45 @@ class LibraRPN(RPN):
             "formula": cfg.MODEL.BALANCED_L1.FORMULA,
         }
         return ret
+
+    @torch.jit.unused
+    @torch.no_grad()
+    def label_and_sample_anchors(
+        self, anchors: list[Boxes], gt_instances: list[Instances]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Same interface as the parent's, but draws no anchor in an ignore region."""
+        labels, gt_boxes = [], []
+        for targets_i in gt_instances:
+            ignored = is_ignored(Boxes.cat(anchors), targets_i)
+            if ignored is None:
+                (labels_i,), (gt_boxes_i,) = super().label_and_sample_anchors(anchors, [targets_i])
+            else:
+                labels_i, gt_boxes_i = self._label_and_sample(
+                    Boxes.cat(anchors), targets_i, ignored
+                )
+            labels.append(labels_i)
+            gt_boxes.append(gt_boxes_i)
+        return labels, gt_boxes
+
+    @torch.jit.unused
+    def _label_and_sample(
+        self, anchors: Boxes, targets: Instances, ignored: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the parent does with an image, but (R,) ``ignored`` anchors are no candidates.
+
+        They are matched: without them a box in a region would make the best of the others positive,
+        however little it overlaps.
+        """
+        match_quality = retry_if_cuda_oom(pairwise_iou)(targets.gt_boxes, anchors)  # (M, R)
+        matched_idxs, labels = retry_if_cuda_oom(self.anchor_matcher)(match_quality)
+        labels = labels.to(ignored.device)
+        if self.anchor_boundary_thresh >= 0:
+            labels[~anchors.inside_box(targets.image_size, self.anchor_boundary_thresh)] = -1
+        labels[ignored] = -1
+        labels = self._subsample_labels(labels)
+        if len(targets) == 0:
+            return labels, torch.zeros_like(anchors.tensor)
+        return labels, targets.gt_boxes[matched_idxs].tensor
 
     def _subsample_labels(self, label: Tensor) -> Tensor:
         """Same interface as :meth:`RPN._subsample_labels`.
