@@ -7,7 +7,7 @@ from unittest import mock
 
 import torch
 from detectron2.modeling import build_model
-from detectron2.modeling.roi_heads import CascadeROIHeads
+from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads
 from fvcore.nn.jit_handles import conv_flop_count
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -44,6 +44,9 @@ class DenseForward(nn.Module):
     def _regions(self, feature: Tensor) -> list[Tensor]:
         heads, channels = self.model.roi_heads, feature.shape[1]
         outputs: list[Tensor] = []
+        if isinstance(heads, Res5ROIHeads):
+            pooled = feature.new_zeros(self.num_proposals, channels, *heads.pooler.output_size)
+            return list(heads.box_predictor(heads.res5(pooled).mean(dim=[2, 3])))
         is_cascade = isinstance(heads, CascadeROIHeads)
         box_heads = heads.box_head if is_cascade else [heads.box_head]
         predictors = heads.box_predictor if is_cascade else [heads.box_predictor]

@@ -18,6 +18,7 @@ from libra_umop.modeling import (
     UMOPATSS,
     UMOPFCOS,
     LibraCascadeROIHeads,
+    LibraRes5ROIHeads,
     LibraRetinaNet,
     LibraROIHeads,
     LibraRPN,
@@ -44,6 +45,9 @@ ohem_mask_rcnn.roi_heads._target_ = OHEMROIHeads
 
 libra_cascade_rcnn = _detectron2s("cascade_rcnn")
 libra_cascade_rcnn.roi_heads._target_ = LibraCascadeROIHeads
+
+libra_mask_rcnn_c4 = _detectron2s("mask_rcnn_c4")
+libra_mask_rcnn_c4.roi_heads._target_ = LibraRes5ROIHeads
 
 libra_retinanet = _detectron2s("retinanet")
 libra_retinanet._target_ = LibraRetinaNet

@@ -37,7 +37,8 @@ PLAIN = {
 PLAIN["cascade"][1].extend(["MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True"])
 EXPECTED = {  # the single levers of each family
     "standard": "iou_sampling instance_sampling ohem rpn_ratio bfp balanced_l1 rpn_balanced_l1",
-    "cascade": "iou_sampling instance_sampling rpn_ratio bfp balanced_l1 rpn_balanced_l1",
+    "cascade": "iou_sampling instance_sampling stage_sampling rpn_ratio bfp balanced_l1"
+    " rpn_balanced_l1",
     "rpn": "rpn_ratio bfp rpn_balanced_l1",
     "retinanet": "ohem bfp balanced_l1 qfl vfl pfl lrp lrp_mean",
     "atss": "ohem bfp qfl vfl pfl lrp lrp_mean",
@@ -86,6 +87,7 @@ def built(text):
         samplers = [getattr(heads, f"{kind}_sampler", None) for kind in ("negative", "positive")]
         found["iou_sampling"] = isinstance(samplers[0], IoUBalancedSampler)
         found["instance_sampling"] = isinstance(samplers[1], InstanceBalancedSampler)
+        found["stage_sampling"] = getattr(heads, "sample_every_stage", False)
         found["ohem"] = hasattr(heads, "num_hard")
         is_cascade = isinstance(heads, CascadeROIHeads)
         predictors = heads.box_predictor if is_cascade else [heads.box_predictor]

@@ -260,6 +260,22 @@ def test_values_out_of_range_and_misspelt_names_are_refused(key, value, told):
             "RetinaNet does not read; LibraRetinaNet does",
         ),
         (
+            "MODEL.ROI_HEADS.NAME CascadeROIHeads MODEL.ROI_BOX_CASCADE_HEAD.SAMPLE_EVERY_STAGE"
+            " True",
+            "MODEL.ROI_HEADS.NAME CascadeROIHeads does not read; LibraCascadeROIHeads does",
+        ),
+        (
+            "MODEL.ROI_HEADS.NAME LibraCascadeROIHeads MODEL.ROI_HEADS.IOU_BALANCED.FLOOR_IOU 0.45 "
+            "MODEL.ROI_BOX_CASCADE_HEAD.IOUS (0.5,0.6,0.4)"
+            " MODEL.ROI_BOX_CASCADE_HEAD.SAMPLE_EVERY_STAGE True",
+            "FLOOR_IOU is 0.45, should be in [0, 0.4), below the end of the background",
+        ),
+        (
+            "MODEL.ROI_HEADS.NAME Res5ROIHeads INPUT.IGNORE_REGIONS True"
+            " MODEL.PROPOSAL_GENERATOR.NAME LibraRPN",
+            "MODEL.ROI_HEADS.NAME Res5ROIHeads does not read; LibraRes5ROIHeads does",
+        ),
+        (
             "MODEL.META_ARCHITECTURE UMOPATSS MODEL.UMOP.DELTA 2.0",
             "MODEL.UMOP.DELTA is 2.0, should be in",
         ),

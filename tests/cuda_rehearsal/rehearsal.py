@@ -30,6 +30,8 @@ DETECTORS = (
     "COCO-Detection/libra_faster_rcnn_R_50_FPN_1x",
     "ablations/libra_released_R_50_FPN_1x",
     "COCO-Detection/libra_cascade_rcnn_R_50_FPN_1x",
+    "ablations/libra_every_stage_cascade_rcnn_R_50_FPN_1x",
+    "COCO-Detection/libra_faster_rcnn_R_50_C4_1x",
     "ablations/ohem_R_50_FPN_1x",
     "COCO-InstanceSegmentation/libra_mask_rcnn_R_50_FPN_1x",
 )

@@ -6,9 +6,12 @@ import itertools
 import pytest
 import torch
 from detectron2.modeling import META_ARCH_REGISTRY, PROPOSAL_GENERATOR_REGISTRY, ROI_HEADS_REGISTRY
+from detectron2.structures import Boxes
 from detectron2.utils.events import EventStorage
 from pretend_cuda import CUDA, PretendCUDA
-from rehearsal import DETECTORS, DTYPES, OUR_TRAINING, build, tiny_config, two_images
+from rehearsal import DETECTORS, DTYPES, OUR_TRAINING, SIZE, build, tiny_config, two_images
+
+from libra_umop.modeling.ignore_regions import InstancesWithRegions
 
 # What waits in Detectron2, and why: inherited with it.
 _MODELING = "detectron2/modeling/"
@@ -125,8 +128,33 @@ def test_it_trains_in_the_right_types_and_nothing_new_waits(trained):
     ours = {}
     if is_two_stage(model):
         inherited.update(TWO_STAGE)
-        ours = OUR_TRAINING
+        every_stage = getattr(model.roi_heads, "sample_every_stage", False)
+        num_sampling = model.roi_heads.num_cascade_stages if every_stage else 1
+        ours = {**OUR_TRAINING, "libra_umop:_sample": 4 * num_sampling}
     assert beyond(waits, inherited, ours) == {}  # of the dense detectors here, nothing waits
+
+
+@pytest.mark.parametrize(
+    "name, waits",
+    [
+        ("COCO-Detection/umop_atss_R_50_FPN_1x", {}),
+        ("ablations/libra_released_R_50_FPN_1x", {"libra_umop:drop_ignored": 1}),
+        ("COCO-Detection/libra_cascade_rcnn_R_50_FPN_1x", {"libra_umop:drop_ignored": 3}),
+    ],
+)
+def test_regions_are_ignored_on_the_device_and_wait_once_a_stage(name, waits):
+    model = build(tiny_config(name))
+    batch = two_images()
+    regions = Boxes(torch.tensor([[0.0, 0.0, 40.0, 64.0]]))
+    fields = batch[0]["instances"].get_fields()
+    batch[0]["instances"] = InstancesWithRegions(SIZE, ignore_boxes=regions, **fields)
+    with PretendCUDA() as cuda:
+        with EventStorage():
+            losses = model(batch)
+        sum(losses.values()).backward()
+    assert all(loss.elem.isfinite() for loss in losses.values())
+    seen = {n: c for n, c in cuda.waits.items() if "ignor" in n or "regions" in n}
+    assert seen == waits
 
 
 def test_it_predicts_in_the_right_types_and_nothing_new_waits(trained):

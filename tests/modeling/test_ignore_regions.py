@@ -148,6 +148,8 @@ HEADS = [
     *((STANDARD, "LibraROIHeads", options) for options in samplers()),
     (STANDARD, "OHEMROIHeads", ["MODEL.ROI_HEADS.OHEM.NUM_HARD", 32]),
     (CASCADE, "LibraCascadeROIHeads", []),
+    (CASCADE, "LibraCascadeROIHeads", ["MODEL.ROI_BOX_CASCADE_HEAD.SAMPLE_EVERY_STAGE", True]),
+    ("faster_rcnn_R_50_C4_1x", "LibraRes5ROIHeads", []),
 ]
 
 

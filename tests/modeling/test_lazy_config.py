@@ -30,6 +30,7 @@ R_CNNS = {
     "libra_mask_rcnn": modeling.LibraROIHeads,
     "ohem_mask_rcnn": modeling.OHEMROIHeads,
     "libra_cascade_rcnn": modeling.LibraCascadeROIHeads,
+    "libra_mask_rcnn_c4": modeling.LibraRes5ROIHeads,
 }
 DENSE = {  # row of the example -> name of the class
     "libra_retinanet": "LibraRetinaNet",

@@ -20,11 +20,16 @@ RANDOM = [
 ]
 OFF = [*RANDOM, "MODEL.ROI_HEADS.SPARSE_ROI_ALIGN", False]
 BALANCED_L1 = ["MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", "balanced_l1"]
-ALL_HEADS = ["MODEL.MASK_ON", True, "MODEL.KEYPOINT_ON", True]
 LIBRA = {
     "faster_rcnn_R_50_FPN_1x": "LibraROIHeads",
     "cascade_rcnn_R_50_FPN_1x": "LibraCascadeROIHeads",
+    "faster_rcnn_R_50_C4_1x": "LibraRes5ROIHeads",
 }
+
+
+def all_heads(name):
+    """Boxes, masks and, where Detectron2 has them, keypoints."""
+    return ["MODEL.MASK_ON", True, "MODEL.KEYPOINT_ON", "C4" not in name]
 
 
 def libra_options(name, *options):
@@ -67,8 +72,8 @@ def listed(image):
 @pytest.mark.parametrize("num_boxes", [(3, 0), (2,), (0,)])
 def test_with_everything_off_it_is_its_parent(name, num_boxes):
     batch = a_batch(*num_boxes)
-    parent = tiny_model(tiny_config(name, ALL_HEADS))
-    ours = tiny_model(tiny_config(name, libra_options(name, *OFF, *ALL_HEADS)))
+    parent = tiny_model(tiny_config(name, all_heads(name)))
+    ours = tiny_model(tiny_config(name, libra_options(name, *OFF, *all_heads(name))))
     assert list(ours.state_dict()) == list(parent.state_dict())
     expected, actual = (losses_and_gradients(m, batch) for m in (parent, ours))
     torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)
@@ -81,13 +86,26 @@ def test_with_everything_off_it_is_its_parent(name, num_boxes):
 @pytest.mark.parametrize("name", LIBRA)
 @pytest.mark.parametrize("num_boxes", [(3, 0), (2,), (0,), (0, 0)])
 def test_trains_with_boxes_masks_and_keypoints_and_on_empty_images(name, num_boxes):
-    model = tiny_model(tiny_config(name, libra_options(name, *BALANCED_L1, *ALL_HEADS)))
+    model = tiny_model(tiny_config(name, libra_options(name, *BALANCED_L1, *all_heads(name))))
     losses, _, _ = losses_and_gradients(model, a_batch(*num_boxes))
-    assert {"loss_mask", "loss_keypoint"} <= set(losses)
+    others = {"loss_mask"} if "C4" in name else {"loss_mask", "loss_keypoint"}
+    assert others <= set(losses)
     assert all(torch.isfinite(loss) for loss in losses.values())
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
     if sum(num_boxes) == 0:
         assert all(loss == 0 for n, loss in losses.items() if "box_reg" in n)
+
+
+def test_dc5_models_have_the_same_heads():
+    """Detectron2's dilated C5: one level of stride 16, and the standard heads over it."""
+    options = ["MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.RESNETS.RES5_DILATION", 2]
+    options += ["MODEL.RESNETS.OUT_FEATURES", ["res5"], "MODEL.RPN.IN_FEATURES", ["res5"]]
+    options += ["MODEL.ROI_HEADS.IN_FEATURES", ["res5"]]
+    options += ["MODEL.ANCHOR_GENERATOR.SIZES", [[32, 64, 128, 256, 512]]]
+    model = tiny_model(tiny_config(options=libra_options("faster_rcnn_R_50_FPN_1x", *options)))
+    losses, gradients, _ = losses_and_gradients(model, a_batch(3, 0))
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert gradients["backbone.res5.2.conv3.weight"].abs().sum() > 0
 
 
 def test_balanced_l1_is_in_every_cascade_stage_with_its_own_coding():

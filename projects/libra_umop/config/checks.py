@@ -93,7 +93,16 @@ _UNREAD = (
     ("MODEL.RPN.NEG_POS_RATIO", "MODEL.PROPOSAL_GENERATOR.NAME", ("RPN",)),
     ("INPUT.IGNORE_REGIONS", "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
     ("INPUT.IGNORE_REGIONS", "MODEL.PROPOSAL_GENERATOR.NAME", ("RPN",)),
-    ("INPUT.IGNORE_REGIONS", "MODEL.ROI_HEADS.NAME", ("StandardROIHeads", "CascadeROIHeads")),
+    (
+        "INPUT.IGNORE_REGIONS",
+        "MODEL.ROI_HEADS.NAME",
+        ("StandardROIHeads", "CascadeROIHeads", "Res5ROIHeads"),
+    ),
+    (
+        "MODEL.ROI_BOX_CASCADE_HEAD.SAMPLE_EVERY_STAGE",
+        "MODEL.ROI_HEADS.NAME",
+        ("CascadeROIHeads",),
+    ),
 )
 _READERS = {  # of what a component does not read
     "RetinaNet": "LibraRetinaNet",
@@ -101,6 +110,7 @@ _READERS = {  # of what a component does not read
     "StandardROIHeads": "LibraROIHeads",
     "CascadeROIHeads": "LibraCascadeROIHeads",
     "VFNet": "ATSS, and of VFNet MODEL.VFNET.BBOX_REG_LOSS_WEIGHT",
+    "Res5ROIHeads": "LibraRes5ROIHeads",
 }
 _USERS: dict[str, tuple[type, ...]] = {  # the detectors that have such a component
     "MODEL.META_ARCHITECTURE": (object,),
@@ -239,14 +249,16 @@ def _check_samplers(cfg: CfgNode, where: str) -> None:
     component = ROI_HEADS_REGISTRY.get(heads.NAME)
     if not _is_a(detector, (GeneralizedRCNN,)) or not _is_a(component, (BalancedSampling,)):
         return
-    thresholds, labels = heads.IOU_THRESHOLDS, heads.IOU_LABELS
+    matchers = [(heads.IOU_THRESHOLDS, heads.IOU_LABELS)]
     if _is_a(component, (CascadeROIHeads,)):
-        thresholds, labels = cfg.MODEL.ROI_BOX_CASCADE_HEAD.IOUS[:1], [0, 1]
-        key = "ROI_BOX_CASCADE_HEAD.IOUS"
+        cascade, key = cfg.MODEL.ROI_BOX_CASCADE_HEAD, "ROI_BOX_CASCADE_HEAD.IOUS"
+        sampling = cascade.IOUS if cascade.SAMPLE_EVERY_STAGE else cascade.IOUS[:1]
+        matchers = [([iou], [0, 1]) for iou in sampling]
     try:
-        background = negatives_range(thresholds, labels)
-        build_sampler(NEGATIVE_SAMPLERS, heads.NEGATIVE_SAMPLER, cfg).check(background)
-        build_sampler(POSITIVE_SAMPLERS, heads.POSITIVE_SAMPLER, cfg).check(background)
+        for thresholds, labels in matchers:
+            background = negatives_range(thresholds, labels)
+            build_sampler(NEGATIVE_SAMPLERS, heads.NEGATIVE_SAMPLER, cfg).check(background)
+            build_sampler(POSITIVE_SAMPLERS, heads.POSITIVE_SAMPLER, cfg).check(background)
     except ValueError as e:
         raise ConfigError(f"{where}{e} (MODEL.{key})") from e
 

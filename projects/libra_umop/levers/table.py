@@ -75,6 +75,13 @@ _ROWS = (
         ways.roi_heads({"POSITIVE_SAMPLER": "instance_balanced"}, {"POSITIVE_SAMPLER": "random"}),
     ),
     Lever(
+        "stage_sampling",
+        "sample",
+        "sampling at every stage of a cascade",
+        "Cascade R-CNN's code",
+        ways.cascade_head({"SAMPLE_EVERY_STAGE": True}, {"SAMPLE_EVERY_STAGE": False}),
+    ),
+    Lever(
         "ohem",
         "sample",
         "the hardest examples only",

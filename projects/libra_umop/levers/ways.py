@@ -13,6 +13,7 @@ __all__ = [
     "Way",
     "balanced_l1",
     "bfp",
+    "cascade_head",
     "cls_loss",
     "ohem_heads",
     "quality_loss",
@@ -56,6 +57,12 @@ def roi_heads(on: Mapping[str, Value], off: Mapping[str, Value]) -> Ways:
     """Keys of ``MODEL.ROI_HEADS`` that the heads with balanced sampling know."""
     on, off = _below("ROI_HEADS", on), _below("ROI_HEADS", off)
     return {family: Way(on, off, HEADS, (name,)) for family, name in _BALANCED_HEADS.items()}
+
+
+def cascade_head(on: Mapping[str, Value], off: Mapping[str, Value]) -> Ways:
+    """Keys of ``MODEL.ROI_BOX_CASCADE_HEAD`` that the heads with balanced sampling know."""
+    on, off = _below("ROI_BOX_CASCADE_HEAD", on), _below("ROI_BOX_CASCADE_HEAD", off)
+    return {"cascade": Way(on, off, HEADS, (_BALANCED_HEADS["cascade"],))}
 
 
 def ohem_heads() -> Ways:

@@ -12,7 +12,7 @@ from .dense.vfnet import VFNet
 from .rcnn.box_predictor import BalancedL1OutputLayers, region_losses
 from .rcnn.poolers import SparseROIAlign, use_sparse_roi_align
 from .rcnn.ohem import OHEMROIHeads
-from .rcnn.roi_heads import LibraCascadeROIHeads, LibraROIHeads
+from .rcnn.roi_heads import LibraCascadeROIHeads, LibraRes5ROIHeads, LibraROIHeads
 from .rcnn.rpn import LibraRPN
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "GFL",
     "LibraCascadeROIHeads",
     "LibraROIHeads",
+    "LibraRes5ROIHeads",
     "LibraRPN",
     "LibraRetinaNet",
     "OHEMROIHeads",

@@ -8,6 +8,7 @@ negatives. Letters: C regions, R candidates of one image.
 
 from typing import Any
 
+from detectron2.layers import nonzero_tuple
 from detectron2.structures import Boxes, Instances, pairwise_ioa
 from torch import Tensor
 
@@ -77,5 +78,5 @@ def drop_ignored(proposals: list[Instances], targets: list[Instances]) -> list[I
     kept = []
     for proposals_i, targets_i in zip(proposals, targets, strict=True):
         ignored = is_ignored(proposals_i.proposal_boxes, targets_i)
-        kept.append(proposals_i if ignored is None else proposals_i[~ignored])
+        kept.append(proposals_i if ignored is None else proposals_i[nonzero_tuple(~ignored)[0]])
     return kept

@@ -32,6 +32,17 @@ declare(
     ),
 )
 declare(
+    "MODEL.ROI_BOX_CASCADE_HEAD",
+    SAMPLE_EVERY_STAGE=Key(
+        False,
+        ranges.BOOL,
+        "LibraCascadeROIHeads: the later stages draw `BATCH_SIZE_PER_IMAGE` regions by the"
+        " samplers, too, from the boxes of the stage before and, if `PROPOSAL_APPEND_GT`, the"
+        " ground truth; background ends at the stage's own of `IOUS`. So the reference code;"
+        " False: they learn from all of these boxes (Detectron2).",
+    ),
+)
+declare(
     "MODEL.RPN",
     NEG_POS_RATIO=Key(
         -1.0,

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from detectron2.structures import pairwise_iou
 from torch import nn
 
+from ...modeling.ignore_regions import drop_ignored
 from .probes import BoxErrors, Probe, iou_histogram
 
 
@@ -57,7 +58,8 @@ class ROIHeadsProbe(Probe):
         """All candidates: the proposals before the sampler, ground truth left out."""
         self._targets = targets
         self._negatives = []
-        for proposals_i, targets_i in zip(proposals, targets, strict=True):
+        candidates = drop_ignored(proposals, targets)
+        for proposals_i, targets_i in zip(candidates, targets, strict=True):
             boxes = proposals_i.proposal_boxes
             quality = pairwise_iou(targets_i.gt_boxes, boxes)  # (M, R)
             _, labels = self.model.roi_heads.proposal_matcher(quality)

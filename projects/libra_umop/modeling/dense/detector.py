@@ -136,7 +136,7 @@ class DenseLosses:
         for labels_i, targets_i in zip(gt_labels, gt_instances, strict=True):
             ignored = is_ignored(Boxes.cat(anchors), targets_i)
             if ignored is not None:
-                labels_i[ignored] = -1
+                labels_i.masked_fill_(ignored, -1)
         return gt_labels, gt_boxes
 
     def match_anchors(

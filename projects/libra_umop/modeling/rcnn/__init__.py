@@ -7,7 +7,7 @@ __all__, __getattr__, __dir__ = offer(
     {
         "box_predictor": "BalancedL1OutputLayers",
         "ohem": "OHEMROIHeads",
-        "roi_heads": "LibraCascadeROIHeads LibraROIHeads",
+        "roi_heads": "LibraCascadeROIHeads LibraROIHeads LibraRes5ROIHeads",
         "rpn": "LibraRPN",
     },
 )

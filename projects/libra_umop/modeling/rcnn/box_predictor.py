@@ -10,7 +10,6 @@ from detectron2.layers import ShapeSpec, cat, cross_entropy, nonzero_tuple
 from detectron2.modeling.roi_heads import FastRCNNOutputLayers
 from detectron2.structures import Instances
 from fvcore.nn import smooth_l1_loss
-from torch import nn
 
 from ...functional.balanced_l1_loss import balanced_l1_loss
 from ...functional.dense_box_loss import IOU_LOSSES
@@ -69,12 +68,13 @@ class BalancedL1OutputLayers(FastRCNNOutputLayers):
 
 
 def balance_box_loss(
-    cfg: CfgNode, predictor: FastRCNNOutputLayers, box_head: nn.Module
+    cfg: CfgNode, predictor: FastRCNNOutputLayers, input_shape: ShapeSpec
 ) -> FastRCNNOutputLayers:
     """Give the box predictor the loss that the config asks for.
 
     Args:
-        predictor: what the parent of an ROIHeads built for ``box_head``.
+        predictor: what the parent of an ROIHeads built.
+        input_shape: of the region features that it takes.
 
     Returns:
         The same, or where ``MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE`` is "balanced_l1" a
@@ -82,9 +82,7 @@ def balance_box_loss(
     """
     if cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE != "balanced_l1":
         return predictor
-    return BalancedL1OutputLayers(
-        cfg, box_head.output_shape, box2box_transform=predictor.box2box_transform
-    )
+    return BalancedL1OutputLayers(cfg, input_shape, box2box_transform=predictor.box2box_transform)
 
 
 def _own_class_deltas(

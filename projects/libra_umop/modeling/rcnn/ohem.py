@@ -74,7 +74,9 @@ class OHEMROIHeads(StandardROIHeads):
     @classmethod
     def _init_box_head(cls, cfg, input_shape):
         ret = super()._init_box_head(cfg, input_shape)
-        ret["box_predictor"] = balance_box_loss(cfg, ret["box_predictor"], ret["box_head"])
+        ret["box_predictor"] = balance_box_loss(
+            cfg, ret["box_predictor"], ret["box_head"].output_shape
+        )
         return ret
 
     def _sample_proposals(

@@ -2,11 +2,13 @@
 
 import torch
 from detectron2.config import configurable
-from detectron2.layers import nonzero_tuple
+from detectron2.layers import ShapeSpec, nonzero_tuple
+from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.proposal_generator.proposal_utils import add_ground_truth_to_proposals
 from detectron2.modeling.roi_heads import (
     ROI_HEADS_REGISTRY,
     CascadeROIHeads,
+    Res5ROIHeads,
     ROIHeads,
     StandardROIHeads,
 )
@@ -27,7 +29,7 @@ from .samplers import (
     negatives_range,
 )
 
-__all__ = ["LibraROIHeads", "LibraCascadeROIHeads"]
+__all__ = ["LibraCascadeROIHeads", "LibraROIHeads", "LibraRes5ROIHeads"]
 
 
 class BalancedSampling(ROIHeads):
@@ -64,10 +66,7 @@ class BalancedSampling(ROIHeads):
         self.positive_sampler = positive_sampler
         if sparse_roi_align:
             use_sparse_roi_align(self)
-        matcher = self.proposal_matcher
-        background = negatives_range(matcher.thresholds[1:-1], matcher.labels)
-        negative_sampler.check(background)
-        positive_sampler.check(background)
+        self._check_samplers(self.proposal_matcher)
 
     @classmethod
     def from_config(cls, cfg, input_shape):
@@ -78,6 +77,12 @@ class BalancedSampling(ROIHeads):
         ret["sparse_roi_align"] = keys.SPARSE_ROI_ALIGN
         return ret
 
+    def _check_samplers(self, matcher: Matcher) -> None:
+        """Refuse numbers that do not go with the IoUs that ``matcher`` calls background."""
+        background = negatives_range(matcher.thresholds[1:-1], matcher.labels)
+        self.negative_sampler.check(background)
+        self.positive_sampler.check(background)
+
     @torch.no_grad()
     def label_and_sample_proposals(
         self, proposals: list[Instances], targets: list[Instances]
@@ -86,18 +91,25 @@ class BalancedSampling(ROIHeads):
         proposals = drop_ignored(proposals, targets)
         if self.proposal_append_gt:
             proposals = add_ground_truth_to_proposals(targets, proposals)
+        sampled, num_fg, num_bg = self._label_and_sample(proposals, targets, self.proposal_matcher)
+        storage = get_event_storage()
+        storage.put_scalar("roi_head/num_fg_samples", num_fg)
+        storage.put_scalar("roi_head/num_bg_samples", num_bg)
+        return sampled
+
+    def _label_and_sample(
+        self, proposals: list[Instances], targets: list[Instances], matcher: Matcher
+    ) -> tuple[list[Instances], float, float]:
+        """What the samplers draw, and how many are foreground and background per image."""
         sampled, num_fg, num_bg = [], 0, 0
         for proposals_i, targets_i in zip(proposals, targets, strict=True):
-            matched = match_proposals(proposals_i, targets_i, self.proposal_matcher)
+            matched = match_proposals(proposals_i, targets_i, matcher)
             fg_idxs, bg_idxs = self._sample(matched)
             sampled.append(self._with_targets(matched, fg_idxs, bg_idxs))
             num_fg += len(fg_idxs)
             num_bg += len(bg_idxs)
-
-        storage = get_event_storage()
-        storage.put_scalar("roi_head/num_fg_samples", num_fg / max(len(sampled), 1))
-        storage.put_scalar("roi_head/num_bg_samples", num_bg / max(len(sampled), 1))
-        return sampled
+        num_images = max(len(sampled), 1)
+        return sampled, num_fg / num_images, num_bg / num_images
 
     def _sample(self, matched: MatchedProposals) -> tuple[Tensor, Tensor]:
         """Indices of the sampled foreground and background proposals of one image."""
@@ -136,23 +148,48 @@ class LibraROIHeads(BalancedSampling, StandardROIHeads):
     @classmethod
     def _init_box_head(cls, cfg, input_shape):
         ret = super()._init_box_head(cfg, input_shape)
-        ret["box_predictor"] = balance_box_loss(cfg, ret["box_predictor"], ret["box_head"])
+        ret["box_predictor"] = balance_box_loss(
+            cfg, ret["box_predictor"], ret["box_head"].output_shape
+        )
         return ret
 
 
 @ROI_HEADS_REGISTRY.register()
 class LibraCascadeROIHeads(BalancedSampling, CascadeROIHeads):
-    """:class:`CascadeROIHeads` with balanced samplers at its first stage.
+    """:class:`CascadeROIHeads` with balanced samplers at its first stage, or at all of them.
 
-    The first stage is the only one that samples. The balanced L1 loss is used at every stage where
-    ``MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE`` is "balanced_l1".
+    The balanced L1 loss is used at every stage where ``MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE`` is
+    "balanced_l1".
+
+    Args:
+        sample_every_stage: as the reference code of Cascade R-CNN samples: later stages draw, too,
+            from the boxes of the stage before and the ground truth, by their own matchers; without
+            it they learn from all of these boxes, as in Detectron2.
+        kwargs: of :class:`BalancedSampling` and :class:`CascadeROIHeads`.
+
+    Raises:
+        ValueError: as of :class:`BalancedSampling`, for the background of any stage that samples.
     """
+
+    @configurable
+    def __init__(self, *, sample_every_stage: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        self.sample_every_stage = sample_every_stage
+        for matcher in self.proposal_matchers if sample_every_stage else ():
+            self._check_samplers(matcher)
+
+    @classmethod
+    def from_config(cls, cfg, input_shape):
+        """Same interface as the parent's; reads ``SAMPLE_EVERY_STAGE``, too."""
+        ret = super().from_config(cfg, input_shape)
+        ret["sample_every_stage"] = cfg.MODEL.ROI_BOX_CASCADE_HEAD.SAMPLE_EVERY_STAGE
+        return ret
 
     @classmethod
     def _init_box_head(cls, cfg, input_shape):
         ret = super()._init_box_head(cfg, input_shape)
         ret["box_predictors"] = [
-            balance_box_loss(cfg, predictor, box_head)
+            balance_box_loss(cfg, predictor, box_head.output_shape)
             for predictor, box_head in zip(ret["box_predictors"], ret["box_heads"], strict=True)
         ]
         return ret
@@ -160,5 +197,47 @@ class LibraCascadeROIHeads(BalancedSampling, CascadeROIHeads):
     def _match_and_label_boxes(
         self, proposals: list[Instances], stage: int, targets: list[Instances]
     ) -> list[Instances]:
-        """Same interface as the parent's; without the boxes in ignore regions."""
-        return super()._match_and_label_boxes(drop_ignored(proposals, targets), stage, targets)
+        """Same interface as the parent's; without the boxes in ignore regions, or sampled."""
+        proposals = drop_ignored(proposals, targets)
+        if not self.sample_every_stage:
+            return super()._match_and_label_boxes(proposals, stage, targets)
+        targets = [_boxes_only(x) for x in targets]
+        if self.proposal_append_gt:
+            proposals = [_append_boxes(*x) for x in zip(proposals, targets, strict=True)]
+        matcher = self.proposal_matchers[stage]
+        sampled, num_fg, num_bg = self._label_and_sample(proposals, targets, matcher)
+        storage = get_event_storage()
+        storage.put_scalar(f"stage{stage}/roi_head/num_fg_samples", num_fg)
+        storage.put_scalar(f"stage{stage}/roi_head/num_bg_samples", num_bg)
+        return sampled
+
+
+def _append_boxes(proposals: Instances, targets: Instances) -> Instances:
+    """The proposals of a later stage, which are boxes alone, and the ground truth."""
+    objects = Instances(targets.image_size, proposal_boxes=targets.gt_boxes)
+    return Instances.cat([proposals, objects])
+
+
+def _boxes_only(targets: Instances) -> Instances:
+    """The ground truth without masks and keypoints, which the later stages do not ask for."""
+    boxes = targets[:]
+    for name in set(boxes.get_fields()) - {"gt_boxes", "gt_classes"}:
+        boxes.remove(name)
+    return boxes
+
+
+@ROI_HEADS_REGISTRY.register()
+class LibraRes5ROIHeads(BalancedSampling, Res5ROIHeads):
+    """:class:`Res5ROIHeads`, of C4 models, with balanced samplers and the box loss asked for.
+
+    DC5 models have the heads of :class:`LibraROIHeads`.
+    """
+
+    @classmethod
+    def from_config(cls, cfg, input_shape):
+        """Same interface as the parent's; with the balanced L1 loss where a config names it."""
+        ret = super().from_config(cfg, input_shape)
+        predictor = ret["box_predictor"]
+        shape = ShapeSpec(channels=predictor.cls_score.in_features, height=1, width=1)
+        ret["box_predictor"] = balance_box_loss(cfg, predictor, shape)
+        return ret

@@ -94,7 +94,7 @@ class LibraRPN(RPN):
         labels = labels.to(ignored.device)
         if self.anchor_boundary_thresh >= 0:
             labels[~anchors.inside_box(targets.image_size, self.anchor_boundary_thresh)] = -1
-        labels[ignored] = -1
+        labels.masked_fill_(ignored, -1)
         labels = self._subsample_labels(labels)
         if len(targets) == 0:
             return labels, torch.zeros_like(anchors.tensor)
