@@ -284,6 +284,10 @@ def test_values_out_of_range_and_misspelt_names_are_refused(key, value, told):
             "MODEL.UMOP.W is 1.75, should be in",
         ),
         ("TEST.AUG.ENABLED True TEST.AUG.MAX_SIZES (1333,)", "TEST.AUG.MAX_SIZES is (1333,)"),
+        (
+            "TEST.AUG.ENABLED True TEST.AUG.SCALE_RANGES ((0,96),)",
+            "TEST.AUG.SCALE_RANGES is ((0, 96),), should be empty or one pair for each",
+        ),
     ],
 )
 def test_keys_that_do_not_go_together_are_refused(opts, told):

@@ -279,12 +279,14 @@ def _check_scales(cfg: CfgNode, where: str) -> None:
     aug = cfg.TEST.AUG
     if not aug.ENABLED:
         return
-    if not aug.MIN_SIZES or aug.MAX_SIZES and len(aug.MAX_SIZES) != len(aug.MIN_SIZES):
-        raise ConfigError(
-            f"{where}TEST.AUG.MAX_SIZES is {tuple(aug.MAX_SIZES)!r}, should be empty or one size"
-            f" for each of TEST.AUG.MIN_SIZES {tuple(aug.MIN_SIZES)!r}, of which there is at least"
-            " one"
-        )
+    of_each = {"MAX_SIZES": "size", "SCALE_RANGES": "pair"}
+    for name, what in of_each.items():
+        if not aug.MIN_SIZES or aug[name] and len(aug[name]) != len(aug.MIN_SIZES):
+            raise ConfigError(
+                f"{where}TEST.AUG.{name} is {tuple(aug[name])!r}, should be empty or one {what}"
+                f" for each of TEST.AUG.MIN_SIZES {tuple(aug.MIN_SIZES)!r}, of which there is at"
+                " least one"
+            )
 
 
 def _is_a(component: Any, kinds: tuple[type, ...]) -> bool:

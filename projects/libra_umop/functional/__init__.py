@@ -13,6 +13,7 @@ from .balanced_pyramid import (
     gather_levels,
     scatter_levels,
 )
+from .box_merging import soft_nms, vote_boxes
 from .dense_box_loss import box_deltas, box_iou, ciou_loss, diou_loss, giou_loss
 from .focal_loss import focal_loss_sum
 from .hard_negative_mining import hard_negative_bce_sum, hardest
@@ -57,6 +58,8 @@ __all__ = [
     "sample_iou_balanced_negatives",
     "scatter_levels",
     "seesaw_loss",
+    "soft_nms",
     "sparse_roi_align",
     "varifocal_loss_sum",
+    "vote_boxes",
 ]

@@ -2,10 +2,15 @@
 
 from ... import ranges
 from ...key import Key, declare
+from ...modeling.view_merging import NMS_TYPES
 from ...ranges import OneOf, Range, is_number
 
 BETAS = Range(
     lambda v: len(v) == 2 and all(is_number(x) and 0 <= x < 1 for x in v), "two numbers in [0, 1)"
+)
+SIZE_RANGES = Range(
+    lambda v: all(len(x) == 2 and all(map(is_number, x)) and 0 <= x[0] < x[1] for x in v),
+    "pairs of sizes in pixels, the smaller first",
 )
 COCO_IOU = Range(
     lambda v: any(abs(v - percent / 100) < 1e-6 for percent in range(50, 100, 5)),
@@ -146,6 +151,28 @@ declare(
         ranges.SIZES,
         "Multi-scale and flip testing of every detector here: longest side of each of"
         " TEST.AUG.MIN_SIZES, in pixels; empty: TEST.AUG.MAX_SIZE for all.",
+    ),
+    SCALE_RANGES=Key(
+        (),
+        SIZE_RANGES,
+        "Of each of TEST.AUG.MIN_SIZES, the least and the largest size of the objects that it is"
+        " for, as small views find large objects better and large views small ones: square roots of"
+        " areas in pixels of the original image; empty: all sizes.",
+    ),
+    NMS_TYPE=Key(
+        "hard",
+        OneOf(NMS_TYPES),
+        'How the views\' detections are suppressed: "hard" (NMS), or soft-NMS (Bodla et al., ICCV'
+        ' 2017), by which what overlaps a better box of its class loses score: "linear", by 1 - IoU'
+        ' from the detector\'s NMS threshold on, or "gaussian", by exp(-IoU^2 / `SOFT_NMS_SIGMA`).',
+    ),
+    SOFT_NMS_SIGMA=Key(0.5, ranges.POSITIVE, 'sigma of `NMS_TYPE` "gaussian".'),
+    VOTE_THRESH=Key(
+        1.0,
+        ranges.PART,
+        "Box voting (Gidaris & Komodakis, ICCV 2015): what is kept becomes the mean, weighted by"
+        " score, of all the views' boxes of its class that overlap it by this IoU or more; 1: no"
+        " voting.",
     ),
 )
 declare(

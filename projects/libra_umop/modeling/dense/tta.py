@@ -1,7 +1,7 @@
 """Multi-scale and flip testing for dense detectors; Detectron2's own serves R-CNN only."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.data.detection_utils import read_image
-from detectron2.layers import batched_nms
 from detectron2.modeling import DatasetMapperTTA
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Boxes, Instances
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+
+from ..view_merging import ViewMerging, in_scale_range
 
 __all__ = ["DenseDetectorWithTTA", "MultiScaleViews"]
 
@@ -30,17 +31,32 @@ class MultiScaleViews:
         min_sizes: shorter side of each scale, in pixels.
         max_sizes: longest side of each scale, in pixels.
         flip: add the mirrored view of each scale.
+        scale_ranges: of each scale, the sizes of objects that it is for, see
+            :func:`in_scale_range`; empty: all scales are for all.
 
     Raises:
-        ValueError: if there is no scale, or not one longest side for each.
+        ValueError: if there is no scale, or not one longest side or range for each.
     """
 
-    def __init__(self, *, min_sizes: list[int], max_sizes: list[int], flip: bool):
+    def __init__(
+        self,
+        *,
+        min_sizes: Sequence[int],
+        max_sizes: Sequence[int],
+        flip: bool,
+        scale_ranges: Sequence[tuple[float, float]] = (),
+    ):
         if len(min_sizes) == 0 or len(min_sizes) != len(max_sizes):
             raise ValueError(
                 f"MIN_SIZES and MAX_SIZES of TEST.AUG are {tuple(min_sizes)} and"
                 f" {tuple(max_sizes)}, should be one or more, and as many"
             )
+        if scale_ranges and len(scale_ranges) != len(min_sizes):
+            raise ValueError(
+                f"TEST.AUG.SCALE_RANGES is {tuple(scale_ranges)}, should be empty or one pair for"
+                f" each of MIN_SIZES {tuple(min_sizes)}"
+            )
+        self._ranges = [{"scale_range": x} for x in scale_ranges] or [{}] * len(min_sizes)
         self._mappers = [
             DatasetMapperTTA([min_size], max_size, flip)
             for min_size, max_size in zip(min_sizes, max_sizes, strict=True)
@@ -51,20 +67,29 @@ class MultiScaleViews:
         """From ``TEST.AUG``; empty ``MAX_SIZES`` is ``MAX_SIZE`` for every scale."""
         min_sizes = list(cfg.TEST.AUG.MIN_SIZES)
         max_sizes = list(cfg.TEST.AUG.MAX_SIZES) or [cfg.TEST.AUG.MAX_SIZE] * len(min_sizes)
-        return cls(min_sizes=min_sizes, max_sizes=max_sizes, flip=cfg.TEST.AUG.FLIP)
+        return cls(
+            min_sizes=min_sizes,
+            max_sizes=max_sizes,
+            flip=cfg.TEST.AUG.FLIP,
+            scale_ranges=cfg.TEST.AUG.SCALE_RANGES,
+        )
 
     def __call__(self, dataset_dict: dict) -> list[dict]:
         """Same interface as :meth:`DatasetMapperTTA.__call__`; each scale has its longest side."""
-        return [view for mapper in self._mappers for view in mapper(dataset_dict)]
+        return [
+            {**view, **scale_range}
+            for mapper, scale_range in zip(self._mappers, self._ranges, strict=True)
+            for view in mapper(dataset_dict)
+        ]
 
 
 class DenseDetectorWithTTA(nn.Module):
     """A :class:`DenseDetector` tested on several views of each image.
 
     The candidates of all views, still overlapping, are brought back into the frame of the original
-    image and go through one non-maximum suppression with the model's own threshold. Works for
-    Detectron2's RetinaNet and FCOS, and for every dense detector of this project. Same interface
-    as :class:`detectron2.modeling.GeneralizedRCNNWithTTA`.
+    image and go through one suppression (:class:`ViewMerging`) with the model's own threshold.
+    Works for Detectron2's RetinaNet and FCOS, and for every dense detector of this project. Same
+    interface as :class:`detectron2.modeling.GeneralizedRCNNWithTTA`.
 
     Args:
         cfg: read for ``TEST.AUG`` if there is no ``tta_mapper``.
@@ -85,6 +110,7 @@ class DenseDetectorWithTTA(nn.Module):
             )
         self.model = model
         self.tta_mapper = tta_mapper or MultiScaleViews.from_cfg(cfg)
+        self.merging = ViewMerging.from_cfg(cfg)
         self.input_format = cfg.INPUT.FORMAT
 
     def __call__(self, batched_inputs: list[dict]) -> list[dict]:
@@ -109,14 +135,12 @@ class DenseDetectorWithTTA(nn.Module):
         for _, same_size in groupby(views, key=lambda view: view["image"].shape):
             group = list(same_size)
             for view, candidates in zip(group, self._candidates(group), strict=True):
+                candidates = in_scale_range(candidates, view)
                 merged.append(_to_original(candidates, view["transforms"], image_size))
         pred = Instances.cat(merged)
         pred.pred_boxes.clip(image_size)
         pred = pred[pred.pred_boxes.nonempty()]
-        keep = batched_nms(
-            pred.pred_boxes.tensor, pred.scores, pred.pred_classes, self.model.test_nms_thresh
-        )
-        return pred[keep[: self.model.max_detections_per_image]]
+        return self.merging(pred, self.model.test_nms_thresh, self.model.max_detections_per_image)
 
     def _with_image(self, dataset_dict: dict) -> dict:
         dataset_dict = copy.copy(dataset_dict)
