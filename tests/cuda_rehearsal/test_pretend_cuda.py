@@ -8,7 +8,7 @@ from rehearsal import build, tiny_config, two_images
 from torch import nn
 
 from libra_umop.functional import dense_box_loss
-from libra_umop.modeling.dense import box_loss
+from libra_umop.modeling.dense.losses import box_loss
 from libra_umop.modeling.dense.scalars import DeferredScalars
 
 
