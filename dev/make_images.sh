@@ -1,6 +1,6 @@
 #!/bin/bash
-# Make the pictures of docs/images from what `make demo` left behind: run that first, and look at
-# each picture before it is committed. Needs chromium; PYTHON is that of the environment.
+# Make the pictures of docs/images from the study's JSON and from what `make demo` left behind: run that
+# first, and look at each picture before it is committed. Needs chromium; PYTHON is that of the environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 DEMO=output/demo SHAPES=output/shapes IMAGES=docs/images
@@ -17,11 +17,13 @@ fi
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 "$PYTHON" tools/report.py "$DEMO" --output "$scratch/report.html" > /dev/null
+"$PYTHON" dev/study_answer.py --figure "$scratch/study.html"
 
-# The page from its top, as high as given, in px.
-shoot() { # NAME HEIGHT
+# A page from its top, in px.
+shoot() { # NAME PAGE WIDTH HEIGHT
   "$CHROMIUM" --headless --no-sandbox --disable-gpu --hide-scrollbars --virtual-time-budget=20000 \
     --blink-settings=preferredColorScheme=1 --user-data-dir="$scratch/chromium" \
-    --window-size="1240,$2" --screenshot="$IMAGES/$1" "file://$scratch/report.html" 2> /dev/null
+    --window-size="$3,$4" --screenshot="$IMAGES/$1" "file://$scratch/$2" 2> /dev/null
 }
-shoot report_findings.png 915
+shoot report_findings.png report.html 1240 915
+shoot study_answer.png study.html 1256 736

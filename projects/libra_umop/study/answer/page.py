@@ -38,7 +38,7 @@ def page_of(results: dict[str, Any], folder: Path) -> str:
                 "Difference of AP to the baseline",
                 forest(rows),
                 "Dot: mean over seeds. Bar: its 95 % interval. Rings: single seeds. Only a bar that"
-                " leaves out 0 shows anything.",
+                " leaves out 0 shows anything; a ring alone is one seed, which shows nothing.",
                 True,
             ),
         ]
@@ -74,7 +74,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 def forest(rows: list[dict[str, Any]]) -> go.Figure | None:
-    """Difference of AP per variant, with interval and single seeds; None without any."""
+    """Difference of AP per variant and number of seeds; None without any."""
     shown = [
         (row["name"], row["metrics"]["AP"]["difference"])
         for row in rows
@@ -86,21 +86,22 @@ def forest(rows: list[dict[str, Any]]) -> go.Figure | None:
     for name, difference in shown:
         colour = COLOURS.get(difference["verdict"], DARK)
         seeds = difference["by_seed"]
+        label = f"{name} ({len(seeds)})"
         figure.add_scatter(
             x=list(seeds.values()),
-            y=[name] * len(seeds),
+            y=[label] * len(seeds),
             mode="markers",
             marker={"symbol": "circle-open", "size": 7, "color": GREY},
             text=[f"seed {seed}" for seed in seeds],
             hovertemplate="%{text}: %{x:+.2f}<extra></extra>",
         )
-        bar = None
-        if difference["low"] is not None:
-            half = difference["high"] - difference["mean"]
-            bar = {"type": "constant", "value": half, "thickness": 2, "width": 6}
+        if difference["low"] is None:
+            continue
+        half = difference["high"] - difference["mean"]
+        bar = {"type": "constant", "value": half, "thickness": 2, "width": 6}
         figure.add_scatter(
             x=[difference["mean"]],
-            y=[name],
+            y=[label],
             mode="markers",
             marker={"size": 11, "color": colour},
             error_x=bar,
@@ -140,7 +141,7 @@ def curves(
         return None
     style(figure, height=360)
     figure.update_xaxes(title_text="iteration")
-    figure.update_yaxes(title_text=title, rangemode="tozero")
+    figure.update_yaxes(title_text=title)
     return figure
 
 

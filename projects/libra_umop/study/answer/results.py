@@ -172,7 +172,16 @@ def as_text(results: dict[str, Any]) -> str:
 
 def table_cells(rows: list[dict[str, Any]]) -> list[list[str]]:
     """Header and rows of one data set's table, all text."""
-    header = ["variant", "seeds", *METRICS, "difference of AP", "to halve", "step", "memory", ""]
+    header = [
+        "variant",
+        "seeds",
+        *METRICS,
+        "difference of AP",
+        "to halve",
+        "step",
+        "memory",
+        "verdict",
+    ]
     return [header, *map(_cells, rows)]
 
 

@@ -26,7 +26,7 @@ ON_DARK = {
     AXIS: "#5B6672",
     "#440154": "#B48BD8",
     "#3B528B": "#7E9BE0",
-    "#0072B2": "#4AA8E8",
+    "#0072B2": "#5C8CFF",
 }
 # What a reader may do with a figure; nothing of it reaches a network.
 PLOT_CONFIG = {
