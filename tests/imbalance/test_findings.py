@@ -221,6 +221,26 @@ def test_comparison_gives_differences_and_says_that_it_is_one_run_each(tmp_path)
 
 def test_the_caveat_says_that_a_lever_may_not_help():
     assert "may not help" in rows.CAVEAT and "37.0 to 36.4" in rows.CAVEAT
+    assert "none was shown to" in rows.CAVEAT and "libra-umop study --dataset" in rows.CAVEAT
+
+
+@pytest.mark.parametrize(
+    "detector, words",
+    [
+        ("UMOPRetinaNet", "it cost a RetinaNet 0.8 AP in our study: measure it on yours"),
+        ("LibraRetinaNet", "it cost a RetinaNet 0.8 AP in our study: measure it on yours"),
+        ("ATSS", "it was not shown to help an ATSS in our study: measure it on yours"),
+        ("FCOS", None),
+        (None, None),
+    ],
+)
+@pytest.mark.parametrize("levers", [[], ["pfl", "lrp"]])
+def test_umop_is_not_advised_without_what_a_study_showed_of_it(detector, words, levers):
+    rates = [0.014, 0.01, 0.005, 0.001, 0.0002]
+    (found,) = level.find(measured(level=levels_with(rates), detector=detector, levers=levers))
+    assert words in found.text if words else "in our study" not in found.text
+    even = level.find(measured(level=levels_with([0.01, 0.012]), detector=detector))
+    assert "in our study" not in even[0].text
 
 
 @pytest.mark.parametrize(
