@@ -67,6 +67,25 @@ def test_a_verdict_that_fails_among_all_comparisons_says_so(tmp_path):
     assert "helps: alone; not among 3 comparisons (Holm's p 0.06)" in text
 
 
+def test_only_a_verdict_that_stands_is_coloured_and_one_seed_has_no_dot(tmp_path):
+    pytest.importorskip("scipy", reason=REASON)
+    page = pytest.importorskip("libra_umop.study.answer.page", reason="no plotly")
+    base = {1: 30.0, 2: 31.0, 3: 32.0}
+    clear = {1: 31.0, 2: 32.01, 3: 33.02}
+    lucky = {1: 31.0, 2: 32.2, 3: 33.6}
+    made_up(
+        tmp_path,
+        {"baseline": base, "a": clear, "b": lucky, "c": {**base, 1: 33.0}, "d": {1: 31.0}},
+    )
+    rows = collect(tmp_path)["datasets"]["d"]["variants"]
+    # p 0.019 is the second of three: it counts twice
+    assert rows[2]["metrics"]["AP"]["difference"]["p_holm"] == pytest.approx(0.0377, abs=1e-4)
+    rows[2]["metrics"]["AP"]["difference"]["reason"] = "alone; not among 9 comparisons"
+    dots = {t.y[0]: t.marker.color for t in page.forest(rows).data if t.marker.size == 11}
+    green = page.COLOURS["helps"]
+    assert dots == {"a (3)": green, "b (3)": page.DARK, "c (3)": page.DARK}
+
+
 def test_rows_of_different_seeds_are_told_not_to_be_subtracted(tmp_path):
     pytest.importorskip("scipy", reason=REASON)
     base = {1: 30.0, 2: 31.0, 3: 32.0}

@@ -84,7 +84,8 @@ def forest(rows: list[dict[str, Any]]) -> go.Figure | None:
         return None
     figure = go.Figure()
     for name, difference in shown:
-        colour = COLOURS.get(difference["verdict"], DARK)
+        # A verdict with a reason is none, or one that falls among all comparisons.
+        colour = DARK if difference["reason"] else COLOURS[difference["verdict"]]
         seeds = difference["by_seed"]
         label = f"{name} ({len(seeds)})"
         figure.add_scatter(
