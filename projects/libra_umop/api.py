@@ -17,6 +17,7 @@ from detectron2.structures import Instances
 
 from .cli.train_arguments import argument_parser
 from .cli.training_run import read_config, setup, train_to_the_end
+from .utils.shipped_configs import find_config
 from .data.images import read_image
 from .errors import ConfigError, DatasetError, StopTraining
 from .inference.inputs import find_inputs
@@ -104,7 +105,7 @@ def train(
     """
     hide_library_warnings()
     args = argument_parser().parse_args([])
-    args.config_file, args.dataset, args.epochs = str(config), str(dataset), epochs
+    args.config_file, args.dataset, args.epochs = find_config(str(config)), str(dataset), epochs
     args.opts = [str(word) for pair in (keys or {}).items() for word in pair]
     if "OUTPUT_DIR" not in (keys or {}):
         args.opts += ["OUTPUT_DIR", str(output_dir)]

@@ -28,6 +28,8 @@ _TRACING_WARNINGS = (
     "You are using the legacy TorchScript-based ONNX export",
     "The feature will be removed",
     "torch.meshgrid: in an upcoming release",
+    "Exporting aten::index operator of advanced indexing",
+    "Constant folding - Only steps=1",
 )
 
 
