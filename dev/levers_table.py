@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Keep README's table of levers true to libra_umop/levers.
+"""Keep the documents' table of levers true to libra_umop/levers.
 
 dev/levers_table.py            write it
 dev/levers_table.py --check    only say whether it is up to date
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from libra_umop.levers import LEVERS, Lever
 
-PAGE = Path(__file__).resolve().parents[1] / "README.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "levers.md"
 BEGIN, END = "<!-- table: levers -->", "<!-- end of table -->"
 
 
@@ -70,7 +70,7 @@ def render(page: str) -> str:
 
 
 def main() -> None:
-    """Write README's table, or check it."""
+    """Write the table, or check it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

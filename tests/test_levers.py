@@ -337,7 +337,7 @@ def test_every_row_cures_an_imbalance_and_every_imbalance_has_a_row():
     assert {row.imbalance for row in LEVERS.values()} - {""} == set(levers.IMBALANCES)
 
 
-def test_readme_shows_this_table():
+def test_the_page_of_levers_shows_this_table():
     spec = importlib.util.spec_from_file_location(
         "levers_table", CONFIGS.parent / "dev" / "levers_table.py"
     )

@@ -17,13 +17,13 @@ from detectron2.structures import Instances
 
 from .cli.train_arguments import argument_parser
 from .cli.training_run import read_config, setup, train_to_the_end
-from .utils.shipped_configs import find_config
 from .data.images import read_image
 from .errors import ConfigError, DatasetError, StopTraining
 from .inference.inputs import find_inputs
 from .inference.predictor import LibraPredictor
 from .training.words import weights_to_use
 from .utils.library_warnings import hide_library_warnings
+from .utils.shipped_configs import find_config
 
 __all__ = ["Prediction", "TrainedDetector", "predict", "train"]
 
