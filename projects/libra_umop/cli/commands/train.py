@@ -20,9 +20,9 @@ def main(argv=None) -> int:
     from ..training_run import main as run
     from ..training_run import read_config
 
-    layers, note = read_config(args)
     if not args.config_file:
         print(usage(shlex.join(argv) or "--dataset DIR"))
         return EXIT_USER_ERROR
+    layers, note = read_config(args)
     run_of_process = functools.partial(run, layers, note)
     return launch(run_of_process, args, device=layers.cfg.MODEL.DEVICE)
