@@ -29,6 +29,7 @@ DETECTORS = (
     "COCO-Detection/faster_rcnn_R_50_FPN_1x",
     "COCO-Detection/libra_faster_rcnn_R_50_FPN_1x",
     "ablations/libra_released_R_50_FPN_1x",
+    "ablations/bfp_R_50_PAFPN_1x",
     "COCO-Detection/libra_cascade_rcnn_R_50_FPN_1x",
     "ablations/libra_every_stage_cascade_rcnn_R_50_FPN_1x",
     "COCO-Detection/libra_faster_rcnn_R_50_C4_1x",

@@ -42,20 +42,21 @@ declare(
     BOTTOM_UP=Key(
         "build_resnet_backbone",
         registered(BACKBONE_REGISTRY),
-        "build_fpn_backbone, build_retinanet_fpn_backbone: registered name of the bottom-up"
-        " network.",
+        "build_fpn_backbone, build_retinanet_fpn_backbone, and with a second path upwards"
+        " (PANet) build_pafpn_backbone, build_retinanet_pafpn_backbone: registered name of the"
+        " bottom-up network.",
     ),
     TOP_IN_FEATURE=Key(
         "res5",
         ranges.TEXT,
-        'build_retinanet_fpn_backbone: what P6 is made from, "res5" (RetinaNet) or "p5" (ATSS,'
+        'build_retinanet_(pa)fpn_backbone: what P6 is made from, "res5" (RetinaNet) or "p5" (ATSS,'
         " FCOS).",
     ),
     P7_RELU=Key(
         True,
         ranges.BOOL,
-        "build_retinanet_fpn_backbone: ReLU between P6 and P7 (RetinaNet, section 3); the reference"
-        " implementations of UMOP, ATSS and Libra R-CNN have none.",
+        "build_retinanet_(pa)fpn_backbone: ReLU between P6 and P7 (RetinaNet, section 3); the"
+        " reference implementations of UMOP, ATSS and Libra R-CNN have none.",
     ),
 )
 declare(
