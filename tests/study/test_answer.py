@@ -13,7 +13,7 @@ from libra_umop.study.run import _metrics
 REASON = "scipy, of the extra 'study', is not installed"
 
 
-def made_up(folder, values):
+def made_up(folder, values, device="cpu, 1 threads"):
     """A study of one data set with the AP of each variant and seed."""
     variants = [{"name": name, "title": "", "keys": ""} for name in values]
     seeds = sorted({seed for by_seed in values.values() for seed in by_seed})
@@ -21,7 +21,7 @@ def made_up(folder, values):
     write_json(folder / "study.json", {**plan, "variants": variants})
     for name, by_seed in values.items():
         for seed, ap in by_seed.items():
-            run = {"status": "done", "metrics": {"bbox/AP": ap}, "device": "cpu"}
+            run = {"status": "done", "metrics": {"bbox/AP": ap}, "device": device}
             run.update(step_seconds=2.0 if name == "a" else 1.0, memory_mib=100.0)
             write_record(folder / "runs" / "d" / name / f"seed_{seed}", run)
 
@@ -84,6 +84,13 @@ def test_only_a_verdict_that_stands_is_coloured_and_one_seed_has_no_dot(tmp_path
     dots = {t.y[0]: t.marker.color for t in page.forest(rows).data if t.marker.size == 11}
     green = page.COLOURS["helps"]
     assert dots == {"a (3)": green, "b (3)": page.DARK, "c (3)": page.DARK}
+
+
+def test_runs_of_a_gpu_are_said_to_have_a_noise_that_pairing_leaves(tmp_path):
+    for device in ("cpu, 2 threads", "NVIDIA H100 80GB HBM3"):
+        made_up(tmp_path / device, {"baseline": {1: 30.0}}, device)
+        is_told = "a run made twice may differ" in as_text(collect(tmp_path / device))
+        assert is_told == device.startswith("NVIDIA")
 
 
 def test_rows_of_different_seeds_are_told_not_to_be_subtracted(tmp_path):

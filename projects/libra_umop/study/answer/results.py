@@ -147,6 +147,12 @@ def _notes(datasets: dict[str, Any]) -> list[str]:
             "Columns of AP are means over a row's own seeds: not to be subtracted where rows have"
             " different seeds; the difference is over those that both have."
         )
+    rows = [row for dataset in datasets.values() for row in dataset["variants"]]
+    if any(not device.startswith("cpu") for row in rows for device in row["devices"]):
+        notes.append(
+            "On a GPU some sums are added in a varying order: a run made twice may differ, and"
+            " pairing does not take that noise out of an interval."
+        )
     compared = len(_compared(datasets))
     if compared > 1:
         notes.append(
