@@ -9,8 +9,6 @@ import os
 import re
 from pathlib import Path
 
-from mkdocs.structure.files import File
-
 REPO = Path(__file__).resolve().parents[1]
 PACKAGE = REPO / "projects" / "libra_umop"
 # A file of the repository -> its page.
@@ -35,23 +33,24 @@ def offered_by(path: Path) -> list[str]:
             names += [f"{room}.{node.module}.{name}" for name in public]
         elif isinstance(node, ast.Dict) and all(isinstance(v, ast.Constant) for v in node.values):
             for key, value in zip(node.keys, node.values, strict=True):
-                first, second = key.value, value.value
-                if path.parent == PACKAGE:  # the front door's table: name -> module
-                    first, second = second, first
-                names += [f"{room}.{first}.{name}" for name in second.split()]
-    return [name for name in dict.fromkeys(names) if is_defined(name)]
+                names += [f"{room}.{key.value}.{name}" for name in value.value.split()]
+    return [full for name in dict.fromkeys(names) if (full := defined_as(name))]
 
 
-def is_defined(name: str) -> bool:
-    """Whether a module defines this name itself, and does not pass on another library's."""
+def defined_as(name: str) -> str:
+    """Where a name is defined, through the folders that pass it on; "" if by another library."""
     module, _, name = name.rpartition(".")
     path = PACKAGE.parent.joinpath(*module.split("."))
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     for node in ast.parse(path.read_text()).body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if name in [getattr(node, "name", None), *(getattr(t, "id", None) for t in targets)]:
-            return True
-    return False
+            return f"{module}.{name}"
+        is_door = isinstance(node, ast.ImportFrom) and node.level == 1 and node.module
+        if is_door and name in [alias.name for alias in node.names]:
+            folder = module if path.name == "__init__.py" else module.rpartition(".")[0]
+            return defined_as(f"{folder}.{node.module}.{name}")
+    return ""
 
 
 def api_pages() -> dict[str, str]:
@@ -80,6 +79,8 @@ def on_config(config):
 
 def on_files(files, config):
     """Add what lies outside of docs/."""
+    from mkdocs.structure.files import File  # not at the top: the tests have no MkDocs
+
     generated = {page: (REPO / source).read_text() for source, page in PAGES.items()}
     for page, content in {**generated, **api_pages()}.items():
         files.append(File.generated(config, page, content=content))

@@ -1,6 +1,7 @@
 """The site's contents are the Markdown of the repository; the site itself is built by CI."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 
@@ -37,6 +38,22 @@ def test_every_page_of_docs_is_in_the_contents_once(nav, repo):
 def test_getting_started_leads_to_every_page(repo):
     page = (repo / "GETTING_STARTED.md").read_text()
     assert all(f"(docs/{p.name})" in page for p in (repo / "docs").glob("*.md"))
+
+
+def test_what_a_room_offers_is_on_its_page(repo):
+    """By the rooms' own ``__all__``, against what the site finds without importing them."""
+    spec = importlib.util.spec_from_file_location("site_hooks", repo / "dev" / "site_hooks.py")
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    pages = hooks.api_pages()
+    assert len(pages) > 10
+    for path, page in pages.items():
+        room = importlib.import_module(path.removeprefix("api/").removesuffix(".md"))
+        shown = set(re.findall(r"^::: [\w.]+?\.(\w+)$", page, re.M))
+        shown |= set(re.findall(r"^\[`(\w+)`\]", page, re.M))
+        offered = {name: getattr(room, name) for name in room.__all__}
+        own = {n for n, x in offered.items() if "libra_umop" in getattr(x, "__module__", "")}
+        assert own <= shown, (room, own - shown)
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("mkdocs"), reason="mkdocs (make site) is absent")
