@@ -16,7 +16,9 @@ from detectron2.config import CfgNode
 from detectron2.structures import Instances
 
 from .cli.train_arguments import argument_parser
-from .cli.training_run import read_config, setup, train_to_the_end
+from .cli.training_run import setup, train_to_the_end
+from .config.devices import choose_device
+from .config.loading import load_layers
 from .data.images import read_image
 from .errors import ConfigError, DatasetError, StopTraining
 from .inference.inputs import find_inputs
@@ -115,7 +117,8 @@ def train(
             raise ConfigError(f"option {name} is unknown, should be one of {', '.join(switches)}")
         setattr(args, name, value)
     try:
-        cfg, lines = setup(*read_config(args), args)
+        layers = load_layers(args.config_file, args.opts)
+        cfg, lines = setup(layers, choose_device(layers.cfg, args), args)
         results, trainer = train_to_the_end(cfg, lines, args)
     except StopTraining as stop:
         raise KeyboardInterrupt(str(stop)) from None

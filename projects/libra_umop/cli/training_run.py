@@ -4,8 +4,7 @@ from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
 from ..config.checks import check_together
-from ..config.devices import choose_device
-from ..config.loading import Layers, load_layers
+from ..config.loading import Layers
 from ..data.arguments import check_dataset_names, configure_dataset
 from ..modeling.backbones.timm.models import without_pretrained
 from ..training.checkpoint.checkpointer import LibraCheckpointer
@@ -18,13 +17,7 @@ from ..training.setup import (
 from ..training.trainer import LibraTrainer
 from ..training.words import say, what_came_out, where_it_goes
 
-__all__ = ["evaluate", "main", "read_config", "setup", "train"]
-
-
-def read_config(args) -> tuple[Layers, str]:
-    """The config before the data are known, and a line on the device; "" if it is the config's."""
-    layers = load_layers(args.config_file, args.opts)
-    return layers, choose_device(layers.cfg, args)
+__all__ = ["evaluate", "main", "setup", "train"]
 
 
 def setup(layers: Layers, note: str, args):

@@ -15,14 +15,16 @@ def main(argv=None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     args = argument_parser().parse_args(argv)
     # Not at the top: these take seconds, which --help and a wrong command need not wait for.
+    from ...config.devices import choose_device
+    from ...config.loading import load_layers
     from ...training.words import usage
     from ..launching import launch
     from ..training_run import main as run
-    from ..training_run import read_config
 
+    layers = load_layers(args.config_file, args.opts)
     if not args.config_file:
         print(usage(shlex.join(argv) or "--dataset DIR"))
         return EXIT_USER_ERROR
-    layers, note = read_config(args)
+    note = choose_device(layers.cfg, args)
     run_of_process = functools.partial(run, layers, note)
     return launch(run_of_process, args, device=layers.cfg.MODEL.DEVICE)
