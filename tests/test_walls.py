@@ -31,7 +31,7 @@ WALLS = {
     "study": "config data errors imbalance levers training utils",
     "cli": "benchmark config convert data errors export imbalance inference modeling study training"
     " utils",
-    "api": "cli data errors inference training utils",
+    "api": "cli config data errors inference training utils",
 }
 MOST_FILES = 10
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 60

@@ -7,7 +7,7 @@ import pytest
 from engine_runs import RETINANET, write_config, write_dataset
 from libra_umop.cli import training_run
 from libra_umop.cli.commands.train import main
-from libra_umop.config import checks, loading
+from libra_umop.config import checks, devices, loading
 from libra_umop.key import KEYS
 from libra_umop.training import measuring_run
 
@@ -35,7 +35,7 @@ def counted(monkeypatch, tmp_path):
     count(checks, "_check", lambda where, name, *rest: name)
     for name in ("contradictions", "_check_steps", "_check_samplers", "_check_cls_loss"):
         count(checks, name, lambda *args, name=name: name)
-    for module in (training_run, measuring_run):
+    for module in (devices, measuring_run):
         count(module, "choose_device", lambda *args: "choose_device")
     return counts
 
