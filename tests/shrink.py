@@ -24,6 +24,8 @@ def shrink(cfg: CfgNode, image_size: int = 64) -> CfgNode:
     _shrink_backbone(cfg)
     _shrink_heads(cfg)
     _shrink_images(cfg, image_size)
+    if cfg.MODEL.CLASS_WEIGHTS.BETA:  # which a trainer counts
+        cfg.MODEL.CLASS_WEIGHTS.COUNTS = list(range(cfg.MODEL.ROI_HEADS.NUM_CLASSES))
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.WEIGHTS = ""
     cfg.SOLVER.IMS_PER_BATCH = 2

@@ -18,8 +18,11 @@ from libra_umop.config.loading import load_config, merge_opts
 from libra_umop.levers import FAMILIES, LEVERS, active, baseline, levers_for, switch
 from libra_umop.modeling.backbones.bfp import BFP
 from libra_umop.modeling.dense.edge_distances import EdgeDistanceATSS
+from libra_umop.modeling.dense.losses.focal import ClassWeightedFocalLoss
 from libra_umop.modeling.dense.losses.hard_negatives import HardNegativeLoss
+from libra_umop.modeling.dense.losses.long_tail import EqualizedFocalLoss
 from libra_umop.modeling.dense.losses.quality import LevelQualityFocalLoss, LevelVarifocalLoss
+from libra_umop.modeling.rcnn.class_losses import SeesawLoss, WeightedCrossEntropy
 from libra_umop.modeling.rcnn.samplers import InstanceBalancedSampler, IoUBalancedSampler
 from shrink import shrink
 
@@ -36,15 +39,17 @@ PLAIN = {
 }
 PLAIN["cascade"][1].extend(["MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True"])
 EXPECTED = {  # the single levers of each family
-    "standard": "iou_sampling instance_sampling ohem rpn_ratio bfp balanced_l1 rpn_balanced_l1",
+    "standard": "iou_sampling instance_sampling ohem rpn_ratio bfp balanced_l1 rpn_balanced_l1"
+    " repeat_factor class_weights seesaw",
     "cascade": "iou_sampling instance_sampling stage_sampling rpn_ratio bfp balanced_l1"
-    " rpn_balanced_l1",
+    " rpn_balanced_l1 repeat_factor class_weights seesaw",
     "rpn": "rpn_ratio bfp rpn_balanced_l1",
-    "retinanet": "ohem bfp balanced_l1 qfl vfl pfl lrp lrp_mean",
-    "atss": "ohem bfp qfl vfl pfl lrp lrp_mean",
-    "fcos": "ohem bfp qfl vfl pfl lrp lrp_mean",
-    "gfl": "bfp pfl lrp lrp_mean",
-    "vfnet": "bfp pfl lrp lrp_mean",
+    "retinanet": "ohem bfp balanced_l1 qfl vfl pfl lrp lrp_mean"
+    " repeat_factor class_weights equalized_focal",
+    "atss": "ohem bfp qfl vfl pfl lrp lrp_mean repeat_factor class_weights equalized_focal",
+    "fcos": "ohem bfp qfl vfl pfl lrp lrp_mean repeat_factor class_weights equalized_focal",
+    "gfl": "bfp pfl lrp lrp_mean repeat_factor",
+    "vfnet": "bfp pfl lrp lrp_mean repeat_factor",
 }
 SINGLE = [(family, name) for family, names in EXPECTED.items() for name in names.split()]
 
@@ -72,12 +77,16 @@ def start(family, name):
 
 @functools.cache
 def built(text):
-    """The levers in the built model itself, read off its modules and not its config."""
+    """The levers in the built model itself, read off its modules and not its config.
+
+    That of the data, ``repeat_factor``, is in the loader; its sampler is asked for by name.
+    """
     cfg = load_config("")
     cfg.merge_from_other_cfg(type(cfg)(yaml.safe_load(text)))
     cfg = shrink(cfg)
     model = build_model(cfg)
     found = {"bfp": isinstance(model.backbone, BFP)}
+    found["repeat_factor"] = cfg.DATALOADER.SAMPLER_TRAIN == "RepeatFactorTrainingSampler"
     if hasattr(model, "proposal_generator"):
         rpn = model.proposal_generator
         found["rpn_ratio"] = getattr(rpn, "neg_pos_ratio", -1) > 0
@@ -92,9 +101,14 @@ def built(text):
         is_cascade = isinstance(heads, CascadeROIHeads)
         predictors = heads.box_predictor if is_cascade else [heads.box_predictor]
         found["balanced_l1"] = all(p.box_reg_loss_type == "balanced_l1" for p in predictors)
+        class_losses = [type(getattr(p, "class_loss", None)) for p in predictors]
+        found["class_weights"] = class_losses == [WeightedCrossEntropy] * len(predictors)
+        found["seesaw"] = class_losses == [SeesawLoss] * len(predictors)
     loss = getattr(model, "cls_loss", None)
     if loss is not None:
         found["ohem"] = isinstance(loss, HardNegativeLoss)
+        found["equalized_focal"] = isinstance(loss, EqualizedFocalLoss)
+        found["class_weights"] = isinstance(loss, ClassWeightedFocalLoss)
         level_wise = getattr(loss, "level_wise", False)
         found["pfl"] = getattr(loss, "progressive_focus", False)
         found["lrp"] = found["pfl"] and level_wise and loss.level_reduction == "sum"
@@ -133,11 +147,14 @@ def test_switch_turns_the_named_lever_and_no_other(family, name):
     assert levers_of_the_model(off) == sorted(active(off)) == before
 
 
-def cannot_be_on_together(name, other):
-    groups = ("ohem iou_sampling", "ohem instance_sampling", "lrp lrp_mean")
+def cannot_be_on_together(family, name, other):
+    groups = ("ohem iou_sampling", "ohem instance_sampling", "lrp lrp_mean", "seesaw class_weights")
     focal = ("pfl", "lrp", "lrp_mean")  # with what UMOP changes
-    cls_losses = (("ohem",), ("qfl",), ("vfl",), focal)
+    cls_losses = (("ohem",), ("qfl",), ("vfl",), ("equalized_focal",), focal)
     of_two = any(name in a and other in b for a, b in permutations(cls_losses, 2))
+    if family in ("retinanet", "atss", "fcos"):  # the focal loss alone weighs classes
+        others = {loss for losses in cls_losses[:-1] for loss in losses}
+        of_two = of_two or any({name, other} == {loss, "class_weights"} for loss in others)
     return of_two or any({name, other} == set(group.split()) for group in groups)
 
 
@@ -145,9 +162,9 @@ EXCLUDING = [
     (family, name, other)
     for family, name in SINGLE
     for other in EXPECTED[family].split()
-    if cannot_be_on_together(name, other)
+    if cannot_be_on_together(family, name, other)
     and not (
-        name == "lrp" and other in ("ohem", "qfl", "vfl")  # it needs pfl
+        name == "lrp" and other in ("ohem", "qfl", "vfl", "equalized_focal")  # it needs pfl
     )
 ]
 
@@ -158,7 +175,9 @@ def test_levers_turn_each_other_off_where_no_detector_can_have_both(family):
     ways = {name: LEVERS[name].ways[family] for name in EXPECTED[family].split()}
     for name, way in ways.items():
         excluded = {other for other in ways if way.excludes(ways[other])}
-        assert excluded == {other for other in ways if cannot_be_on_together(name, other)}, name
+        assert excluded == {
+            other for other in ways if cannot_be_on_together(family, name, other)
+        }, name
 
 
 @pytest.mark.parametrize("family, name, other", EXCLUDING)
@@ -220,7 +239,7 @@ def test_baseline_of_a_config_with_everything_on_is_that_of_the_plain_one(family
     cfg = plain(family)
     full = cfg
     for name in EXPECTED[family].split():
-        if name not in ("ohem", "lrp_mean"):
+        if name not in ("ohem", "lrp_mean", "equalized_focal", "seesaw"):
             full = merged(full, switch(full, name))
     assert len(active(full)) >= 2
     left = merged(full, baseline(full))
@@ -308,7 +327,8 @@ def test_config_saved_by_0_1_0_has_the_levers_that_its_class_stands_for(name):
         (
             "fcos",
             "umop",
-            "no such lever; should be one of ohem, bfp, qfl, vfl, pfl, lrp_mean, pfl_lrp",
+            "no such lever; should be one of ohem, bfp, qfl, vfl, pfl, lrp_mean,"
+            " repeat_factor, class_weights, equalized_focal, pfl_lrp",
         ),
     ],
 )

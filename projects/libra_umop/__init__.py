@@ -1,4 +1,4 @@
-"""Libra-UMOP: cures for the four imbalances of detector training, for Detectron2.
+"""Libra-UMOP: cures for the five imbalances of detector training, for Detectron2.
 
 This file imports nothing that is slow, so that ``libra_umop.functional`` needs nothing but torch;
 the names of its front door are imported when asked for. ``import libra_umop.config.keys`` registers

@@ -89,3 +89,6 @@ FINITE = _each(A_NUMBER, "finite numbers")
 TEXTS = _each(TEXT, "names")
 NAMES = Range(lambda v: len(v) > 0 and TEXTS.is_right(v), "one name or more")
 INTEGERS = Range(lambda v: all(type(x) is int for x in v), "integers")
+COUNTS = Range(
+    lambda v: all(type(x) is int and x >= 0 for x in v), "whole numbers, each at least 0"
+)

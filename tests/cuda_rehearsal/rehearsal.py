@@ -35,6 +35,8 @@ DETECTORS = (
     "COCO-Detection/libra_faster_rcnn_R_50_C4_1x",
     "ablations/ohem_R_50_FPN_1x",
     "COCO-InstanceSegmentation/libra_mask_rcnn_R_50_FPN_1x",
+    "ablations/equalized_focal_retinanet_R_50_FPN_1x",
+    "ablations/seesaw_R_50_FPN_1x",
 )
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 # What waits here in the forward pass of a two-stage detector, where the number of regions is not

@@ -37,6 +37,19 @@ CASES["OHEMROIHeads"] = (
     "GeneralizedRCNN",
     [*TWO_STAGE, *LIBRA_RPN, "MODEL.ROI_HEADS.NAME", "OHEMROIHeads"],
 )
+CASES["equalised focal"] = ("FCOS", ["MODEL.FCOS.CLS_LOSS_TYPE", "equalized_focal"])
+BALANCED_HEADS = [*TWO_STAGE, "MODEL.ROI_HEADS.NAME", "LibraROIHeads"]
+CASES["seesaw ROIHeads"] = (
+    "GeneralizedRCNN",
+    [*BALANCED_HEADS, "MODEL.ROI_BOX_HEAD.CLS_LOSS_TYPE", "seesaw"],
+)
+CASES["weighted ROIHeads"] = (
+    "GeneralizedRCNN",
+    [
+        *BALANCED_HEADS,
+        *("MODEL.CLASS_WEIGHTS.BETA", 0.9, "MODEL.CLASS_WEIGHTS.COUNTS", [9, 1, 4, 2]),
+    ],
+)
 DENSE = [case for case in CASES if "ROIHeads" not in case]
 
 

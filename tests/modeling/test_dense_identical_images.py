@@ -30,6 +30,7 @@ def cases():
     for name, loss in (("GFL", "progressive_quality_focal"), ("VFNet", "progressive_varifocal")):
         reduction = ("MODEL.UMOP.LEVEL_REDUCTION", "mean")
         yield name, ("MODEL.ATSS.CLS_LOSS_TYPE", loss, *reduction)
+    yield "ATSS", ("MODEL.ATSS.CLS_LOSS_TYPE", "equalized_focal")
 
 
 def normaliser(name, value):

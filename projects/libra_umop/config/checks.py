@@ -83,6 +83,7 @@ _BOX_LOSSES = (
         for detector in (ATSS, FCOS)
     ),
 )
+_DETECTRON2_HEADS = ("StandardROIHeads", "CascadeROIHeads", "Res5ROIHeads")
 # A key, the key that names a component, and components of that kind that do not read the first:
 # there it has to have its default, or something would be off that looks on.
 _UNREAD = (
@@ -93,11 +94,10 @@ _UNREAD = (
     ("MODEL.RPN.NEG_POS_RATIO", "MODEL.PROPOSAL_GENERATOR.NAME", ("RPN",)),
     ("INPUT.IGNORE_REGIONS", "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
     ("INPUT.IGNORE_REGIONS", "MODEL.PROPOSAL_GENERATOR.NAME", ("RPN",)),
-    (
-        "INPUT.IGNORE_REGIONS",
-        "MODEL.ROI_HEADS.NAME",
-        ("StandardROIHeads", "CascadeROIHeads", "Res5ROIHeads"),
-    ),
+    ("INPUT.IGNORE_REGIONS", "MODEL.ROI_HEADS.NAME", _DETECTRON2_HEADS),
+    ("MODEL.CLASS_WEIGHTS.BETA", "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
+    ("MODEL.CLASS_WEIGHTS.BETA", "MODEL.ROI_HEADS.NAME", _DETECTRON2_HEADS),
+    ("MODEL.ROI_BOX_HEAD.CLS_LOSS_TYPE", "MODEL.ROI_HEADS.NAME", _DETECTRON2_HEADS),
     (
         "MODEL.ROI_BOX_CASCADE_HEAD.SAMPLE_EVERY_STAGE",
         "MODEL.ROI_HEADS.NAME",

@@ -10,7 +10,7 @@ from .ways import Way
 
 __all__ = ["IMBALANCES", "LEVERS", "Lever"]
 
-IMBALANCES = ("sample", "feature", "objective", "level")
+IMBALANCES = ("sample", "feature", "objective", "level", "class")
 
 
 class Lever(NamedTuple):
@@ -46,8 +46,7 @@ class Lever(NamedTuple):
         way = self.way_in(find_family(values))
         if way is None or way.chooser and values[way.chooser] not in way.classes:
             return False
-        as_set = all(callable(v) or values[key] == v for key, v in way.on.items())
-        return as_set and all(LEVERS[name].is_on_in(values) for name in self.needs)
+        return way.is_set(values) and all(LEVERS[name].is_on_in(values) for name in self.needs)
 
     def way_in(self, family: Family | None) -> Way | None:
         """How a single lever is switched in a family; None where it is not there."""
@@ -151,6 +150,34 @@ _ROWS = (
         "normaliser of each level",
         "UMOP, as its equation says",
         ways.umop({"LEVEL_WISE": True, "LEVEL_REDUCTION": "mean"}, {"LEVEL_WISE": False}),
+    ),
+    Lever(
+        "repeat_factor",
+        "class",
+        "images of rare classes repeated",
+        "LVIS, appendix B.2",
+        ways.repeat_factor(),
+    ),
+    Lever(
+        "class_weights",
+        "class",
+        "class weights by the effective number of samples",
+        "Cui et al., CVPR 2019",
+        ways.class_weights(),
+    ),
+    Lever(
+        "equalized_focal",
+        "class",
+        "equalised focal loss",
+        "Li et al., CVPR 2022",
+        ways.cls_loss("equalized_focal"),
+    ),
+    Lever(
+        "seesaw",
+        "class",
+        "seesaw loss",
+        "Wang et al., CVPR 2021",
+        ways.seesaw(),
     ),
     Lever(
         "sampling",

@@ -3,11 +3,24 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["ARCHITECTURE", "BACKBONE", "HEADS", "PYRAMID", "RPN", "UMOP_CLASSES", "Value", "Values"]
+__all__ = [
+    "ARCHITECTURE",
+    "BACKBONE",
+    "BETA",
+    "HEADS",
+    "PYRAMID",
+    "RPN",
+    "SAMPLER",
+    "UMOP_CLASSES",
+    "Value",
+    "Values",
+]
 
 ARCHITECTURE = "MODEL.META_ARCHITECTURE"
 BACKBONE = "MODEL.BACKBONE.NAME"
+BETA = "MODEL.CLASS_WEIGHTS.BETA"
 PYRAMID = "MODEL.BFP.PYRAMID"
+SAMPLER = "DATALOADER.SAMPLER_TRAIN"
 HEADS = "MODEL.ROI_HEADS.NAME"
 RPN = "MODEL.PROPOSAL_GENERATOR.NAME"
 UMOP_CLASSES = {"retinanet": "UMOPRetinaNet", "atss": "UMOPATSS", "fcos": "UMOPFCOS"}

@@ -7,19 +7,33 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from .families import FAMILIES
-from .values import ARCHITECTURE, BACKBONE, HEADS, PYRAMID, RPN, UMOP_CLASSES, Value, Values
+from .values import (
+    ARCHITECTURE,
+    BACKBONE,
+    BETA,
+    HEADS,
+    PYRAMID,
+    RPN,
+    SAMPLER,
+    UMOP_CLASSES,
+    Value,
+    Values,
+)
 
 __all__ = [
     "Way",
     "balanced_l1",
     "bfp",
     "cascade_head",
+    "class_weights",
     "cls_loss",
     "ohem_heads",
     "quality_loss",
+    "repeat_factor",
     "roi_heads",
     "rpn",
     "rpn_balanced_l1",
+    "seesaw",
     "umop",
 ]
 
@@ -33,17 +47,36 @@ class Way(NamedTuple):
         chooser: the key that names the component, "" where any will do.
         classes: the values of ``chooser`` that know the lever; the first is taken where the
             config's is none of them.
+        above_0: a key that makes the lever with any number above 0, and not with that of ``on``
+            alone; "" for none.
+        needs_0: such a key of a lever that cannot be on beside this one; "" for none.
     """
 
     on: Mapping[str, Value]
     off: Mapping[str, Value]
     chooser: str = ""
     classes: tuple[str, ...] = ()
+    above_0: str = ""
+    needs_0: str = ""
+
+    def is_set(self, values: Values) -> bool:
+        """Whether a config has the keys as they are when the lever is on."""
+        return all(
+            (values[key] or 0) > 0 if key == self.above_0 else callable(v) or values[key] == v
+            for key, v in self.on.items()
+        )
 
     def excludes(self, other: "Way") -> bool:
         """Whether both cannot be on: no class knows both, or a key would need two values."""
         same_component = bool(self.chooser) and self.chooser == other.chooser
         if same_component and not set(self.classes) & set(other.classes):
+            return True
+        if (
+            self.above_0
+            and self.above_0 == other.needs_0
+            or self.needs_0
+            and (self.needs_0 == other.above_0)
+        ):
             return True
         values = ((value, other.on.get(key, value)) for key, value in self.on.items())
         return any(a != b and not callable(a) and not callable(b) for a, b in values)
@@ -51,6 +84,10 @@ class Way(NamedTuple):
 
 Ways = dict[str, Way]
 _BALANCED_HEADS = {"standard": "LibraROIHeads", "cascade": "LibraCascadeROIHeads"}
+_SOFTMAX_HEADS = {  # whose classification loss is chosen by key
+    "standard": ("LibraROIHeads", "OHEMROIHeads"),
+    "cascade": ("LibraCascadeROIHeads",),
+}
 
 
 def roi_heads(on: Mapping[str, Value], off: Mapping[str, Value]) -> Ways:
@@ -72,15 +109,48 @@ def ohem_heads() -> Ways:
 
 def rpn(on: Mapping[str, Value], off: Mapping[str, Value]) -> Ways:
     """Keys of ``MODEL.RPN`` that LibraRPN knows."""
-    way = Way(_below("RPN", on), _below("RPN", off), RPN, ("LibraRPN",))
+    way = Way(_below("RPN", on), _below("RPN", off), RPN, ("LibraRPN",), "MODEL.RPN.NEG_POS_RATIO")
     return dict.fromkeys(("standard", "cascade", "rpn"), way)
 
 
 def cls_loss(name: str) -> Ways:
-    """A registered classification loss in the place of the focal loss."""
+    """A registered classification loss in the place of the focal loss, which weighs no classes."""
+    ways = {}
+    for family in UMOP_CLASSES:
+        on, off = _cls_loss_types(family, name)
+        classes = (FAMILIES[family].baseline,)
+        ways[family] = Way(on, off, ARCHITECTURE, classes, needs_0=BETA)
+    return ways
+
+
+def repeat_factor() -> Ways:
+    """Detectron2's sampler, whatever is trained; an RPN knows no classes."""
+    way = Way({SAMPLER: "RepeatFactorTrainingSampler"}, {SAMPLER: "TrainingSampler"})
+    return {family: way for family in FAMILIES if family != "rpn"}
+
+
+def class_weights() -> Ways:
+    """The weights of the classes in the classification losses that know them."""
+    on: dict[str, Value] = {BETA: 0.999}
+    off: dict[str, Value] = {BETA: 0.0}
+    heads = {
+        "standard": Way(on, off, HEADS, _SOFTMAX_HEADS["standard"], BETA),
+        "cascade": Way(on, off, HEADS, _SOFTMAX_HEADS["cascade"], BETA),
+    }
+    return heads | {
+        family: Way(on, off, ARCHITECTURE, (FAMILIES[family].baseline, umop_name), BETA)
+        for family, umop_name in UMOP_CLASSES.items()
+    }
+
+
+def seesaw() -> Ways:
+    """The classification loss of the ROI heads, which weighs classes itself."""
+    key = "MODEL.ROI_BOX_HEAD.CLS_LOSS_TYPE"
+    on: dict[str, Value] = {key: "seesaw"}
+    off: dict[str, Value] = {key: "cross_entropy"}
     return {
-        family: Way(*_cls_loss_types(family, name), ARCHITECTURE, (FAMILIES[family].baseline,))
-        for family in UMOP_CLASSES
+        family: Way(on, off, HEADS, classes, needs_0=BETA)
+        for family, classes in _SOFTMAX_HEADS.items()
     }
 
 

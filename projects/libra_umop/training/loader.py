@@ -9,6 +9,7 @@ number of workers, and the number of processes does not change which augmentatio
 
 import contextlib
 import itertools
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -20,10 +21,13 @@ from detectron2.data.common import DatasetFromList
 from detectron2.utils import comm
 from torch.utils.data import Dataset, Sampler
 
+from ..data.check.class_balance import with_repeat_threshold
 from ..data.shielded_loader import ShieldedDataLoader
 from ..errors import ConfigError
 from ..utils.rng import sample_rng
 from .setup import quiet_console
+
+logger = logging.getLogger(__name__)
 
 # A sample: its position in the stream of this rank's sampler, and its index into the dataset.
 Sample = tuple[int, int]
@@ -46,6 +50,9 @@ def build_train_loader(cfg, mapper: Callable | None = None) -> "ResumableTrainLo
     parts = from_config(cfg, mapper=mapper, sampler=())
     is_wide = [d.get("width", 0) > d.get("height", 0) for d in parts["dataset"]]
     dataset = DatasetFromList(parts["dataset"], copy=False)
+    cfg, about_repeats = with_repeat_threshold(cfg, parts["dataset"])
+    if about_repeats:
+        logger.info(about_repeats)
     return ResumableTrainLoader(
         dataset,
         parts["mapper"],

@@ -17,6 +17,7 @@ from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
 from ..config.assertions import refused_by_components
+from ..data.check.class_balance import with_class_counts
 from ..data.mapper import OwnDatasetMapper
 from ..data.shielded_loader import build_test_loader
 from ..errors import StopTraining
@@ -64,11 +65,12 @@ class LibraTrainer(DefaultTrainer):
     ):
         # DefaultTrainer's own constructor cannot wrap a model that is on the CPU.
         TrainerBase.__init__(self)
-        self.cfg = cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        cfg, about_classes = with_class_counts(self.auto_scale_workers(cfg, comm.get_world_size()))
+        self.cfg = cfg
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.epochs = epochs
-        self.headlines = headlines
+        self.headlines = [*headlines, *about_classes]
         follows = resume and LibraCheckpointer(nn.Module(), cfg.OUTPUT_DIR).find_to_resume()
         model = self.build_model(without_pretrained(cfg) if follows else cfg)
         optimizer = self.build_optimizer(cfg, model)

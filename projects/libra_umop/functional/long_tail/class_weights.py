@@ -25,7 +25,7 @@ def effective_number_weights(counts: Tensor, *, beta: float) -> Tensor:
         (K,) fp32 on the device of ``counts``. No gradient.
 
     Raises:
-        ValueError: ``beta`` is out of its range, or a count is negative.
+        ValueError: ``beta`` is out of its range.
 
     Examples:
         >>> effective_number_weights(torch.tensor([1000, 10, 1]), beta=0.99)
@@ -34,8 +34,6 @@ def effective_number_weights(counts: Tensor, *, beta: float) -> Tensor:
     if not 0 <= beta < 1:
         raise ValueError(f"beta is {beta}, should be in [0, 1)")
     counts = counts.detach().double()
-    if (counts < 0).any():
-        raise ValueError(f"counts are {counts.tolist()}, should be >= 0")
     if beta == 0:
         return torch.ones_like(counts, dtype=torch.float32)
     is_seen = counts > 0

@@ -109,7 +109,14 @@ class DenseLosses:
                 f"{key} is {loss_type!r}, which {cls.__name__} does not have;"
                 f" {cls.__bases__[0].__name__} does"
             )
-        return CLS_LOSSES[cls.own_cls_loss if loss_type == "focal" else loss_type](cfg, keys)
+        name = cls.own_cls_loss if loss_type == "focal" else loss_type
+        loss, beta = CLS_LOSSES[name](cfg, keys), cfg.MODEL.CLASS_WEIGHTS.BETA
+        if beta and not hasattr(loss, "class_weights"):
+            raise ValueError(
+                f"MODEL.CLASS_WEIGHTS.BETA is {beta}, should be 0 where {key} is {name!r}, which"
+                " does not weigh classes"
+            )
+        return loss
 
     @classmethod
     def build_box_loss(cls, cfg) -> DenseBoxLoss:

@@ -1,4 +1,4 @@
-"""Fast R-CNN's output layers with the balanced L1 loss, and their loss region by region.
+"""Fast R-CNN's output layers with losses of their own, and their loss region by region.
 
 Letters: N images, R regions of all of them, K classes. Labels: [0, K) foreground, K background.
 """
@@ -10,14 +10,50 @@ from detectron2.layers import ShapeSpec, cat, cross_entropy, nonzero_tuple
 from detectron2.modeling.roi_heads import FastRCNNOutputLayers
 from detectron2.structures import Instances
 from fvcore.nn import smooth_l1_loss
+from torch import nn
 
 from ...functional.balanced_l1_loss import balanced_l1_loss
 from ...functional.dense_box_loss import IOU_LOSSES
+from .class_losses import build_class_loss
 
-__all__ = ["BalancedL1OutputLayers", "balance_box_loss", "region_losses"]
+__all__ = ["BalancedL1OutputLayers", "BalancedOutputLayers", "balance_losses", "region_losses"]
 
 
-class BalancedL1OutputLayers(FastRCNNOutputLayers):
+class BalancedOutputLayers(FastRCNNOutputLayers):
+    """:class:`FastRCNNOutputLayers` with a classification loss of its own."""
+
+    @configurable
+    def __init__(self, input_shape: ShapeSpec, *, class_loss: nn.Module | None = None, **kwargs):
+        """The parent's layers with a loss of their own.
+
+        Args:
+            input_shape: shape of the region features.
+            class_loss: gives the loss of each region, (R,), of scores (R, K + 1) and labels (R,);
+                None for the parent's.
+            kwargs: of :class:`FastRCNNOutputLayers`.
+        """
+        super().__init__(input_shape, **kwargs)
+        self.class_loss = class_loss
+
+    @classmethod
+    def from_config(cls, cfg, input_shape):
+        """Same interface as the parent's; also the classification loss that the config names."""
+        return {**super().from_config(cfg, input_shape), "class_loss": build_class_loss(cfg)}
+
+    def losses(
+        self, predictions: tuple[torch.Tensor, torch.Tensor], proposals: list[Instances]
+    ) -> dict[str, torch.Tensor]:
+        """Same interface as :meth:`FastRCNNOutputLayers.losses`."""
+        losses = super().losses(predictions, proposals)
+        if self.class_loss is None:
+            return losses
+        gt_classes = cat([p.gt_classes for p in proposals])
+        loss_cls = self.class_loss(predictions[0], gt_classes)
+        loss_cls = loss_cls.sum() / max(gt_classes.numel(), 1)  # by all regions, as in the parent
+        return {**losses, "loss_cls": loss_cls * self.loss_weight.get("loss_cls", 1.0)}
+
+
+class BalancedL1OutputLayers(BalancedOutputLayers):
     """:class:`FastRCNNOutputLayers` with the balanced L1 loss on the box deltas.
 
     ``smooth_l1_beta`` is its transition point, ``loss_weight["loss_box_reg"]`` its weight.
@@ -67,22 +103,30 @@ class BalancedL1OutputLayers(FastRCNNOutputLayers):
         return loss / max(gt_classes.numel(), 1)  # by all regions, as in the parent
 
 
-def balance_box_loss(
+def balance_losses(
     cfg: CfgNode, predictor: FastRCNNOutputLayers, input_shape: ShapeSpec
 ) -> FastRCNNOutputLayers:
-    """Give the box predictor the loss that the config asks for.
+    """The output layers with the losses that a config names.
 
     Args:
         predictor: what the parent of an ROIHeads built.
         input_shape: of the region features that it takes.
 
     Returns:
-        The same, or where ``MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE`` is "balanced_l1" a
-        :class:`BalancedL1OutputLayers` of the same coding of boxes.
+        ``predictor`` where the losses are Detectron2's; else output layers of the same coding of
+        boxes with those of ``MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE`` "balanced_l1", and of
+        ``CLS_LOSS_TYPE`` and ``MODEL.CLASS_WEIGHTS``.
+
+    Raises:
+        ValueError: see :func:`build_class_loss`.
     """
-    if cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE != "balanced_l1":
+    if cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE == "balanced_l1":
+        layers = BalancedL1OutputLayers
+    elif build_class_loss(cfg) is not None:
+        layers = BalancedOutputLayers
+    else:
         return predictor
-    return BalancedL1OutputLayers(cfg, input_shape, box2box_transform=predictor.box2box_transform)
+    return layers(cfg, input_shape, box2box_transform=predictor.box2box_transform)
 
 
 def _own_class_deltas(
@@ -111,7 +155,9 @@ def region_losses(
     """
     scores, pred_deltas = predictions
     gt_classes = cat([p.gt_classes for p in proposals])
-    if predictor.use_sigmoid_ce:
+    if getattr(predictor, "class_loss", None) is not None:
+        loss_cls = predictor.class_loss(scores, gt_classes)
+    elif predictor.use_sigmoid_ce:
         target = F.one_hot(gt_classes, num_classes=predictor.num_classes + 1).to(scores.dtype)
         loss_cls = F.binary_cross_entropy_with_logits(
             scores[:, :-1], target[:, :-1], reduction="none"

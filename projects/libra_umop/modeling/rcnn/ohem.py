@@ -10,7 +10,7 @@ from torchvision.ops import nms
 
 from ...functional.hard_negative_mining import hardest
 from ..ignore_regions import drop_ignored
-from .box_predictor import balance_box_loss, region_losses
+from .box_predictor import balance_losses, region_losses
 from .poolers import use_sparse_roi_align
 
 __all__ = ["OHEMROIHeads"]
@@ -74,7 +74,7 @@ class OHEMROIHeads(StandardROIHeads):
     @classmethod
     def _init_box_head(cls, cfg, input_shape):
         ret = super()._init_box_head(cfg, input_shape)
-        ret["box_predictor"] = balance_box_loss(
+        ret["box_predictor"] = balance_losses(
             cfg, ret["box_predictor"], ret["box_head"].output_shape
         )
         return ret

@@ -17,7 +17,7 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
 from ..ignore_regions import drop_ignored
-from .box_predictor import balance_box_loss
+from .box_predictor import balance_losses
 from .poolers import use_sparse_roi_align
 from .samplers import (
     NEGATIVE_SAMPLERS,
@@ -148,7 +148,7 @@ class LibraROIHeads(BalancedSampling, StandardROIHeads):
     @classmethod
     def _init_box_head(cls, cfg, input_shape):
         ret = super()._init_box_head(cfg, input_shape)
-        ret["box_predictor"] = balance_box_loss(
+        ret["box_predictor"] = balance_losses(
             cfg, ret["box_predictor"], ret["box_head"].output_shape
         )
         return ret
@@ -189,7 +189,7 @@ class LibraCascadeROIHeads(BalancedSampling, CascadeROIHeads):
     def _init_box_head(cls, cfg, input_shape):
         ret = super()._init_box_head(cfg, input_shape)
         ret["box_predictors"] = [
-            balance_box_loss(cfg, predictor, box_head.output_shape)
+            balance_losses(cfg, predictor, box_head.output_shape)
             for predictor, box_head in zip(ret["box_predictors"], ret["box_heads"], strict=True)
         ]
         return ret
@@ -239,5 +239,5 @@ class LibraRes5ROIHeads(BalancedSampling, Res5ROIHeads):
         ret = super().from_config(cfg, input_shape)
         predictor = ret["box_predictor"]
         shape = ShapeSpec(channels=predictor.cls_score.in_features, height=1, width=1)
-        ret["box_predictor"] = balance_box_loss(cfg, predictor, shape)
+        ret["box_predictor"] = balance_losses(cfg, predictor, shape)
         return ret

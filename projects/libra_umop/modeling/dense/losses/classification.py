@@ -32,7 +32,8 @@ declare_numbers(
         "focal",
         OneOf(CLS_LOSSES),
         'The classification loss: "focal"; "ohem" (all positives, hardest negatives; RetinaNet,'
-        ' table 1d); "quality_focal" (GFL); "varifocal" (VFNet); "progressive_focal",'
+        ' table 1d); "equalized_focal" (Li et al., CVPR 2022); "quality_focal"'
+        ' (GFL); "varifocal" (VFNet); "progressive_focal",'
         ' "progressive_quality_focal", "progressive_varifocal" (with what of MODEL.UMOP is on); or'
         " a name given to register_cls_loss. Of those with a quality the class score learns the IoU"
         " of the box: centerness is neither learnt nor multiplied with, so that ATSS and FCOS have"

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ...optional_buffers import OptionalBuffers
+
 __all__ = [
     "LossNormalizer",
     "LossSum",
@@ -56,7 +58,7 @@ def count_positives(totals: RankTotals) -> Tensor:
     return torch.maximum(totals.num_positives.sum(), totals.num_images) / totals.num_ranks
 
 
-class LossNormalizer(nn.Module):
+class LossNormalizer(OptionalBuffers):
     """Number of positives, by which RetinaNet and FCOS divide their losses, or its moving average.
 
     Detectron2 keeps the average as a Python number of one rank that a resumed run starts anew; here
@@ -95,12 +97,6 @@ class LossNormalizer(nn.Module):
         average = self.average * self.momentum + value * (1 - self.momentum)
         self.average.copy_(average)
         return average
-
-    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, *args):
-        """Same interface as :meth:`nn.Module._load_from_state_dict`; the buffer may be missing."""
-        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *args)
-        if prefix + "average" in missing:
-            missing.remove(prefix + "average")
 
 
 def get_normalizers(model: nn.Module) -> dict[str, float]:

@@ -1,0 +1,109 @@
+"""Two gloo ranks, one without objects: what is known of the classes is the same on both."""
+
+import time
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+from torch.nn.parallel import DistributedDataParallel
+
+import dense_models
+import tiny_rcnn
+
+NUM_RANKS = 2
+TIMEOUT_S = 280  # a few seconds on an idle machine
+DENSE = {"LibraRetinaNet": "RETINANET", "ATSS": "ATSS", "FCOS": "FCOS"}
+HEADS = ("LibraCascadeROIHeads", "OHEMROIHeads")
+STATE = ("gradients", "class_counts")
+
+
+def dense_model(name):
+    return dense_models.tiny_model(name, f"MODEL.{DENSE[name]}.CLS_LOSS_TYPE", "equalized_focal")
+
+
+def two_stage_model(heads):
+    options = ["MODEL.ROI_HEADS.NAME", heads, "MODEL.ROI_BOX_HEAD.CLS_LOSS_TYPE", "seesaw"]
+    options += ["MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "Cascade" in heads]
+    return tiny_rcnn.tiny_model(tiny_rcnn.tiny_config(options=options))
+
+
+def dense_inputs():
+    return [
+        dense_models.make_input([[10, 10, 60, 50], [70, 5, 90, 30]], [1, 3]),
+        dense_models.make_input([], [], seed=1),
+    ]
+
+
+def train(model, inputs):
+    """Two steps: the losses of the last, and what the model knows of the classes."""
+    torch.manual_seed(1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    for _ in range(2):
+        with EventStorage():
+            losses = model(inputs)
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+    buffers = {k: v.clone() for k, v in model.named_buffers() if k.endswith(STATE)}
+    return {k: v.detach() for k, v in losses.items()}, buffers
+
+
+def run_rank(rank, folder):
+    torch.set_num_threads(1)
+    store = f"file://{folder}/store"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=NUM_RANKS)
+    comm.create_local_process_group(NUM_RANKS)
+    results = {}
+    for name in DENSE:
+        model = DistributedDataParallel(dense_model(name), broadcast_buffers=False)
+        results[name] = train(model, dense_inputs()[rank : rank + 1])
+    for name in HEADS:
+        torch.manual_seed(0)
+        inputs = tiny_rcnn.a_batch(3, 0)[rank : rank + 1]
+        model = DistributedDataParallel(two_stage_model(name), broadcast_buffers=False)
+        results[name] = train(model, inputs)
+    torch.save(results, f"{folder}/{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What each of the two ranks saw of every detector."""
+    folder = tmp_path_factory.mktemp("class_ranks")
+    context = mp.spawn(run_rank, args=(str(folder),), nprocs=NUM_RANKS, join=False)
+    deadline = time.monotonic() + TIMEOUT_S
+    while not context.join(timeout=5):
+        if time.monotonic() > deadline:
+            for process in context.processes:
+                process.kill()
+            pytest.fail(f"the ranks hang: not done after {TIMEOUT_S} s")
+    return [torch.load(folder / f"{rank}.pt") for rank in range(NUM_RANKS)]
+
+
+@pytest.mark.parametrize("name", [*DENSE, *HEADS])
+def test_both_ranks_know_the_same_of_the_classes(ranks, name):
+    (losses, buffers), (losses_1, buffers_1) = (r[name] for r in ranks)
+    assert all(x.isfinite() for x in (*losses.values(), *losses_1.values()))
+    assert len(buffers) == (3 if "Cascade" in name else 1)
+    for key, value in buffers.items():
+        assert torch.equal(value, buffers_1[key]) and value.sum() > 0
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_ranks_together_know_what_one_process_knows_of_the_joined_batch(ranks, name):
+    model = dense_model(name)
+    if hasattr(model, "loss_normalizer"):  # starts from a number per rank
+        model.loss_normalizer.average.mul_(NUM_RANKS)
+    _, buffers = train(model, dense_inputs())
+    _, of_rank = ranks[0][name]
+    # A rank's normaliser is the mean over ranks, a process's the sum.
+    torch.testing.assert_close(
+        of_rank["module.cls_loss.gradients"] / NUM_RANKS,
+        buffers["cls_loss.gradients"],
+        rtol=1e-3,
+        atol=1e-6,
+    )
