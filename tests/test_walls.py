@@ -22,7 +22,7 @@ WALLS = {
     "config": "errors functional key levers modeling ranges utils",
     "data": "config errors modeling utils",
     "evaluation": "data modeling utils",
-    "imbalance": "data levers modeling utils",
+    "imbalance": "data functional levers modeling utils",
     "training": "config data errors evaluation imbalance modeling utils",
     "inference": "config data errors evaluation modeling training utils",
     "export": "errors inference utils",

@@ -23,6 +23,7 @@ from .long_tail import (
     class_balanced_focal_loss_sum,
     effective_number_weights,
     equalized_focal_loss_sum,
+    focal_loss_by_class,
     seesaw_loss,
 )
 from .progressive_focal_loss import focus_from_sums, focus_sums, progressive_focus
@@ -45,6 +46,7 @@ __all__ = [
     "distribution_focal_loss",
     "effective_number_weights",
     "equalized_focal_loss_sum",
+    "focal_loss_by_class",
     "focal_loss_sum",
     "focus_from_sums",
     "focus_sums",

@@ -33,6 +33,12 @@ absent:
 ``level``      {head: ...}, per level: ``anchors``, ``positives``; ``p_sum`` and ``neg_log_p_sum``
                over the positives; ``gradient_positives``, ``gradient_negatives``: part of the
                classification gradient, both together sum 1 over the levels
+``class``      {head: ...}, head "dense" or "roi_heads", lists over the classes by label:
+               ``gradient_positives``, ``gradient_negatives``: part of the classification gradient
+               that a class's scores get from its own anchors or regions and from all others,
+               together sum 1; ``loss_positives``, ``loss_negatives``: likewise of the loss (dense:
+               the focal loss at the detector's gamma and alpha); with a softmax in place of
+               ``loss_negatives`` a number, ``loss_background``
 =============  ====================================================================================
 """
 

@@ -11,7 +11,12 @@ from torch import Tensor
 
 from ..focal_loss.sums import negative_term
 
-__all__ = ["FocalNumbers", "class_balanced_focal_loss_sum", "focal_loss_and_gradients"]
+__all__ = [
+    "FocalNumbers",
+    "class_balanced_focal_loss_sum",
+    "focal_loss_and_gradients",
+    "focal_loss_by_class",
+]
 
 # Elements that one step of the loop works on, as in ``focal_loss/sums.py``.
 _CPU_CHUNK = 1 << 17
@@ -114,6 +119,36 @@ def focal_loss_and_gradients(
         if shape not in ((), (size,)):
             raise ValueError(f"{name} is {tuple(shape)}, should be one number or ({size},)")
     return _ClassFocalLossSum.apply(logits, labels, *numbers)
+
+
+@torch.no_grad()
+def focal_loss_by_class(
+    logits: Tensor, labels: Tensor, *, gamma: float, alpha: float
+) -> tuple[Tensor, Tensor]:
+    """The focal loss of each class's column, of its own anchors and of all others. No gradient.
+
+    Args:
+        logits, labels, gamma, alpha: see :func:`focal_loss_sum`; floats.
+
+    Returns:
+        two tensors (K,), fp32 (fp64 for fp64 logits); together they sum to the loss.
+
+    Examples:
+        >>> logits, labels = torch.zeros(2, 3), torch.tensor([0, 3])
+        >>> focal_loss_by_class(logits, labels, gamma=0.0, alpha=0.25)
+        (tensor([0.1733, 0.0000, 0.0000]), tensor([0.5199, 1.0397, 1.0397]))
+    """
+    pos_weight, neg_weight = focal_weights(alpha)
+    step, classes = _rows_of_a_chunk(logits), torch.arange(logits.shape[1], device=logits.device)
+    sums = logits.new_zeros(2, logits.shape[1], dtype=inner_dtype(logits))
+    for i in range(0, len(logits), step):
+        x, labels_i = logits[i : i + step].to(sums.dtype), labels[i : i + step, None]
+        is_own = labels_i == classes  # (r, K)
+        loss, _ = negative_term(torch.where(is_own, -x, x), gamma, False)
+        loss = torch.where(labels_i >= 0, loss, 0.0)
+        sums[0] += pos_weight * torch.where(is_own, loss, 0.0).sum(dim=0)
+        sums[1] += neg_weight * loss.masked_fill(is_own, 0.0).sum(dim=0)
+    return sums[0], sums[1]
 
 
 def inner_dtype(logits: Tensor) -> torch.dtype:

@@ -15,6 +15,7 @@ from libra_umop.imbalance import records
 from libra_umop.levers import LEVERS, family_of
 
 from ...utils.ranks import heard_by_all_ranks
+from .class_probe import ClassProbe
 from .probes import DenseProbe, FeatureProbe, Probe
 from .roi_probe import ROIHeadsProbe
 
@@ -98,8 +99,8 @@ class ImbalanceCollector(HookBase):
     def _record(self) -> None:
         start = time.perf_counter()
         step: dict[str, Any] = {"iteration": self.trainer.iter}
+        self._detach()
         for probe in self._probes:
-            probe.detach()
             for name, section in probe.sections().items():
                 step[name] = {**step.get(name, {}), **section}
         if not self._meta_written:
@@ -112,9 +113,13 @@ class ImbalanceCollector(HookBase):
 
     def after_train(self):
         """Leave nothing attached when a step failed."""
-        for probe in self._probes:
-            probe.detach()
+        self._detach()
         self._probes = []
+
+    def _detach(self) -> None:
+        """The last one first: two may have wrapped one method, the second around the first."""
+        for probe in reversed(self._probes):
+            probe.detach()
 
     def build_probes(self, model: Any) -> list[Probe]:
         """The probes that fit ``model``; none for one without a pyramid, ROI heads or anchors."""
@@ -129,6 +134,8 @@ class ImbalanceCollector(HookBase):
             probes.append(DenseProbe(model, model.proposal_generator, "rpn"))
         if hasattr(model, "losses") and hasattr(model, "head_in_features"):
             probes.append(DenseProbe(model, model, "dense"))
+        if hasattr(model, "focal_loss_gamma") or hasattr(model, "roi_heads"):
+            probes.append(ClassProbe(model))
         return probes
 
     def _write_meta(self) -> None:

@@ -9,13 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..findings import classes as find_classes
 from ..findings import data as find_data
 from ..findings import feature as find_feature
 from ..findings import level as find_level
 from ..findings import objective as find_objective
 from ..findings import sample as find_sample
 from ..findings.finding import Finding
-from ..measures import data, feature, level, objective, sample
+from ..measures import classes, data, feature, level, objective, sample
+from .figures import classes as show_classes
 from .figures import data as show_data
 from .figures import feature as show_feature
 from .figures import level as show_level
@@ -83,6 +85,15 @@ IMBALANCES = (
         level.measure,
         find_level.find,
         show_level.cards,
+    ),
+    Imbalance(
+        "class",
+        "Class",
+        "How many boxes and images each class has, what it gets of the classification loss and of"
+        " its gradient, and how well it is found. Crowd regions are left out.",
+        classes.measure,
+        find_classes.find,
+        show_classes.cards,
     ),
     Imbalance(
         "data",
