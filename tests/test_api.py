@@ -120,3 +120,16 @@ def test_a_run_that_is_stopped_is_an_interrupt_with_a_checkpoint(
     with pytest.raises(KeyboardInterrupt, match="stopped after iteration"):
         libra_umop.train(dataset=data, config=config, output_dir=tmp_path / "s", keys=keys)
     assert (tmp_path / "s" / "last_checkpoint").is_file()
+
+
+def test_a_split_is_made_as_by_the_commands_switch(data, config, tmp_path):
+    (tmp_path / "own" / "annotations").mkdir(parents=True)
+    (tmp_path / "own" / "images").symlink_to(data / "images")
+    train = data / "annotations" / "train.json"
+    (tmp_path / "own" / "annotations" / "train.json").write_text(train.read_text())
+    options = {"dataset": tmp_path / "own", "config": config, "epochs": 1, "keys": KEYS}
+    run = libra_umop.train(**options, split=0.7, output_dir=tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "split.json").read_text())
+    assert len(record["val"]) == 2 and "bbox" in run.results
+    with pytest.raises(ConfigError, match="split is 2: 2 is not between 0 and 1"):
+        libra_umop.train(**options, split=2, output_dir=tmp_path / "other")

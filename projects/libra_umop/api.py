@@ -4,6 +4,7 @@ The same code as the commands ``libra-umop train`` and ``predict``, in this proc
 device; several processes are the commands' affair.
 """
 
+import argparse
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from .cli.train_arguments import argument_parser
 from .cli.training_run import setup, train_to_the_end
 from .config.devices import choose_device
 from .config.loading import load_layers
+from .data.dataset_args import division
 from .data.images import read_image
 from .errors import ConfigError, DatasetError, StopTraining
 from .inference.inputs import find_inputs
@@ -84,6 +86,7 @@ def train(
     dataset: str | PathLike,
     config: str | PathLike,
     epochs: float | None = None,
+    split: float | str | None = None,
     output_dir: str | PathLike = "output",
     keys: Mapping[str, Any] | None = None,
     **options: bool,
@@ -95,6 +98,8 @@ def train(
         config: a file, or the name of one that comes with the package, as
             ``"quick/umop_atss_R_18_FPN_bccd.yaml"``.
         epochs: passes over the data, instead of the config's number of iterations.
+        split: makes a validation split of the training images: the part that stays for training,
+            or the ``split.json`` of an earlier run.
         output_dir: folder of the run; one that holds another run is refused.
         keys: of the config, ``{"SOLVER.IMS_PER_BATCH": 4}``.
         options: ``resume``, ``overwrite``, ``strict``, ``fit_anchors``, ``fit_image_size``: True
@@ -108,6 +113,7 @@ def train(
     hide_library_warnings()
     args = argument_parser().parse_args([])
     args.config_file, args.dataset, args.epochs = find_config(str(config)), str(dataset), epochs
+    args.split = _split(split)
     args.opts = [str(word) for pair in (keys or {}).items() for word in pair]
     if "OUTPUT_DIR" not in (keys or {}):
         args.opts += ["OUTPUT_DIR", str(output_dir)]
@@ -123,6 +129,14 @@ def train(
     except StopTraining as stop:
         raise KeyboardInterrupt(str(stop)) from None
     return TrainedDetector(cfg, Path(weights_to_use(cfg, trainer.best)), dict(results or {}))
+
+
+def _split(split: float | str | None) -> float | str | None:
+    """As ``--split`` takes it; ConfigError says what is wrong with it."""
+    try:
+        return None if split is None else division(str(split))
+    except argparse.ArgumentTypeError as e:
+        raise ConfigError(f"split is {split!r}: {e}") from None
 
 
 def predict(

@@ -7,10 +7,10 @@ import re
 import shutil
 
 import pytest
-from layout_writers import WRITERS
 from test_fuzz_coco import mutate
 
 from coco_files import document, write_images
+from layout_writers import WRITERS
 from libra_umop.data.check.checking import check_dataset
 from libra_umop.data.datasets import dataset_dicts, load_dataset
 from libra_umop.data.layouts.table import find_splits
@@ -102,7 +102,7 @@ def test_damaged_files_of_a_layout_end_in_clean_data_or_in_dataset_error(tmp_pat
     WRITERS[layout](tmp_path / "sound", documents, tmp_path / "images")
     assert read(tmp_path / "sound")
     usable = []
-    for i in range(60):
+    for i in range(30):
         root = tmp_path / str(i)
         shutil.copytree(tmp_path / "sound", root)
         damage(rng.choice(annotation_files(root)), rng)

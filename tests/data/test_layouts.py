@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from layout_writers import WITH_LIST_OF_NAMES, WRITERS
 
 from coco_files import document, write_images
+from layout_writers import WITH_LIST_OF_NAMES, WRITERS
 from libra_umop.data.check.checking import CLEAN, check_dataset
 from libra_umop.data.datasets import dataset_dicts, load_dataset
 from libra_umop.data.layouts.table import find_splits
@@ -55,8 +55,9 @@ def write_in(layout, root, documents, images):
     return root
 
 
-@pytest.mark.parametrize("name", ["bccd", "aquarium"])
-@pytest.mark.parametrize("layout", WRITERS)
+@pytest.mark.parametrize(
+    "layout, name", [*((w, "bccd") for w in WRITERS), ("YOLO", "aquarium"), ("VOC", "aquarium")]
+)
 def test_a_layout_gives_what_the_same_data_give_as_coco(tmp_path, shared_data, layout, name):
     plain = {}
     for split, count in (("train", 6), ("val", 3)):

@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from layout_writers import WRITERS
 from PIL import Image, ImageDraw
 
 from coco_files import document, write_dataset, write_images, write_json
+from layout_writers import WRITERS
 from libra_umop.data.coco.parsing import parse_split
 from libra_umop.data.datasets import load_dataset
 from libra_umop.data.layouts.table import find_splits

@@ -5,6 +5,7 @@ import json
 import pytest
 from test_report import write_dataset, write_run
 
+from layout_writers import WRITERS
 from libra_umop.imbalance import records
 
 
@@ -88,3 +89,42 @@ def test_report_names_a_file_that_cannot_be_read(tool, tmp_path, capsys, text, s
     assert tool("report").main([str(run), "--dataset", str(dataset)]) == 2
     err = capsys.readouterr().err
     assert f"{split}.json: " in err and said in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("layout", ["COCO's own folders", "VOC", "CVAT"])
+def test_report_is_lent_data_in_their_own_layout(tool, tmp_path, capsys, layout):
+    plain = write_dataset(tmp_path / "data")
+    documents = {
+        split: json.loads((plain / "annotations" / f"{split}.json").read_text())
+        for split in ("train", "val")
+    }
+    for split, content in documents.items():
+        for image in content["images"]:
+            (plain / "images" / f"{split}_{image['id']}.jpg").write_bytes(
+                (plain / "images" / image["file_name"]).read_bytes()
+            )
+            image["file_name"] = f"{split}_{image['id']}.jpg"
+    (tmp_path / "own").mkdir()
+    WRITERS[layout](tmp_path / "own", documents, plain / "images")
+    run = write_run(tmp_path / "run", plain, knows_data=False)
+    (run / records.FOLDER / records.STEPS_FILE).unlink()
+    assert tool("report").main([str(run), "--dataset", str(tmp_path / "own")]) == 0
+    assert "4 boxes in 4 training images" in capsys.readouterr().out
+    page = (run / "report.html").read_text()
+    assert "val_1.jpg" in page  # the pictures are found, with what was detected in them
+
+
+def test_data_of_other_ids_than_the_runs_are_refused_in_one_line(tool, tmp_path, capsys):
+    dataset = write_dataset(tmp_path / "data")
+    run = write_run(tmp_path / "run", dataset, knows_data=False)
+    for key, name in (("categories", "category_id"), ("images", "image_id")):
+        file = dataset / "annotations" / "val.json"
+        content = json.loads(file.read_text())
+        before = dict(content)
+        content[key] = [e for e in content[key] if e["id"] != 2]
+        content["annotations"] = [a for a in content["annotations"] if a[name] != 2]
+        file.write_text(json.dumps(content))
+        assert tool("report").main([str(run), "--dataset", str(dataset)]) == 2
+        err = capsys.readouterr().err
+        assert f"has no {name} 2" in err and err.count("\n") == 1
+        file.write_text(json.dumps(before))

@@ -109,7 +109,8 @@ def _configure(
     if clash:
         raise ConfigError(f"{clash[0]} is the study's to set; use --first-seed, --output")
     for path in args.dataset:
-        name = Path(path).resolve().name
+        folder_of_data = Path(path).parent if os.path.isfile(path) else Path(path)
+        name = folder_of_data.resolve().name
         if name in bases:
             raise ConfigError(f"--dataset names two folders called {name!r}; rename one")
         layers = load_layers(args.config_file, args.opts)

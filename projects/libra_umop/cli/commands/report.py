@@ -70,13 +70,13 @@ def lend_dataset(runs, dataset: str) -> None:
     """Tell the runs that do not know it themselves where their images and annotations are."""
     from ...data.layouts.table import find_splits
 
-    splits = find_splits(dataset)
+    splits = find_splits(dataset, needs_train=False)
     test = splits.get("val") or splits.get("test")
     for run in runs:
         if run.ground_truth is None and test is not None:
             run.ground_truth = test
         if run.train_set is None:
-            run.train_set = splits["train"]
+            run.train_set = splits.get("train")
 
 
 def _check_output(args: argparse.Namespace) -> None:

@@ -107,7 +107,7 @@ def _no_objects(data: CocoData) -> str:
         f"none of its {len(data.images)} images has an object to learn from: of {total}"
         f" annotations, {crowds} are crowd regions and {total - crowds} are unusable"
     )
-    message += f" ({CVAT})" if crowds else ""
+    message += f" ({CVAT})" if crowds and not data.places else ""
     return message + (f"; first: {data.lost[0]}" if data.lost else "")
 
 
@@ -241,5 +241,6 @@ def _note_crowds(data: CocoData) -> None:
     crowds = total - len(data.objects)
     if crowds > MANY_CROWDS * total:
         share = f"{crowds} of {total} annotations ({100 * crowds / total:.0f} per cent)"
-        message = f"{share} are crowd regions, from which nothing is learnt; {CVAT}"
+        message = f"{share} are crowd regions, from which nothing is learnt"
+        message += f"; {CVAT}" if not data.places else ""  # COCO's own file
         data.add("many_crowds", message, NOTE)

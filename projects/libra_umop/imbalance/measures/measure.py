@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
+from ...data.coco.parsing import refuse
+from ...data.defects import Defect
 from ...levers import LEVERS, active, levers_for, switch
 from ..report.run import Run
 from .data import read_coco
@@ -54,7 +56,14 @@ def _detections(run: Run, min_score: float) -> dict[str, Any] | None:
     """The last evaluation's detections, where they and their ground truth are there."""
     if not run.detections or run.ground_truth is None:
         return None
-    return measure_detections(read_coco(run.ground_truth), run.detections, min_score=min_score)
+    truth = read_coco(run.ground_truth)
+    for key, section in (("image_id", "images"), ("category_id", "categories")):
+        unknown = {d.get(key) for d in run.detections} - {entry["id"] for entry in truth[section]}
+        if unknown:
+            of_run = f"which {run.folder} has detections of; give the data it was evaluated on"
+            message = f"has no {key} {min(unknown, key=str)}, {of_run}"
+            refuse(run.ground_truth.source, [Defect(f"other_{key}", message)])
+    return measure_detections(truth, run.detections, min_score=min_score)
 
 
 def _collection(steps: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -35,12 +35,15 @@ class DocumentBuilder:
         self._annotations: list[dict[str, Any]] = []
         self._places: dict[tuple[str, Any], str] = {}
         self._counted: dict[str, list[str]] = {}
+        self._names: dict[str, str] = {}
 
     def place(self, path: str, line: int | None = None) -> str:
         """Where something lies, as messages say it: "labels/a.txt, line 3"."""
-        inside = os.path.relpath(path, self.root)
-        name = path if inside.startswith("..") else inside
-        name = name if name.isprintable() else ascii(name)[1:-1]
+        name = self._names.get(path)
+        if name is None:
+            inside = os.path.relpath(path, self.root)
+            name = path if inside.startswith("..") else inside
+            name = self._names[path] = name if name.isprintable() else ascii(name)[1:-1]
         return name if line is None else f"{name}, line {line}"
 
     def defect(self, kind: str, message: str, place: str, severity: str = ERROR) -> None:

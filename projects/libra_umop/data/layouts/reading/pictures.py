@@ -27,9 +27,19 @@ def is_picture(name: str) -> bool:
 
 
 def subfolders(root: str) -> Iterator[tuple[str, list[str]]]:
-    """``(folder, sorted names of its files)`` of a folder and all below it, in a stable order."""
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(f for f in folders if not f.startswith((".", "__")))
+    """``(folder, sorted names of its files)`` of a folder and all below it, in a stable order.
+
+    Links are followed, each folder once; hidden folders are left out.
+    """
+    seen = {os.path.realpath(root)}
+    for folder, folders, files in os.walk(root, followlinks=True):
+        own = {
+            name: os.path.realpath(os.path.join(folder, name))
+            for name in sorted(folders)
+            if not name.startswith((".", "__"))
+        }
+        folders[:] = [name for name, real in own.items() if real not in seen]
+        seen.update(own.values())
         yield folder, sorted(files)
 
 
