@@ -56,7 +56,7 @@ DETECTIONS = {
 }
 # What waits here in inference, and how often at most; in training see OUR_TRAINING.
 OUR_INFERENCE = {
-    "libra_umop:_decode_level": 10,  # candidates of five levels of two images
+    "libra_umop:_top_candidates": 10,  # candidates of five levels of two images
     "libra_umop:clip_to_image": 4,  # Boxes.clip asserts that they are finite; boxes outside
     "libra_umop:_suppress": 4,  # NMS
 }

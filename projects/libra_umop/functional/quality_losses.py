@@ -116,7 +116,7 @@ def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
     target = target.detach().to(dtype).clamp(0, n)
     # The target n is the upper of its two bins; NaN, too, gets bins that there are.
     lower = target.floor().long().clamp(0, n - 1)  # (R,)
-    log_p = F.log_softmax(logits, dim=1, dtype=dtype)
+    log_p = F.log_softmax(logits.to(dtype), dim=1)
     around = log_p.gather(1, torch.stack((lower, lower + 1), dim=1))  # (R, 2)
     nearness = torch.stack((lower + 1 - target, target - lower), dim=1)  # (R, 2)
     return -(nearness * around).sum(dim=1)
