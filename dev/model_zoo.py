@@ -26,6 +26,7 @@ DATASETS = {
     "shapes": " --dataset output/shapes",
     "bccd": " --dataset BCCD",
     "own": " --dataset DIR",
+    "finetune": " --dataset DIR",
 }
 
 

@@ -165,6 +165,16 @@ def test_modules_of_which_less_than_half_loads_are_the_last_line(caplog, tmp_pat
     assert caplog.records[-1].levelno == logging.WARNING
 
 
+def test_layers_that_start_anew_are_said_with_their_sizes(caplog, tmp_path):
+    path = write(tmp_path / "w.pth", Detector(num_classes=80))
+    with caplog.at_level(logging.INFO):
+        LibraCheckpointer(Detector()).load(path, checkpointables=[])
+    wanted = len(Detector().state_dict())
+    line = next(r.getMessage() for r in caplog.records if "start anew" in r.getMessage())
+    assert line.startswith(f"{path}: {wanted - 2} of the model's {wanted} weights; start anew")
+    assert line.endswith(": roi_heads.box_predictor.cls_score (81 rows there, 3 here)"), line
+
+
 def test_another_detectors_head_is_said(caplog, tmp_path):
     other = Detector()
     other.head = other.roi_heads.box_head

@@ -137,6 +137,9 @@ def _pixels(cfg: CfgNode) -> Iterator[Contradiction]:
             yield Contradiction(key, values, want)
 
 
+AXIS_PARALLEL = ("DefaultAnchorGenerator", "TorchvisionAnchorGenerator")
+
+
 def _thresholds(cfg: CfgNode, group: str) -> Iterator[Contradiction]:
     """Of Detectron2's Matcher."""
     thresholds, labels = cfg.MODEL[group].IOU_THRESHOLDS, cfg.MODEL[group].IOU_LABELS
@@ -150,7 +153,7 @@ def _thresholds(cfg: CfgNode, group: str) -> Iterator[Contradiction]:
 
 def _anchors(cfg: CfgNode, features_key: str, features: Sequence[str]) -> Iterator[Contradiction]:
     """One list for all levels, or one for each, and of equal numbers."""
-    if cfg.MODEL.ANCHOR_GENERATOR.NAME != "DefaultAnchorGenerator":
+    if cfg.MODEL.ANCHOR_GENERATOR.NAME not in AXIS_PARALLEL:
         return
     numbers: list[list[int]] = []
     for name in ("SIZES", "ASPECT_RATIOS"):

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 
@@ -9,8 +10,10 @@ from .read import Checkpoint, numbers_in, word_in
 
 __all__ = [
     "contradictions",
+    "differing",
     "has_anchors",
     "imagenet_contradictions",
+    "is_two_stage",
     "needed_by_mmdet",
     "remarks",
 ]
@@ -38,17 +41,17 @@ def contradictions(cfg: CfgNode, checkpoint: Checkpoint, version: int | None = N
         wanted += _input(cfg, "RGB" if is_rgb else "BGR", mean, std)
     style = word_in(text, "style")
     if style in ("pytorch", "caffe") and _has_resnet(cfg):
-        wanted += _key(cfg, "MODEL.RESNETS.STRIDE_IN_1X1", style == "caffe")
+        wanted += differing(cfg, "MODEL.RESNETS.STRIDE_IN_1X1", style == "caffe")
     if _has_p7(cfg):
         # Of their detectors VFNet alone has it; a file without its config does not say.
         is_vfnet = cfg.MODEL.META_ARCHITECTURE == "VFNet"
         has_relu = word_in(text, "relu_before_extra_convs") == "True" or is_vfnet and not text
-        wanted += _key(cfg, "MODEL.FPN.P7_RELU", has_relu)
+        wanted += differing(cfg, "MODEL.FPN.P7_RELU", has_relu)
         if _pyramid(cfg) == "build_retinanet_resnet_fpn_backbone" and not has_relu:
             key = "MODEL.BFP.PYRAMID" if _is_balanced(cfg) else "MODEL.BACKBONE.NAME"
             wanted.append(f"{key} build_retinanet_fpn_backbone")
     if not _has_resnet(cfg) and cfg.MODEL.TIMM.NAME.startswith("res2ne"):
-        wanted += _key(cfg, "MODEL.TIMM.POOL_AT_STRIDE_1", False)
+        wanted += differing(cfg, "MODEL.TIMM.POOL_AT_STRIDE_1", False)
     return wanted
 
 
@@ -63,16 +66,16 @@ def _geometry(cfg: CfgNode, text: str, version: int) -> list[str]:
     is_old = version < 2
     stated = re.search(r"\bcenter_offset\s*=\s*(\d*\.?\d+)", text)
     offset = float(stated.group(1)) if stated else 0.5 if is_old else 0.0
-    wanted = _key(cfg, "MODEL.ANCHOR_GENERATOR.OFFSET", offset) if has_anchors(cfg) else []
-    if not _is_two_stage(cfg):
+    wanted = differing(cfg, "MODEL.ANCHOR_GENERATOR.OFFSET", offset) if has_anchors(cfg) else []
+    if not is_two_stage(cfg):
         return wanted
     is_unaligned = is_old or re.search(r"\baligned\s*=\s*False", text)
     samples = re.search(r"\b(?:sample_num|sampling_ratio)\s*=\s*(\d+)", text)
     for head in ["ROI_BOX_HEAD"] + ["ROI_MASK_HEAD"] * cfg.MODEL.MASK_ON:
         pooler = "ROIAlign" if is_unaligned else "ROIAlignV2"
-        wanted += _key(cfg, f"MODEL.{head}.POOLER_TYPE", pooler)
+        wanted += differing(cfg, f"MODEL.{head}.POOLER_TYPE", pooler)
         if samples:
-            wanted += _key(cfg, f"MODEL.{head}.POOLER_SAMPLING_RATIO", int(samples.group(1)))
+            wanted += differing(cfg, f"MODEL.{head}.POOLER_SAMPLING_RATIO", int(samples.group(1)))
     return wanted
 
 
@@ -81,14 +84,14 @@ def needed_by_mmdet(cfg: CfgNode) -> list[str]:
     lines, offset = [], cfg.MODEL.ANCHOR_GENERATOR.OFFSET
     if has_anchors(cfg) and offset != 0:
         lines.append(f"there, anchor_generator needs center_offset={offset}")
-    if _is_two_stage(cfg) and cfg.MODEL.ROI_BOX_HEAD.POOLER_TYPE == "ROIAlign":
+    if is_two_stage(cfg) and cfg.MODEL.ROI_BOX_HEAD.POOLER_TYPE == "ROIAlign":
         lines.append("there, roi_layer needs aligned=False")
     return lines
 
 
 def imagenet_contradictions(cfg: CfgNode) -> list[str]:
     """The same for ImageNet classifiers of torchvision and timm, whose files do not say."""
-    stride = _key(cfg, "MODEL.RESNETS.STRIDE_IN_1X1", False) if _has_resnet(cfg) else []
+    stride = differing(cfg, "MODEL.RESNETS.STRIDE_IN_1X1", False) if _has_resnet(cfg) else []
     return _input(cfg, "RGB", IMAGENET_MEAN, IMAGENET_STD) + stride
 
 
@@ -100,7 +103,7 @@ def remarks(cfg: CfgNode, checkpoint: Checkpoint, version: int | None) -> list[s
             "mmdetection before 2.0 counts a box's width as x2 - x1 + 1, which is the same box"
             " here, and rounds the corners of its anchors to whole pixels: up to half a pixel off"
         )
-    if version == 1 and _is_two_stage(cfg) and "sample_num" not in text:
+    if version == 1 and is_two_stage(cfg) and "sample_num" not in text:
         lines.append(
             "the file does not say how many points a bin of RoIAlign is sampled at; before 2.0"
             " the configs had 2: MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO 2"
@@ -115,21 +118,19 @@ def remarks(cfg: CfgNode, checkpoint: Checkpoint, version: int | None) -> list[s
 
 def _input(cfg: CfgNode, channels: str, mean, std) -> list[str]:
     return (
-        _key(cfg, "INPUT.FORMAT", channels)
-        + _key(cfg, "MODEL.PIXEL_MEAN", list(mean))
-        + _key(cfg, "MODEL.PIXEL_STD", list(std))
+        differing(cfg, "INPUT.FORMAT", channels)
+        + differing(cfg, "MODEL.PIXEL_MEAN", list(mean))
+        + differing(cfg, "MODEL.PIXEL_STD", list(std))
     )
 
 
-def _key(cfg: CfgNode, key: str, value) -> list[str]:
+def differing(cfg: CfgNode, key: str, value) -> list[str]:
     """``["KEY VALUE"]`` if ``cfg`` has another value, numbers compared to 0.01."""
     node = cfg
     for part in key.split("."):
         node = node[part]
     if isinstance(value, list):
-        same = len(node) == len(value) and all(
-            abs(a - b) < 0.01 for a, b in zip(node, value, strict=True)
-        )
+        same = np.shape(node) == np.shape(value) and np.allclose(node, value, rtol=0, atol=0.01)
         text = "'" + str(value).replace(" ", "") + "'"
     else:
         same, text = node == value, str(value)
@@ -149,7 +150,8 @@ def has_anchors(cfg: CfgNode) -> bool:
     return not cfg.MODEL.META_ARCHITECTURE.endswith("FCOS")
 
 
-def _is_two_stage(cfg: CfgNode) -> bool:
+def is_two_stage(cfg: CfgNode) -> bool:
+    """Whether the model is a Faster R-CNN or one of its descendants."""
     detector = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
     return isinstance(detector, type) and issubclass(detector, GeneralizedRCNN)
 

@@ -23,12 +23,15 @@ from .efficientnet import efficientnet_to_timm, is_efficientnet_pytorch, timm_sh
 from .fetch import DOWNLOADS, weights_file
 from .mmdet import Converted, from_mmdet, to_mmdet
 from .read import Checkpoint, read_checkpoint
+from .torchvision.names import class_names, from_torchvision, is_torchvision_detector
+from .torchvision.settings import norm_eps_of, torchvision_contradictions, torchvision_remarks
 from .version import major_version
 
 __all__ = ["convert_from", "convert_to_mmdet", "fetch_timm_weights", "tensor_shapes"]
 
 KEPT = "mmdet_unused"  # key of a checkpoint here for tensors of theirs without a use here
 TRAINING_STATE = re.compile(r"loss_normalizer\..*")  # no weight: it starts anew
+LEVERS_OWN = re.compile(r"backbone\.balance\..*")
 CLASSIFIER = re.compile(r"backbone\.(fc|head|classifier)\.(weight|bias)")
 
 
@@ -47,19 +50,23 @@ def convert_from(
     opts: Sequence[str] = (),
     force: bool = False,
     mmdet_version: int | None = None,
+    norm_eps: float | None = None,
 ) -> list[str]:
-    """Convert a detector of mmdetection, or an ImageNet classifier, for the model of a config.
+    """Convert a detector of mmdetection or torchvision, or an ImageNet classifier, for a config.
 
     A ResNet becomes ``MODEL.WEIGHTS``; an EfficientNet in EfficientNet-PyTorch's names becomes
     ``MODEL.TIMM.WEIGHTS`` of the model ``MODEL.TIMM.NAME``.
 
     Args:
-        path: a ``.pth`` of mmdetection, or a ``.pth`` or ``.safetensors`` of torchvision or timm.
+        path: a ``.pth`` of mmdetection, a ``.pth`` of a torchvision detector, or a ``.pth`` or
+            ``.safetensors`` of a classifier of torchvision or timm.
         config_file, opts: as for ``train_net.py``.
         output: the file to write; only written if every tensor of the model was found.
         force: write although the config treats the tensors otherwise than their training did.
         mmdet_version: the major version of mmdetection that wrote the file; by default what the
             file says or its names tell.
+        norm_eps: what the batch norms of a detector of torchvision add to the variance; by default
+            what :func:`~libra_umop.convert.torchvision.settings.norm_eps_of` finds.
 
     Returns:
         Lines that say what was done, each left-over name among them.
@@ -75,6 +82,9 @@ def convert_from(
     shapes = tensor_shapes(cfg)
     if _is_classifier(checkpoint):
         return _convert_classifier(cfg, shapes, checkpoint, output, force)
+    if is_torchvision_detector(checkpoint.tensors):
+        eps = norm_eps_of(checkpoint.tensors, norm_eps, path)
+        return _convert_torchvision(cfg, shapes, (path, checkpoint), output, eps, force)
     version = mmdet_version or major_version(checkpoint)
     result = from_mmdet(cfg, shapes, checkpoint, version)
     _require_complete(path, config_file, result)
@@ -172,6 +182,30 @@ def _convert_classifier(
     if head:
         lines.append(f"the classifier is not used: {', '.join(head)}")
     return lines + [f"{len(starting)} tensors of the detector start as they are initialised"]
+
+
+def _convert_torchvision(
+    cfg: CfgNode,
+    shapes: dict[str, torch.Size],
+    source: tuple[str, Checkpoint],
+    output: str,
+    norm_eps: float,
+    force: bool,
+) -> list[str]:
+    """A torchvision detector as ``MODEL.WEIGHTS``; what a lever adds to it starts anew."""
+    path, checkpoint = source
+    wanted = {name: s for name, s in shapes.items() if not LEVERS_OWN.fullmatch(name)}
+    _require_agreement(torchvision_contradictions(cfg), force)  # also of what P6 is made from
+    result = from_torchvision(cfg, wanted, checkpoint.tensors, norm_eps)
+    _require_complete(path, "the config", result)
+    content = {"model": result.tensors, "config": cfg.dump()}
+    names = class_names(cfg, checkpoint.tensors)
+    if names:
+        content["class_names"] = names
+    _write(content, output)
+    lines = _report(result, output) + torchvision_remarks(cfg, norm_eps)
+    started = len(shapes) - len(wanted)
+    return lines + [f"{started} tensors of BFP start as they are initialised"] * bool(started)
 
 
 def _is_bottom_up(name: str) -> bool:

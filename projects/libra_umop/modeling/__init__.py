@@ -3,6 +3,7 @@
 # isort: off
 from ..utils import needs_detectron2  # noqa: F401
 from . import backbones  # noqa: F401
+from .anchors import TorchvisionAnchorGenerator
 from .backbones.bfp import BFP, build_bfp_backbone
 from .dense.retinanet import LibraRetinaNet, UMOPRetinaNet
 from .dense.atss import ATSS, UMOPATSS
@@ -28,6 +29,7 @@ __all__ = [
     "LibraRetinaNet",
     "OHEMROIHeads",
     "SparseROIAlign",
+    "TorchvisionAnchorGenerator",
     "UMOPATSS",
     "UMOPFCOS",
     "UMOPRetinaNet",

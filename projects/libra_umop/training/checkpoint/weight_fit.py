@@ -34,6 +34,7 @@ NO_WEIGHT = re.compile(
 # Heads that a config may leave out of a trained model without a change to its boxes.
 SEPARATE_HEADS = re.compile(r"roi_heads\.(mask|keypoint)_(head|pooler)\..*")
 CLASS_LAYERS = re.compile(r".*\.(cls_score|cls_logits|bbox_pred|predictor)\.(weight|bias)")
+MOST_NAMED = 8  # layers in a line
 
 
 class Classes(NamedTuple):
@@ -137,6 +138,20 @@ class Fit(NamedTuple):
         names = [name for name, *_ in self.misshaped]
         alone = bool(names) and len(names) == len(self.differences())
         return alone and all(map(CLASS_LAYERS.fullmatch, names))
+
+    def summary(self) -> str:
+        """How many of the model's weights the file had, and which layers start anew."""
+        text = f"{len(self.loaded)} of the model's {len(self.wanted)} weights"
+        layers: dict[str, str] = {}
+        for name, stored, wanted in self.misshaped:
+            sizes = f" ({stored[0]} rows there, {wanted[0]} here)" if stored and wanted else ""
+            layers.setdefault(name.rpartition(".")[0], sizes)
+        for name in self.missing:
+            layers.setdefault(name.rpartition(".")[0], "")
+        new = [f"{layer}{sizes}" for layer, sizes in layers.items()]
+        if len(new) > MOST_NAMED:
+            new = [*new[:MOST_NAMED], f"and {len(new) - MOST_NAMED} more"]
+        return f"{text}; start anew: {', '.join(new)}" if new else text
 
     def poor_modules(self) -> list[str]:
         """A line "name n of m" for each module of which less than half was loaded.
