@@ -30,6 +30,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 PLAIN = {
     "standard": ("Base-RCNN-FPN.yaml", []),
     "cascade": ("Base-RCNN-FPN.yaml", ["MODEL.ROI_HEADS.NAME", "CascadeROIHeads"]),
+    "c4": ("COCO-Detection/faster_rcnn_R_50_C4_1x.yaml", []),
     "rpn": ("Base-RCNN-FPN.yaml", ["MODEL.META_ARCHITECTURE", "ProposalNetwork"]),
     "retinanet": ("Base-RetinaNet.yaml", []),
     "atss": ("Base-ATSS.yaml", []),
@@ -42,6 +43,8 @@ EXPECTED = {  # the single levers of each family
     "standard": "iou_sampling instance_sampling ohem rpn_ratio bfp balanced_l1 rpn_balanced_l1"
     " repeat_factor class_weights seesaw",
     "cascade": "iou_sampling instance_sampling stage_sampling rpn_ratio bfp balanced_l1"
+    " rpn_balanced_l1 repeat_factor class_weights seesaw",
+    "c4": "iou_sampling instance_sampling rpn_ratio balanced_l1"
     " rpn_balanced_l1 repeat_factor class_weights seesaw",
     "rpn": "rpn_ratio bfp rpn_balanced_l1",
     "retinanet": "ohem bfp balanced_l1 qfl vfl pfl lrp lrp_mean"
@@ -206,6 +209,7 @@ def test_rows_of_several_levers_turn_all_their_parts(family):
     expected = {
         "standard": ["sampling", "libra"],
         "cascade": ["sampling", "libra"],
+        "c4": ["sampling", "libra"],
         "rpn": [],
         "retinanet": ["pfl_lrp", "pfl_lrp_mean", "libra", "all"],
         "atss": ["pfl_lrp", "pfl_lrp_mean", "all"],
@@ -224,6 +228,7 @@ def test_baseline_is_of_the_class_that_knows_the_levers_with_all_of_them_off(fam
     classes = {
         "standard": ("MODEL.ROI_HEADS.NAME", "LibraROIHeads"),
         "cascade": ("MODEL.ROI_HEADS.NAME", "LibraCascadeROIHeads"),
+        "c4": ("MODEL.ROI_HEADS.NAME", "LibraRes5ROIHeads"),
         "rpn": ("MODEL.PROPOSAL_GENERATOR.NAME", "LibraRPN"),
         "retinanet": ("MODEL.META_ARCHITECTURE", "LibraRetinaNet"),
         "atss": ("MODEL.META_ARCHITECTURE", "ATSS"),
@@ -339,10 +344,10 @@ def test_lever_that_cannot_be_switched_is_refused_with_those_that_can(family, na
 
 def test_detector_that_the_table_does_not_know_is_refused_and_has_no_levers():
     cfg = plain("standard")
-    cfg.MODEL.ROI_HEADS.NAME = "Res5ROIHeads"
+    cfg.MODEL.ROI_HEADS.NAME = "RROIHeads"
     assert active(cfg) == [] and levers_for(cfg) == []
     for ask in (lambda: switch(cfg, "bfp"), lambda: baseline(cfg)):
-        with pytest.raises(ValueError, match="no levers are known for .*Res5ROIHeads"):
+        with pytest.raises(ValueError, match="no levers are known for .*RROIHeads"):
             ask()
 
 

@@ -210,7 +210,10 @@ def test_roi_heads_learn_nothing_from_proposals_in_a_region(
 
 @pytest.mark.parametrize("config, heads, options", HEADS)
 def test_roi_heads_train_where_a_region_is_the_whole_image(config, heads, options):
-    step(an_rcnn(config, heads, options), [an_input([], [0.0, 0.0, 128.0, 96.0])])
+    """Every parameter has a gradient, which other ranks wait for."""
+    model = an_rcnn(config, heads, options)
+    step(model, [an_input([], [0.0, 0.0, 128.0, 96.0])])
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
 @pytest.mark.parametrize("boxes", BOXES.values(), ids=BOXES)

@@ -54,6 +54,7 @@ FAMILIES: dict[str, Family] = {
             "OHEMROIHeads",
         ),
         _two_stage("cascade", "Cascade R-CNN", "LibraCascadeROIHeads", "CascadeROIHeads"),
+        _two_stage("c4", "C4 R-CNN", "LibraRes5ROIHeads", "Res5ROIHeads"),
         Family("rpn", "RPN", ("ProposalNetwork",), RPN, ("RPN", "LibraRPN"), "LibraRPN"),
         _dense("retinanet", "RetinaNet", "LibraRetinaNet", "RetinaNet", "UMOPRetinaNet"),
         _dense("atss", "ATSS", "ATSS", "UMOPATSS"),

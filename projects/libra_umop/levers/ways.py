@@ -83,11 +83,17 @@ class Way(NamedTuple):
 
 
 Ways = dict[str, Way]
-_BALANCED_HEADS = {"standard": "LibraROIHeads", "cascade": "LibraCascadeROIHeads"}
-_SOFTMAX_HEADS = {  # whose classification loss is chosen by key
+_BALANCED_HEADS = {
+    "standard": "LibraROIHeads",
+    "cascade": "LibraCascadeROIHeads",
+    "c4": "LibraRes5ROIHeads",
+}
+_SOFTMAX_HEADS = {  # whose losses are chosen by key
     "standard": ("LibraROIHeads", "OHEMROIHeads"),
     "cascade": ("LibraCascadeROIHeads",),
+    "c4": ("LibraRes5ROIHeads",),
 }
+_WITH_RPN = (*_BALANCED_HEADS, "rpn")
 
 
 def roi_heads(on: Mapping[str, Value], off: Mapping[str, Value]) -> Ways:
@@ -110,7 +116,7 @@ def ohem_heads() -> Ways:
 def rpn(on: Mapping[str, Value], off: Mapping[str, Value]) -> Ways:
     """Keys of ``MODEL.RPN`` that LibraRPN knows."""
     way = Way(_below("RPN", on), _below("RPN", off), RPN, ("LibraRPN",), "MODEL.RPN.NEG_POS_RATIO")
-    return dict.fromkeys(("standard", "cascade", "rpn"), way)
+    return dict.fromkeys(_WITH_RPN, way)
 
 
 def cls_loss(name: str) -> Ways:
@@ -134,8 +140,7 @@ def class_weights() -> Ways:
     on: dict[str, Value] = {BETA: 0.999}
     off: dict[str, Value] = {BETA: 0.0}
     heads = {
-        "standard": Way(on, off, HEADS, _SOFTMAX_HEADS["standard"], BETA),
-        "cascade": Way(on, off, HEADS, _SOFTMAX_HEADS["cascade"], BETA),
+        family: Way(on, off, HEADS, classes, BETA) for family, classes in _SOFTMAX_HEADS.items()
     }
     return heads | {
         family: Way(on, off, ARCHITECTURE, (FAMILIES[family].baseline, umop_name), BETA)
@@ -180,9 +185,10 @@ def umop(on: Mapping[str, Value], off: Mapping[str, Value]) -> Ways:
 
 
 def bfp() -> Ways:
-    """Around whatever pyramid a config has, or off it again."""
+    """Around whatever pyramid a config has, or off it again; C4 models have none."""
     on: dict[str, Value] = {BACKBONE: "build_bfp_backbone", PYRAMID: _the_pyramid}
-    return dict.fromkeys(FAMILIES, Way(on, {BACKBONE: _the_pyramid}))
+    way = Way(on, {BACKBONE: _the_pyramid})
+    return {family: way for family in FAMILIES if family != "c4"}
 
 
 def balanced_l1() -> Ways:
@@ -192,8 +198,7 @@ def balanced_l1() -> Ways:
     on, off = _balanced_l1("RETINANET", "SMOOTH_L1_LOSS_BETA", 0.11)
     off = {**off, "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA": 0.0}
     return {
-        "standard": Way(*box_head, HEADS, ("LibraROIHeads", "OHEMROIHeads")),
-        "cascade": Way(*box_head, HEADS, ("LibraCascadeROIHeads",)),
+        **{family: Way(*box_head, HEADS, names) for family, names in _SOFTMAX_HEADS.items()},
         "retinanet": Way(on, off, ARCHITECTURE, ("LibraRetinaNet", "UMOPRetinaNet")),
     }
 
@@ -201,7 +206,7 @@ def balanced_l1() -> Ways:
 def rpn_balanced_l1() -> Ways:
     """The box loss of the RPN."""
     way = Way(*_balanced_l1("RPN", "SMOOTH_L1_BETA", 0.1111), RPN, ("LibraRPN",))
-    return dict.fromkeys(("standard", "cascade", "rpn"), way)
+    return dict.fromkeys(_WITH_RPN, way)
 
 
 def _below(group: str, keys: Mapping[str, Value]) -> dict[str, Value]:

@@ -24,7 +24,7 @@ declare(
     CLS_LOSS_TYPE=Key(
         "cross_entropy",
         OneOf(CLASS_LOSSES),
-        "The classification loss of LibraROIHeads, LibraCascadeROIHeads and OHEMROIHeads:"
+        "The classification loss of the Libra and OHEM heads:"
         ' "cross_entropy" (Detectron2\'s, or the weighted one of MODEL.CLASS_WEIGHTS) or "seesaw"'
         " (Wang et al., CVPR 2021; background stays a column of the softmax, untouched by it).",
     ),

@@ -228,14 +228,14 @@ def _boxes_only(targets: Instances) -> Instances:
 
 @ROI_HEADS_REGISTRY.register()
 class LibraRes5ROIHeads(BalancedSampling, Res5ROIHeads):
-    """:class:`Res5ROIHeads`, of C4 models, with balanced samplers and the box loss asked for.
+    """:class:`Res5ROIHeads`, of C4 models, with balanced samplers and the losses asked for.
 
     DC5 models have the heads of :class:`LibraROIHeads`.
     """
 
     @classmethod
     def from_config(cls, cfg, input_shape):
-        """Same interface as the parent's; with the balanced L1 loss where a config names it."""
+        """Same interface as the parent's; with the losses that a config names."""
         ret = super().from_config(cfg, input_shape)
         predictor = ret["box_predictor"]
         shape = ShapeSpec(channels=predictor.cls_score.in_features, height=1, width=1)
