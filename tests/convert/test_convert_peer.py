@@ -160,8 +160,11 @@ def test_the_losses_of_a_training_step_are_the_peers(convert_peer, name):
             module.eval()
     instances = Instances((128, 192), gt_boxes=Boxes(expected["gt_boxes"]))
     instances.gt_classes = expected["gt_labels"]
-    with EventStorage():
+    with EventStorage() as storage:
         losses = model([{"image": expected["image_rgb"], "instances": instances}])
+    if name in GFL:  # whose loss of each level is known
+        levels = [storage.latest()[f"level/p{i}/loss_cls"][0] for i in range(3, 8)]
+        assert levels == pytest.approx(expected["train_loss_cls"].tolist(), abs=1e-4)
     for ours, theirs in LOSSES[name.split("_")[0]].items():
         torch.testing.assert_close(
             losses.pop(ours).double(),
