@@ -12,12 +12,11 @@ from detectron2.data.samplers import RepeatFactorTrainingSampler
 
 from libra_umop.config import add_libra_umop_config
 from libra_umop.data.check.class_balance import (
-    chosen_threshold,
     count_boxes,
-    repeat_factors,
     with_class_counts,
     with_repeat_threshold,
 )
+from libra_umop.data.check.repeat_factors import chosen_threshold, repeat_factors
 from libra_umop.training.loader import build_train_loader
 
 # 20 images: class 0 in 16, class 1 in 5, class 2 in 1 together with class 0; two show nothing.

@@ -13,7 +13,7 @@ from libra_umop.functional import focal_loss_by_class, focal_loss_sum
 from libra_umop.imbalance.findings import classes as find_classes
 from libra_umop.imbalance.measures.classes import measure_classes
 from libra_umop.imbalance.probes.class_probe import ClassProbe
-from libra_umop.imbalance.probes.probes import DenseProbe
+from libra_umop.imbalance.probes.collector import ImbalanceCollector
 from libra_umop.imbalance.report.figures import classes as show_classes
 
 DENSE = ("LibraRetinaNet", "UMOPRetinaNet", "ATSS", "FCOS", "RetinaNet")
@@ -109,16 +109,23 @@ def test_gradient_of_roi_heads_is_that_of_the_softmax():
         )
 
 
-def test_two_probes_of_one_method_leave_nothing_behind():
-    from libra_umop.imbalance.probes.collector import ImbalanceCollector
-
-    model = dense_models.tiny_model("ATSS")
+@pytest.mark.parametrize("name", ["ATSS", "LibraROIHeads", "LibraCascadeROIHeads"])
+def test_probes_of_one_method_all_hear_it_and_leave_nothing_behind(name):
+    torch.manual_seed(0)
+    is_dense = name == "ATSS"
+    model = dense_models.tiny_model(name) if is_dense else rcnn(name)
+    batch = dense_models.make_batch() if is_dense else tiny_rcnn.a_batch(3, 2)
     collector = ImbalanceCollector(output_dir="", meta={})
-    collector._probes = [DenseProbe(model, model, "dense"), ClassProbe(model)]
-    for probe in collector._probes:
+    collector._probes = probes = collector.build_probes(model)
+    for probe in probes:
         probe.attach()
+    heard(model, batch)
+    heads = [head for probe in probes for head in probe.sections().get("class", {})]
+    assert heads == ["dense" if is_dense else "roi_heads"]
+    assert not any(probe.failed for probe in probes)
     collector.after_train()
-    assert "losses" not in vars(model)
+    for module in model.modules():
+        assert not {"losses", "label_and_sample_proposals"} & set(vars(module))
 
 
 def coco(*images):

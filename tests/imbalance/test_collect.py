@@ -27,7 +27,16 @@ PLAIN = f"{CONFIGS}/faster_rcnn_R_50_FPN_1x.yaml"
 LIBRA = f"{CONFIGS}/libra_faster_rcnn_R_50_FPN_1x.yaml"
 RETINANET = f"{CONFIGS}/retinanet_R_50_FPN_1x.yaml"
 SIZE = 96
-TWO_STAGE = {"iteration", "feature", "sample", "objective", "level", "seconds", "step_seconds"}
+TWO_STAGE = {
+    "class",
+    "iteration",
+    "feature",
+    "sample",
+    "objective",
+    "level",
+    "seconds",
+    "step_seconds",
+}
 DENSE = TWO_STAGE - {"sample"}
 
 

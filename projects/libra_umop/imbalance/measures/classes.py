@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from ...data.check.class_balance import repeat_factors
+from ...data.check.repeat_factors import repeat_factors
 from ..report.run import Run
 from .data import read_coco
 

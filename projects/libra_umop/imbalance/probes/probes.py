@@ -55,6 +55,7 @@ class Probe:
         original = getattr(owner, name)
         signature = inspect.signature(original)
 
+        @functools.wraps(original)  # so that a second probe of the method finds its arguments, too
         def wrapper(*args, **kwargs):
             result = original(*args, **kwargs)
             if torch.is_grad_enabled():  # neither evaluation, nor PreciseBN, nor OHEM's ranking
