@@ -1,6 +1,8 @@
 """All data loaders of a run are shielded from signals to its process group."""
 
 import ast
+import subprocess
+import sys
 
 from libra_umop.data.shielded_loader import ShieldedDataLoader, build_test_loader
 from libra_umop.training.loader import ResumableTrainLoader
@@ -37,3 +39,19 @@ def test_train_and_test_loaders_are_shielded(monkeypatch):
     finally:
         DatasetCatalog.remove("shielded")
     assert len(made) == 2
+
+
+def test_a_process_ends_with_its_workers_however_python_starts_processes_by_default():
+    """Python 3.14 does so from a server; workers that took that for their parent never ended."""
+    code = """
+import multiprocessing, os
+if __name__ == "__main__":
+    multiprocessing.set_start_method("forkserver")
+    from libra_umop.data.shielded_loader import ShieldedDataLoader
+    batches = iter(ShieldedDataLoader(list(range(100)), batch_size=1, num_workers=2))
+    print(next(batches), [worker.pid for worker in batches._workers])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.startswith("tensor([0])"), done.stderr

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,6 +28,9 @@ class ShieldedDataLoader(DataLoader):
     """
 
     def __init__(self, *args, **kwargs):
+        # Python 3.14 starts processes from a server, which would be the workers' parent.
+        if kwargs.get("num_workers") and sys.platform == "linux":
+            kwargs.setdefault("multiprocessing_context", "fork")
         # Another worker_init_fn in kwargs is an error, and is to be one.
         super().__init__(*args, worker_init_fn=_heed_the_parent_alone, **kwargs)  # type: ignore[misc]
 
