@@ -121,7 +121,7 @@ def arguments(tmp_path):
         values = dict(
             output=str(tmp_path / "study"), dataset=[files["dataset"]], config_file=files["config"],
             levers="pfl", as_is=False, seeds=2, first_seed=1, epochs=None, strict=False,
-            fit_anchors=False, fit_image_size=False, opts=list(opts),
+            fit_anchors=False, fit_image_size=False, split=None, split_seed=0, opts=list(opts),
         )  # fmt: skip
         return argparse.Namespace(**{**values, **changes})
 
