@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from libra_umop.functional.balanced_pyramid import (
@@ -41,6 +42,29 @@ def test_gather_pools_the_finer_and_repeats_the_coarser_levels():
     coarse = torch.tensor([[[[30.0]]]])
     expected = torch.tensor([[[[35.0, 40.0], [49.0, 54.0]]]]) / 3
     torch.testing.assert_close(gather_levels([fine, middle, coarse], 1), expected)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shapes", [SHAPES, ODD_SHAPES])
+def test_pooling_of_finer_levels_is_torchs_and_keeps_none_of_them(shapes, layout):
+    """Bit for bit and in its layout; PyTorch's own keeps its whole input up to the backward."""
+    x = torch.randn(2, 4, *shapes[0]).contiguous(memory_format=layout).requires_grad_()
+    kept, results = {}, {}
+    for name in ("ours", "torch"):
+        saved = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, saved=saved: saved.append(t.nbytes) or t, lambda t: t
+        ):
+            if name == "ours":  # the average of one level and of itself, at a coarser size
+                out = gather_levels([x, torch.zeros(2, 4, *shapes[2])], 1) * 2
+            else:
+                out = F.adaptive_max_pool2d(x, shapes[2])
+        (grad,) = torch.autograd.grad(out, x, torch.ones_like(out))
+        kept[name], results[name] = sum(saved), (out, grad, grad.stride())
+    (out, grad, strides), expected = results["ours"], results["torch"]
+    assert torch.equal(out, expected[0]) and torch.equal(grad, expected[1])
+    assert strides == expected[2]
+    assert kept["ours"] < x.nbytes <= kept["torch"]
 
 
 def test_scatter_adds_the_inverse_rescaling():

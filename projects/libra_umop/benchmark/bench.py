@@ -10,12 +10,13 @@ from torch import nn
 
 from ..config.loading import load_config
 from ..modeling.backbones.timm.models import without_pretrained
+from ..modeling.compiling import compile_parts
 from ..training.loop import DTYPES
 from ..training.optimizer import build_optimizer
 from ..training.trainer import LibraTrainer
 from .inputs import Workload, draw_proposals, fix_proposals, synthetic_batch
 
-__all__ = ["Bench", "Contender", "compile_parts"]
+__all__ = ["Bench", "Contender"]
 
 
 class Contender(NamedTuple):
@@ -25,7 +26,7 @@ class Contender(NamedTuple):
         label: how tables call it.
         config_file: its config.
         opts: ``KEY value ...`` on top. Of them ``SOLVER.AMP`` chooses the precision of a step.
-        compiled: whether its parts go through ``torch.compile``; see :func:`compile_parts`.
+        compiled: whether its parts go through ``torch.compile``, as ``MODEL.COMPILE`` has it.
     """
 
     label: str
@@ -63,7 +64,7 @@ class Bench:
         if workload.num_proposals and hasattr(self.model, "proposal_generator"):
             drawn = [draw_proposals(x["instances"], workload.num_proposals) for x in self.batch]
             fix_proposals(self.model, [x.to(self.device) for x in drawn])
-        if contender.compiled:
+        if contender.compiled or cfg.MODEL.COMPILE:
             compile_parts(self.model)
 
     @property
@@ -94,25 +95,9 @@ class Bench:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
 
 
-def compile_parts(model: Any) -> None:
-    """Put what works on whole feature maps through ``torch.compile``, in place.
-
-    These are the backbone, the convolutional heads, and a dense detector's losses. The lists of
-    images and boxes between them would only break the graph.
-    """
-    for name, module in model.named_modules():
-        if name in ("backbone", "head", "proposal_generator.rpn_head"):
-            module.compile()
-    if hasattr(model, "losses"):
-        model.losses = torch.compile(model.losses)
-
-
 @torch.no_grad()
 def _calibrate_frozen_norms(model: nn.Module, batch: list[dict[str, Any]]) -> None:
     """Give frozen batch norms the statistics of one batch.
-
-    With their initial ones, 50 layers of random weights overflow, and a detector that sees
-    infinities does other work.
 
     With their initial ones, 50 layers of random weights overflow, and a detector that sees
     infinities does other work.
@@ -135,9 +120,6 @@ def _calibrate_frozen_norms(model: nn.Module, batch: list[dict[str, Any]]) -> No
 
 def _wake_refinement(model: nn.Module) -> None:
     """Give BFP's last convolution weights as training leaves them.
-
-    At its start, zero, it sends back gradients so small that a CPU computes with subnormal numbers,
-    many times slower.
 
     At its start, zero, it sends back gradients so small that a CPU computes with subnormal
     numbers, many times slower.

@@ -25,6 +25,7 @@ from ..evaluation.coco import build_coco_evaluator
 from ..evaluation.validation_losses import validation_losses
 from ..imbalance.probes.collector import ImbalanceCollector
 from ..modeling.backbones.timm.models import without_pretrained
+from ..modeling.compiling import compile_parts, eager
 from ..modeling.dense.losses.normalizers import get_normalizers, set_normalizers
 from ..utils.rng import get_rng_state, set_rng_state
 from . import hooks
@@ -77,6 +78,9 @@ class LibraTrainer(DefaultTrainer):
         loader = self.build_train_loader(cfg)
         ema = cfg.SOLVER.EMA
         self.average = hooks.EMAHook(model, ema.DECAY) if ema.ENABLED else None
+        if cfg.MODEL.COMPILE:
+            with refused_by_components(cfg):
+                compile_parts(model)
         self._trainer = TrainStep.from_config(cfg, _wrap(model), loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = LibraCheckpointer(
@@ -230,9 +234,10 @@ class LibraTrainer(DefaultTrainer):
             )
 
     def _evaluate(self) -> dict[str, Any]:
-        self._last_eval_results = results = self.test(self.cfg, self.evaluated_model)
-        if self.cfg.TEST.VAL_LOSS.ENABLED:
-            results = {**results, "val": validation_losses(self.cfg, self.evaluated_model)}
+        with eager():  # as predicting with the weights will be
+            self._last_eval_results = results = self.test(self.cfg, self.evaluated_model)
+            if self.cfg.TEST.VAL_LOSS.ENABLED:
+                results = {**results, "val": validation_losses(self.cfg, self.evaluated_model)}
         return results
 
     @classmethod
@@ -276,7 +281,8 @@ class LibraTrainer(DefaultTrainer):
         cfg = cfg.clone()
         cfg.defrost()
         cfg.INPUT.MIN_SIZE_TEST = 0  # keeps the size
-        results = cls.test(cfg, build_tta_model(cfg, model))
+        with eager():
+            results = cls.test(cfg, build_tta_model(cfg, model))
         return OrderedDict((f"{name}_TTA", value) for name, value in results.items())
 
 
@@ -284,4 +290,6 @@ def _wrap(model: nn.Module) -> nn.Module:
     """For several processes; devices are named on CUDA only."""
     on_cuda = next(model.parameters()).device.type == "cuda"
     devices = [comm.get_local_rank()] if on_cuda else None
-    return create_ddp_model(model, broadcast_buffers=False, device_ids=devices)
+    # Gradients are views of what is sent, and not a second copy of all of them.
+    options = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
+    return create_ddp_model(model, device_ids=devices, **options)

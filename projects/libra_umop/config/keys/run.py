@@ -101,6 +101,12 @@ declare(
         ranges.BOOL,
         "Train with convolutions in channels-last memory: the same weights, on a CPU in less time.",
     ),
+    COMPILE=Key(
+        False,
+        ranges.BOOL,
+        "Training steps with backbone, convolutional heads and the losses of dense detectors under"
+        " torch.compile; the first one takes a minute. Needs a C++ compiler.",
+    ),
 )
 declare(
     "TEST.BEST_CHECKPOINT",

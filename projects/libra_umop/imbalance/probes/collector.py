@@ -1,9 +1,11 @@
 """Measuring the imbalance of a training while it runs: the hook behind ``ANALYSIS.ENABLED``."""
 
+import contextlib
 import logging
 import time
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import MetadataCatalog
 from detectron2.engine import HookBase
@@ -65,6 +67,7 @@ class ImbalanceCollector(HookBase):
         self.refine_level = refine_level
         self.meta = meta
         self._probes: list[Probe] = []
+        self._listening = contextlib.ExitStack()
         self._step_start = 0.0
         self._meta_written = False
 
@@ -85,6 +88,8 @@ class ImbalanceCollector(HookBase):
         if self.trainer.iter % self.period or not comm.is_main_process():
             return
         self._step_start = time.perf_counter()
+        # A graph of torch.compile does not call hooks that came after it.
+        self._listening.enter_context(torch.compiler.set_stance("force_eager"))
         self._probes = self.build_probes(unwrap(self.trainer.model))
         for probe in self._probes:
             probe.guard(probe.attach)
@@ -92,6 +97,7 @@ class ImbalanceCollector(HookBase):
     def after_step(self):
         """Take the probes away and write down what they heard."""
         if self.trainer.iter % self.period == 0:
+            self._listening.close()
             with heard_by_all_ranks():
                 if self._probes:
                     self._record()
@@ -113,6 +119,7 @@ class ImbalanceCollector(HookBase):
 
     def after_train(self):
         """Leave nothing attached when a step failed."""
+        self._listening.close()
         self._detach()
         self._probes = []
 

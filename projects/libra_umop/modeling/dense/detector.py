@@ -181,6 +181,12 @@ class DenseLosses:
         """Name -> loss of what is learnt beside the classes; ``others`` as in :meth:`losses`."""
         raise NotImplementedError
 
+    def classification_loss(
+        self, predictions: LabelledPredictions, totals: RankTotals, normalizer: Tensor
+    ) -> LevelLoss:
+        """The classification loss of this rank; see :class:`ClassificationLoss`."""
+        return self.cls_loss(predictions, totals, normalizer)
+
     def box_loss_sum(
         self, predictions: LabelledPredictions, weights: Tensor, factor: float | None = None
     ) -> Tensor:
@@ -231,7 +237,7 @@ class DenseLosses:
         for name, weight in zip(weights, sums_of_weights, strict=True):
             least = totals.num_images if parts[name].floored else torch.where(weight > 0, 0.0, 1.0)
             divisors[name] = torch.maximum(weight, least) / totals.num_ranks
-        cls = self.cls_loss(predictions, totals, normalizer)
+        cls = self.classification_loss(predictions, totals, normalizer)
         self._log(cls, num_positives, len(predictions.labels))
         boxes = {name: part.total / divisors[name] for name, part in parts.items()}
         return {self.cls_loss_name: cls.loss, **boxes}
