@@ -523,3 +523,16 @@ def test_folders_that_are_links_are_followed_and_circles_end(tmp_path, sound, la
     (tmp_path / "elsewhere" / "circle").symlink_to(tmp_path / "elsewhere")
     data = load_split(find_splits(str(tmp_path / "x"))["train"])
     assert len(data.images) == 2 and boxes(data)[0] == pytest.approx([8, 8, 40, 30])
+
+
+def test_yolo_takes_lists_of_folders_relative_paths_and_names_by_index(tmp_path, sound):
+    shutil.copytree(sound / YOLO, tmp_path / "x" / "data")
+    (tmp_path / "x" / "data" / "data.yaml").unlink()
+    config = "path: data\ntrain: [images/train, ./images/val]\nnames: {'1': dog, 0: cat}\n"
+    (tmp_path / "x" / "pets.yaml").write_text(config)
+    (split,) = find_splits(str(tmp_path / "x")).values()
+    data = load_split(split)
+    names = [image["file_name"] for image in data.images]
+    assert names == ["train/1.png", "train/2.png", "val/v.png"]
+    assert [(c["id"], c["name"]) for c in data.categories] == [(0, "cat"), (1, "dog")]
+    assert boxes(data)[0] == pytest.approx([8, 8, 40, 30]) and not data.defects
