@@ -491,6 +491,15 @@ def test_an_uploaded_picture_is_found_with_and_without_its_prefix(tmp_path, soun
     assert len(load_split(find_splits(str(target))["train"]).images) == 2
 
 
+def test_letter_case_of_a_picture_counts_only_where_it_tells_pictures_apart(tmp_path, sound):
+    file = ("annotations.xml", 'name="1.png"', 'name="1.PNG"')
+    assert len(changed(sound, tmp_path / "x", CVAT, *file).images) == 2
+    picture = tmp_path / "x" / "images" / "train" / "1.png"
+    shutil.copyfile(picture, picture.with_name("1.PNG"))
+    data = load_split(find_splits(str(tmp_path / "x"))["train"])
+    assert [image["file_name"] for image in data.images] == ["1.PNG", "2.png"]
+
+
 def test_shapes_of_one_group_are_one_object(tmp_path, sound):
     file = ("LabelMe", "train/1.json")
     target = tmp_path / "x"

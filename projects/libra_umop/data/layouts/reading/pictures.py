@@ -58,16 +58,19 @@ class Pictures:
     def _add(self, path: str) -> None:
         self.paths.append(path)
         name = _normal(os.path.basename(path))
-        self._by_name[name].append(path)
+        self._by_name[name.casefold()].append(path)
         self._by_stem[os.path.splitext(name)[0]].append(path)
 
     def named(self, name: str) -> list[str]:
         """The pictures whose path ends like ``name``.
 
-        That is the file's name at least, and its folders where they tell pictures apart.
+        That is the file's name at least, and its folders where they tell pictures apart. Letter
+        case, which Windows ignores, counts only where there is a picture of just that name.
         """
         parts = _parts(name)
-        return _nearest(self._by_name.get(parts[-1], []), parts) if parts else []
+        found = self._by_name.get(parts[-1].casefold(), []) if parts else []
+        exact = [path for path in found if _normal(os.path.basename(path)) == parts[-1]]
+        return _nearest(exact or found, parts)
 
     def beside(self, path: str) -> list[str]:
         """The pictures that have the name of an annotation file but for the suffix.
