@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 CONFIG = "configs/COCO-Detection/{}_R_50_FPN_1x.yaml"
 DENSE = ["libra_retinanet", "umop_retinanet", "atss", "umop_atss", "umop_fcos", "gfl"]
@@ -12,7 +13,8 @@ def exported(tool, checkpoint, tmp_path, capsys):
     def run(detector, *args):
         weights = checkpoint(CONFIG.format(detector))
         file = tmp_path / "d.onnx"
-        argv = ["--weights", str(weights), "--format", "onnx", "--output", str(file), *args]
+        form = [] if "--format" in args else ["--format", "onnx"]
+        argv = ["--weights", str(weights), "--output", str(file), *form, *args]
         argv += ["--opts", "TEST.DETECTIONS_PER_IMAGE", "12"]  # each pick is a part of the graph
         try:
             code = tool("export").main(argv)
@@ -46,6 +48,15 @@ def test_a_batch_detects_what_the_model_detects_in_each_image(exported, detector
     filled = scores == 0
     assert (classes[filled] == -1).all() and (boxes[filled] == 0).all()
     assert (classes[~filled] >= 0).all() and (np.diff(scores, axis=1) <= 0).all()
+
+
+def test_a_torchscript_file_is_fixed_too(exported):
+    """Of VFNet, whose deformable convolution ONNX does not have."""
+    args = ["--format", "torchscript", "--fixed", "96x128", "--batch", "2"]
+    code, file, printed = exported("vfnet", *args)
+    assert code == 0 and printed.out.count(" 0 unmatched") == 2, printed
+    boxes, scores, classes = torch.jit.load(str(file))(torch.rand(2, 3, 96, 128) * 255)
+    assert boxes.shape == (2, 12, 4) and scores.shape == classes.shape == (2, 12)
 
 
 @pytest.mark.parametrize(
