@@ -73,5 +73,8 @@ def _advise(found: Finding, m: dict[str, Any], data: ClassMeasure) -> Finding:
     )
     if data["repeat_ratio"] <= EVENED * data["ratio"] or "class_weights" not in m["switches"]:
         return advise(found, m, "repeat_factor", f"Of the boxes that training sees, {evened}.")
-    why = f"Classes share their images: {evened}, little less. Class weights need no other images."
+    why = (
+        f"Classes share their images: {evened}, little less. Class weights even out the loss"
+        " itself."
+    )
     return advise(found, m, "class_weights", why)

@@ -106,6 +106,7 @@ def ap_against_boxes(shown: Sequence[tuple[int, dict[str, Any]]]) -> go.Figure |
             mode="markers+text" if few else "markers",
             textposition="top center",
             marker={"color": run_colour(i), "size": 9},
+            cliponaxis=False,
             hovertemplate="%{text}: %{x} boxes, %{y:.1f} AP<extra></extra>",
         )
     if not figure.data:
@@ -114,7 +115,8 @@ def ap_against_boxes(shown: Sequence[tuple[int, dict[str, Any]]]) -> go.Figure |
     figure.update_xaxes(
         title_text="training boxes of the class", **log_axis(min(counts), max(counts))
     )
-    figure.update_yaxes(title_text="AP", rangemode="tozero")
+    top = max(max(trace.y) for trace in figure.data)
+    figure.update_yaxes(title_text="AP", range=[0, 1.12 * top or 1])  # room for the highest name
     return figure
 
 
