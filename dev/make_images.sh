@@ -15,6 +15,7 @@ fi
 "$PYTHON" tools/contact_sheet.py --weights "$DEMO/model_final.pth" --dataset "$SHAPES" --output "$IMAGES/demo.jpg"
 "$PYTHON" tools/check_dataset.py --dataset "$SHAPES" --config-file configs/quick/faster_rcnn_R_18_FPN_shapes.yaml \
   --quick --gallery "$IMAGES/gallery.jpg" > /dev/null
+"$PYTHON" dev/draw_augmentation.py --dataset "$SHAPES" --output "$IMAGES/augmentation.jpg"
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
@@ -14,6 +14,35 @@ from detectron2.structures import Boxes, BoxMode
 from ..errors import DatasetError
 from ..modeling.ignore_regions import InstancesWithRegions
 from .images import MAX_IMAGE_PIXELS, WHITE_16BIT, read_image
+
+
+class _SaturationOfBGR(T.RandomSaturation):
+    """Detectron2's takes the grey value of an RGB image."""
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        """Same interface as the parent's, for a BGR image."""
+        return super().get_transform(image[..., ::-1])
+
+
+def training_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
+    """Detectron2's transforms by key: random crop, colour, size, flip, in this order.
+
+    They draw from numpy's generator alone, which the training loader seeds for each sample.
+    """
+    resize, *flips = utils.build_augmentation(cfg, is_train=True)
+    crop = cfg.INPUT.CROP
+    found = [T.RandomCrop(crop.TYPE, crop.SIZE)] if crop.ENABLED else []
+    strength = cfg.INPUT.COLOR_JITTER
+    if strength:
+        saturation = _SaturationOfBGR if cfg.INPUT.FORMAT == "BGR" else T.RandomSaturation
+        changes = (T.RandomBrightness, T.RandomContrast, saturation)
+        found += [change(1 - strength, 1 + strength) for change in changes]
+    if not cfg.INPUT.SCALE_JITTER:
+        return [*found, resize, *flips]
+    side, (smallest, largest) = cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.SCALE_JITTER
+    scaled = T.ResizeScale(smallest, largest, target_height=side, target_width=side)
+    # Not padded, as that hides where the image ends: boxes that a crop has cut would reach into it.
+    return [*found, scaled, T.FixedSizeCrop((side, side), pad=False), *flips]
 
 
 class OwnDatasetMapper(DatasetMapper):
@@ -53,8 +82,13 @@ class OwnDatasetMapper(DatasetMapper):
     @classmethod
     def from_config(cls, cfg, is_train: bool = True) -> dict[str, Any]:
         """Same interface as the parent's; reads this project's keys, too."""
+        parents = super().from_config(cfg, is_train)
+        if is_train:
+            parents["augmentations"] = training_augmentations(cfg)
+        if is_train and cfg.INPUT.SCALE_JITTER:
+            parents["recompute_boxes"] = cfg.MODEL.MASK_ON  # of what the crop has left
         return {
-            **super().from_config(cfg, is_train),
+            **parents,
             "ignore_regions": cfg.INPUT.IGNORE_REGIONS,
             "white_16bit": cfg.INPUT.WHITE_16BIT,
             "max_image_pixels": cfg.INPUT.MAX_IMAGE_PIXELS,

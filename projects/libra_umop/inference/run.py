@@ -20,6 +20,7 @@ from .image_ids import CocoIds
 from .inputs import Input, Video, printable
 from .outputs import DrawnVideo, coco_records, drawn_name, write_image
 from .predictor import LibraPredictor
+from .sliced import TiledPredictor
 
 # What a picture of an odd shape or too large makes the detector, Pillow or OpenCV raise.
 PICTURE_ERRORS = (
@@ -61,7 +62,7 @@ class PredictionRun:
 
     def __init__(
         self,
-        predictor: LibraPredictor,
+        predictor: LibraPredictor | TiledPredictor,
         *,
         ids: CocoIds,
         files: Sequence[ResultsFile] = (),

@@ -35,6 +35,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="", help="cpu, cuda, cuda:1; default: a GPU if any")
     parser.add_argument("--batch-size", type=positive, default=1, help="images per pass; default 1")
     parser.add_argument("--tta", action="store_true", help="average over the views of TEST.AUG")
+    parser.add_argument(
+        "--tiles",
+        type=positive,
+        default=0,
+        metavar="PX",
+        help="see large images in tiles of PX pixels",
+    )
+    parser.add_argument(
+        "--tile-overlap", type=score, default=0.2, help="of neighbouring tiles; default 0.2"
+    )
     parser.add_argument("--output", type=Path, help="folder for drawn images and videos")
     parser.add_argument("--json", type=Path, help="file for COCO results")
     parser.add_argument("--csv", type=Path, help="file for one line per detection, XYXY pixels")
@@ -70,9 +80,11 @@ def predict(args: argparse.Namespace, inputs, problems) -> int:
     from ...inference.outputs import CocoResultsFile, CsvFile
     from ...inference.predictor import LibraPredictor
     from ...inference.run import PredictionRun
+    from ...inference.sliced import TiledPredictor
 
     keep_what_is_read(args, inputs)
-    predictor = LibraPredictor.from_weights(
+    predictor: LibraPredictor | TiledPredictor
+    predictor = whole = LibraPredictor.from_weights(
         args.weights,
         config_file=args.config_file,
         opts=args.opts,
@@ -80,6 +92,8 @@ def predict(args: argparse.Namespace, inputs, problems) -> int:
         threshold=args.threshold,
         tta=args.tta,
     )
+    if args.tiles:
+        predictor = TiledPredictor(whole, size=args.tiles, overlap=args.tile_overlap)
     ids = CocoIds(predictor.class_names, args.annotations)
     lacking = [f"no id: {line}" for line in ids.assign(inputs.images)]
     print_problems(lacking)

@@ -12,6 +12,10 @@ SIZE_RANGES = Range(
     lambda v: all(len(x) == 2 and all(map(is_number, x)) and 0 <= x[0] < x[1] for x in v),
     "pairs of sizes in pixels, the smaller first",
 )
+SCALES = Range(
+    lambda v: len(v) == 0 or len(v) == 2 and all(map(is_number, v)) and 0 < v[0] <= v[1],
+    "empty, or two numbers, the first above 0 and not above the second",
+)
 COCO_IOU = Range(
     lambda v: any(abs(v - percent / 100) < 1e-6 for percent in range(50, 100, 5)),
     "one of 0.5, 0.55 ... 0.95",
@@ -92,6 +96,19 @@ declare(
         ranges.AT_LEAST_1,
         "Largest image that is read, width x height, against running out of memory: an image takes"
         " 3 bytes a pixel in each worker, and twice that while it is resized.",
+    ),
+    COLOR_JITTER=Key(
+        0.0,
+        ranges.FRACTION,
+        "Brightness, contrast and saturation are each multiplied by a number in [1 - this,"
+        " 1 + this] in training, by Detectron2's transforms; 0.4 is strong.",
+    ),
+    SCALE_JITTER=Key(
+        [],
+        SCALES,
+        "Smallest and largest scale of large scale jitter, e.g. [0.1, 2.0], instead of"
+        " `MIN_SIZE_TRAIN`: the image is fitted into a square of `MAX_SIZE_TRAIN` pixels, resized"
+        " by a random scale, and cropped where it then is larger than the square; empty: off.",
     ),
 )
 declare(
