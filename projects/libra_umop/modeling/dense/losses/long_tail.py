@@ -46,7 +46,7 @@ class EqualizedFocalLoss(OptionalBuffers, ClassificationLoss):
         if not gamma > 0:
             raise ValueError(f"FOCAL_LOSS_GAMMA is {gamma}, should be > 0 for the equalised loss")
         if alpha > 1:
-            raise ValueError(f"FOCAL_LOSS_ALPHA must be at most 1 (below 0: off), got {alpha}")
+            raise ValueError(f"FOCAL_LOSS_ALPHA is {alpha}, should be at most 1 (below 0: off)")
         self.gamma, self.alpha, self.scale = gamma, alpha, scale
         self.register_buffer("gradients", torch.zeros(2, num_classes))  # of positives, of negatives
         self._level_losses: list[Tensor] = []  # of this step, between sums and the loss
