@@ -23,6 +23,21 @@ VFNET = {
         "ATSS": {"NUM_CONVS": 1, "NORM": "", "CLS_LOSS_TYPE": "progressive_varifocal"},
     },
 }
+# Levers that remember: the order of repeated images, and how often each class was seen.
+REPEATED = {
+    **RETINANET,
+    "DATALOADER": {
+        **RETINANET["DATALOADER"],
+        "SAMPLER_TRAIN": "RepeatFactorTrainingSampler",
+    },
+}
+SEESAW = {
+    **LIBRA,
+    "MODEL": {
+        **LIBRA["MODEL"],
+        "ROI_BOX_HEAD": {**LIBRA["MODEL"]["ROI_BOX_HEAD"], "CLS_LOSS_TYPE": "seesaw"},
+    },
+}
 
 
 def rename_hooks(file):
@@ -37,8 +52,8 @@ def rename_hooks(file):
 
 @pytest.mark.parametrize(
     "config, of_0_1_0",
-    [(RETINANET, False), (LIBRA, True), (VFNET, False)],
-    ids=["retinanet", "libra, of 0.1.0", "vfnet"],
+    [(REPEATED, False), (SEESAW, True), (VFNET, False)],
+    ids=["retinanet, repeated", "libra with seesaw, of 0.1.0", "vfnet"],
 )
 def test_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(
     config, of_0_1_0, tiny_coco, tmp_path
