@@ -1,5 +1,7 @@
 """Optimizers against Detectron2's, and the groups that do not decay."""
 
+import copy
+
 import pytest
 import torch
 from detectron2.config import get_cfg
@@ -28,9 +30,10 @@ def solver_cfg(**keys):
 
 
 def settings(optimizer):
-    """Every group without its parameters, and how many it has."""
+    """Every group without its parameters and the kernels in use, and how many it has."""
+    others = ("params", "foreach", "fused")
     return [
-        {**{k: v for k, v in group.items() if k != "params"}, "count": len(group["params"])}
+        {**{k: v for k, v in group.items() if k not in others}, "count": len(group["params"])}
         for group in optimizer.param_groups
     ]
 
@@ -108,3 +111,41 @@ def test_clipping_of_all_gradients_together_is_left_to_the_step(name):
 def test_unknown_optimizer_is_named():
     with pytest.raises(ValueError, match="SOLVER.OPTIMIZER is 'Lion'.*SGD.*AdamW"):
         build_optimizer(solver_cfg(OPTIMIZER="Lion"), Attention())
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+@pytest.mark.parametrize("clip_type", ["", "value", "norm"])
+def test_fused_steps_are_those_of_the_plain_loop_and_go_on_from_its_state(name, clip_type):
+    cfg = solver_cfg(OPTIMIZER=name, WEIGHT_DECAY=0.05, BASE_LR=0.01)
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = bool(clip_type)
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = clip_type or "value"
+    torch.manual_seed(0)
+    models = [Attention() for _ in range(3)]
+    for model in models[1:]:
+        model.load_state_dict(models[0].state_dict())
+    ours, plain, older = (build_optimizer(cfg, model) for model in models)
+    assert all(group["fused"] for group in ours.param_groups)
+    for optimizer in (plain, older):
+        for group in optimizer.param_groups:
+            group["fused"], group["foreach"] = False, False
+    for i in range(6):
+        if i == 3:  # a checkpoint that was written without
+            models[2].load_state_dict(models[1].state_dict())
+            older.load_state_dict(copy.deepcopy(plain.state_dict()))
+            for group in older.param_groups:
+                group["fused"] = True
+        torch.manual_seed(i)
+        gradients = [torch.randn_like(p) for p in models[0].parameters()]
+        for model, optimizer in zip(models, (ours, plain, older), strict=True):
+            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+                parameter.grad = gradient.clone()
+            optimizer.step()
+    for a, b, c in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-7)
+        torch.testing.assert_close(c, b, rtol=0, atol=1e-7)
+
+
+def test_foreach_is_used_where_parameters_are_on_another_device():
+    model = Attention().to("meta")
+    optimizer = build_optimizer(solver_cfg(), model)
+    assert all(group["foreach"] and not group["fused"] for group in optimizer.param_groups)
