@@ -37,6 +37,17 @@ CASES["OHEMROIHeads"] = (
     "GeneralizedRCNN",
     [*TWO_STAGE, *LIBRA_RPN, "MODEL.ROI_HEADS.NAME", "OHEMROIHeads"],
 )
+CASES["LibraRes5ROIHeads"] = (
+    "GeneralizedRCNN",
+    [
+        *("MODEL.ROI_HEADS.NAME", "LibraRes5ROIHeads", "MODEL.ROI_HEADS.NUM_CLASSES", 4),
+        *("MODEL.RPN.IN_FEATURES", "('p4',)", "MODEL.ROI_HEADS.IN_FEATURES", "('p4',)"),
+        *("MODEL.RPN.POST_NMS_TOPK_TRAIN", 60, "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 16),
+        *("MODEL.ANCHOR_GENERATOR.SIZES", "[[32, 64]]", "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 4),
+        # Of res5, which takes four times as many channels as res2 gives: those of the pyramid.
+        *("MODEL.RESNETS.RES2_OUT_CHANNELS", 16, "MODEL.RESNETS.WIDTH_PER_GROUP", 8),
+    ],
+)
 CASES["equalised focal"] = ("FCOS", ["MODEL.FCOS.CLS_LOSS_TYPE", "equalized_focal"])
 BALANCED_HEADS = [*TWO_STAGE, "MODEL.ROI_HEADS.NAME", "LibraROIHeads"]
 CASES["seesaw ROIHeads"] = (
