@@ -82,6 +82,6 @@ def peer() -> Path:
 @pytest.fixture(scope="session")
 def tiny_coco(tmp_path_factory):
     """Folder with images/ and annotations/ of a few drawn images."""
-    import engine_runs
+    from testing import engine_runs
 
     return engine_runs.write_dataset(tmp_path_factory.mktemp("data") / "tiny")

@@ -11,9 +11,9 @@ import torch
 import yaml
 
 import libra_umop
-from engine_runs import RETINANET, write_config, write_dataset
 from libra_umop.cli.commands.train import main
 from libra_umop.errors import ConfigError, DatasetError
+from testing.engine_runs import RETINANET, write_config, write_dataset
 
 KEYS = {"SOLVER.IMS_PER_BATCH": 2, "TEST.EVAL_PERIOD": 0, "SEED": 1}
 

@@ -12,7 +12,7 @@ from detectron2.utils.events import EventStorage
 from libra_umop.config.checks import check_config
 from libra_umop.config.loading import load_config
 from libra_umop.training.optimizer import build_optimizer
-from shrink import shrink
+from testing.shrink import shrink
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ALL = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob("*.yaml"))

@@ -24,7 +24,7 @@ from libra_umop.modeling.dense.losses.long_tail import EqualizedFocalLoss
 from libra_umop.modeling.dense.losses.quality import LevelQualityFocalLoss, LevelVarifocalLoss
 from libra_umop.modeling.rcnn.class_losses import SeesawLoss, WeightedCrossEntropy
 from libra_umop.modeling.rcnn.samplers import InstanceBalancedSampler, IoUBalancedSampler
-from shrink import shrink
+from testing.shrink import shrink
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 PLAIN = {

@@ -9,7 +9,7 @@ from detectron2.modeling import build_model
 from fvcore.nn import FlopCountAnalysis
 
 from libra_umop.config.loading import load_config
-from shrink import shrink
+from testing.shrink import shrink
 
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "dev"))

@@ -19,9 +19,9 @@ sys.path.insert(0, str(HERE.parent))
 
 import train_net  # noqa: E402
 
-from engine_runs import RETINANET, weights, write_config, write_dataset  # noqa: E402
 from libra_umop.training.checkpoint import checkpointer as checkpoint  # noqa: E402
 from libra_umop.training.words import CONFIG  # noqa: E402
+from testing.engine_runs import RETINANET, weights, write_config, write_dataset  # noqa: E402
 
 NO_VAL = ("DATASETS.TEST", "()")
 SHORT = ("SOLVER.MAX_ITER", "2", "SOLVER.STEPS", "()")

@@ -11,9 +11,9 @@ sys.path.insert(0, str(HERE.parent))
 
 import train_net  # noqa: E402
 
-from engine_runs import RETINANET, write_config, write_dataset  # noqa: E402
 from libra_umop.training.checkpoint.run_content import read_run  # noqa: E402
 from libra_umop.training.words import CONFIG  # noqa: E402
+from testing.engine_runs import RETINANET, write_config, write_dataset  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from libra_umop.convert.run import convert_from, convert_to_mmdet, tensor_shapes
 from libra_umop.convert.version import major_version
 from libra_umop.errors import ConfigError
 from libra_umop.utils.safe_load import safe_torch_load
-from shrink import shrink
+from testing.shrink import shrink
 
 OFFSET = "MODEL.ANCHOR_GENERATOR.OFFSET"
 POOLER = "MODEL.ROI_BOX_HEAD.POOLER_TYPE"

@@ -10,7 +10,7 @@ from libra_umop.convert.checks import contradictions
 from libra_umop.convert.mmdet import from_mmdet, to_mmdet
 from libra_umop.convert.read import Checkpoint
 from libra_umop.convert.run import tensor_shapes
-from shrink import shrink
+from testing.shrink import shrink
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 COCO = "COCO-Detection/"

@@ -15,7 +15,7 @@ from libra_umop.data.arguments import add_dataset_args, configure_dataset
 from libra_umop.data.shapes import write_shapes
 from libra_umop.inference.predictor import LibraPredictor
 from libra_umop.training.trainer import LibraTrainer
-from shrink import shrink
+from testing.shrink import shrink
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DETECTORS = [

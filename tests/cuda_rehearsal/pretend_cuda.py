@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from sync_counter import WAITING, _has_mask
+from testing.sync_counter import WAITING, _has_mask
 
 CUDA = torch.device("cuda:0")
 _TOLIST = torch.Tensor.tolist

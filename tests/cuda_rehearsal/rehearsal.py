@@ -8,7 +8,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from pretend_cuda import to_cuda
 
 from libra_umop.config.loading import load_config
-from shrink import shrink
+from testing.shrink import shrink
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SIZE = (64, 96)

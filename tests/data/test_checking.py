@@ -10,7 +10,6 @@ from detectron2.modeling.poolers import assign_boxes_to_levels
 from detectron2.structures import Boxes
 from PIL import Image
 
-from coco_files import document, write_dataset, write_json
 from libra_umop.data.check.checking import CLEAN, DEFECTS, UNUSABLE, check_dataset, check_headers
 from libra_umop.data.check.report import as_json, as_text
 from libra_umop.data.check.statistics import (
@@ -24,6 +23,7 @@ from libra_umop.data.check.statistics import (
 )
 from libra_umop.data.coco.parsing import parse_coco
 from libra_umop.data.layouts.table import find_splits
+from testing.coco_files import document, write_dataset, write_json
 
 KEEP_SIZE = ResizedTo(min_size=0)
 

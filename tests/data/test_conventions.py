@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from coco_files import document, write_dataset
 from libra_umop.data.check.checking import UNUSABLE, check_dataset
 from libra_umop.data.coco.conventions import other_convention
 from libra_umop.data.datasets import load_dataset
 from libra_umop.data.layouts.table import find_splits
 from libra_umop.data.shapes import write_shapes
 from libra_umop.errors import DatasetError
+from testing.coco_files import document, write_dataset
 
 # What exporters write for the box x, y, w, h of an image of W x H pixels.
 WRITTEN = {

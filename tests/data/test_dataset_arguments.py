@@ -17,13 +17,13 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import BitMasks
 from PIL import Image
 
-from coco_files import document, write_dataset, write_images, write_json
 from libra_umop.config.loading import load_layers
 from libra_umop.data.arguments import add_dataset_args, configure_dataset
 from libra_umop.data.check.checking import UNUSABLE, ImageLimits, check_dataset
 from libra_umop.data.layouts.table import find_splits
 from libra_umop.data.mapper import OwnDatasetMapper
 from libra_umop.errors import ConfigError, DatasetError
+from testing.coco_files import document, write_dataset, write_images, write_json
 
 BASE = "MODEL: {META_ARCHITECTURE: GeneralizedRCNN}\nVERSION: 2\n"
 

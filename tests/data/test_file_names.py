@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from coco_files import document, write_dataset, write_json
 from libra_umop.data.check.checking import UNUSABLE, check_dataset
 from libra_umop.data.coco.parsing import parse_coco
 from libra_umop.data.datasets import dataset_dicts, load_dataset
@@ -13,6 +12,7 @@ from libra_umop.data.defects import REPAIRED
 from libra_umop.data.file_names import ImageFolder, find_files
 from libra_umop.data.layouts.table import find_splits
 from libra_umop.errors import DatasetError
+from testing.coco_files import document, write_dataset, write_json
 
 NFC, NFD = (unicodedata.normalize(form, "Zürich é.png") for form in ("NFC", "NFD"))
 # name in the JSON file: name of the file

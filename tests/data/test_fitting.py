@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from detectron2.engine import default_argument_parser
 
-from coco_files import document, write_dataset
 from libra_umop.config.loading import load_layers
 from libra_umop.data.arguments import add_dataset_args, configure_dataset
 from libra_umop.data.check.checking import check_dataset
@@ -13,6 +12,7 @@ from libra_umop.data.check.report import as_json, as_text
 from libra_umop.data.check.statistics import ResizedTo
 from libra_umop.data.layouts.table import find_splits
 from libra_umop.errors import ConfigError
+from testing.coco_files import document, write_dataset
 
 ATSS, RCNN = "atss_EffLite0_FPN_own.yaml", "faster_rcnn_EffLite0_FPN_own.yaml"
 

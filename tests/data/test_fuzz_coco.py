@@ -10,10 +10,10 @@ import random
 import pytest
 from pycocotools.coco import COCO
 
-from coco_files import document, load_coco
 from libra_umop.data.coco.document import write_coco
 from libra_umop.data.datasets import dataset_dicts
 from libra_umop.errors import DatasetError
+from testing.coco_files import document, load_coco
 
 JUNK = [
     *(None, True, False, 0, 1, -1, 3, 2**63, 10**400, -(10**400), 0.5, 1.0, -0.0, 1e308, -1e308),

@@ -9,12 +9,12 @@ import shutil
 import pytest
 from test_fuzz_coco import mutate
 
-from coco_files import document, write_images
-from layout_writers import WRITERS
 from libra_umop.data.check.checking import check_dataset
 from libra_umop.data.datasets import dataset_dicts, load_dataset
 from libra_umop.data.layouts.table import find_splits
 from libra_umop.errors import DatasetError
+from testing.coco_files import document, write_images
+from testing.layout_writers import WRITERS
 
 JUNK = [
     "",

@@ -9,13 +9,13 @@ from detectron2.data import transforms as T
 from detectron2.structures import Instances
 from PIL import Image
 
-from coco_files import document, write_images
 from libra_umop.config import add_libra_umop_config
 from libra_umop.data.coco.parsing import parse_coco
 from libra_umop.data.datasets import dataset_dicts
 from libra_umop.data.images import decode, for_each_file, read_header, read_image
 from libra_umop.data.mapper import OwnDatasetMapper
 from libra_umop.errors import DatasetError
+from testing.coco_files import document, write_images
 
 EXIF_ORIENTATION = 274
 

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from coco_files import document, write_images
-from layout_writers import WITH_LIST_OF_NAMES, WRITERS
 from libra_umop.data.check.checking import CLEAN, check_dataset
 from libra_umop.data.datasets import dataset_dicts, load_dataset
 from libra_umop.data.layouts.table import find_splits
+from testing.coco_files import document, write_images
+from testing.layout_writers import WITH_LIST_OF_NAMES, WRITERS
 
 
 def contents(root):

@@ -6,11 +6,11 @@ import math
 
 import pytest
 
-from coco_files import document, load_coco, write_images, write_json
 from libra_umop.data.coco.document import read_json
 from libra_umop.data.coco.parsing import parse_coco
 from libra_umop.data.defects import CLIPPED, DROPPED, KEPT, NOTE, REPAIRED
 from libra_umop.errors import DatasetError
+from testing.coco_files import document, load_coco, write_images, write_json
 
 NAN, INF, MISSING = math.nan, math.inf, object()
 HUGE = 10**400

@@ -5,12 +5,12 @@ import shutil
 import pytest
 from PIL import Image
 
-from coco_files import document, write_images
-from layout_writers import WRITERS
 from libra_umop.data.coco.parsing import load_split
 from libra_umop.data.defects import CLIPPED, DROPPED, NOTE, REPAIRED
 from libra_umop.data.layouts.table import find_splits
 from libra_umop.errors import DatasetError
+from testing.coco_files import document, write_images
+from testing.layout_writers import WRITERS
 
 # The first line of labels/train/1.txt: the box [8, 8, 40, 30] in an image of 96 x 64.
 LINE = "0 0.2916666666666667 0.359375 0.4166666666666667 0.46875"

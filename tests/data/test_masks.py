@@ -10,12 +10,12 @@ from detectron2.data import DatasetCatalog
 from detectron2.data.detection_utils import annotations_to_instances, transform_instance_annotations
 from detectron2.data.transforms import NoOpTransform, TransformList
 
-from coco_files import HEIGHT, WIDTH, document, write_dataset
 from libra_umop.data.check.checking import CLEAN, DEFECTS, check_dataset
 from libra_umop.data.coco.masks import runs_of_text, usable_mask
 from libra_umop.data.datasets import load_dataset, register
 from libra_umop.data.layouts.table import find_splits
 from libra_umop.errors import DatasetError
+from testing.coco_files import HEIGHT, WIDTH, document, write_dataset
 
 SIZE = [HEIGHT, WIDTH]
 PIXELS = np.zeros((HEIGHT, WIDTH), np.uint8)

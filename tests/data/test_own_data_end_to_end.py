@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 import pytest
 
-from coco_files import document, write_dataset, write_images, write_json
-from engine_runs import RETINANET, write_config
-from engine_runs import write_dataset as write_drawn
-from layout_writers import WRITERS
 from libra_umop.cli.commands.check import main as check
 from libra_umop.cli.commands.train import main as train
 from libra_umop.data.datasets import dataset_dicts, load_dataset
 from libra_umop.data.layouts.table import find_splits
 from libra_umop.errors import DatasetError
+from testing.coco_files import document, write_dataset, write_images, write_json
+from testing.engine_runs import RETINANET, write_config
+from testing.engine_runs import write_dataset as write_drawn
+from testing.layout_writers import WRITERS
 
 
 def ran(main, *argv):

@@ -11,12 +11,12 @@ from detectron2.data.datasets import load_coco_json
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, BoxMode, Instances
 
-from coco_files import document, write_dataset, write_json
 from libra_umop.data.check.checking import CLEAN, DEFECTS, UNUSABLE, check_dataset
 from libra_umop.data.datasets import load_dataset, register
 from libra_umop.data.defects import DROPPED
 from libra_umop.data.layouts.table import find_splits
 from libra_umop.errors import DatasetError
+from testing.coco_files import document, write_dataset, write_json
 
 SPLITS = ("train", "val")
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from coco_files import document, write_dataset, write_images, write_json
-from layout_writers import WRITERS
 from libra_umop.data.coco.parsing import parse_split
 from libra_umop.data.datasets import load_dataset
 from libra_umop.data.layouts.table import find_splits
 from libra_umop.data.splitting.division import divide, keep_record, read_record
 from libra_umop.data.splitting.groups import Groups, look_alike, same_name
 from libra_umop.errors import ConfigError, DatasetError
+from testing.coco_files import document, write_dataset, write_images, write_json
+from testing.layout_writers import WRITERS
 
 
 def names_of(parts):

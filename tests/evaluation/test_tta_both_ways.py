@@ -8,10 +8,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
 
-from dense_models import DETECTORS, spread_scores, tiny_cfg  # noqa: E402
 from libra_umop.inference.predictor import LibraPredictor
 from libra_umop.training.trainer import LibraTrainer
-from tiny_rcnn import tiny_config  # noqa: E402
+from testing.dense_models import DETECTORS, spread_scores, tiny_cfg  # noqa: E402
+from testing.tiny_rcnn import tiny_config  # noqa: E402
 
 NAME = "tta_both_ways_test"
 # The loader's own size is none of the views', and smaller than the images.

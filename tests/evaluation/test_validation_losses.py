@@ -8,10 +8,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 from detectron2.modeling import build_model
 
-from engine_runs import LIBRA, RETINANET, write_config, write_dataset  # noqa: E402
 from libra_umop.config.loading import load_config
 from libra_umop.evaluation.validation_losses import validation_losses
 from libra_umop.modeling.dense.losses.normalizers import get_normalizers
+from testing.engine_runs import LIBRA, RETINANET, write_config, write_dataset  # noqa: E402
 
 NAME = "validation_losses_test"
 

@@ -8,13 +8,13 @@ from detectron2.modeling import META_ARCH_REGISTRY, PROPOSAL_GENERATOR_REGISTRY,
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 
-from dense_models import DETECTORS, tiny_cfg, tiny_model  # noqa: E402
-from engine_runs import write_dataset  # noqa: E402
 from libra_umop.data.shielded_loader import build_test_loader
 from libra_umop.evaluation import validation_losses as losses
 from libra_umop.evaluation.tta import build_tta_model
 from libra_umop.evaluation.validation_losses import validation_losses
-from ranks import on_ranks
+from testing.dense_models import DETECTORS, tiny_cfg, tiny_model  # noqa: E402
+from testing.engine_runs import write_dataset  # noqa: E402
+from testing.ranks import on_ranks
 
 NUM_IMAGES = 3  # the second rank has fewer than the first, one has no object
 NAME = "validation_losses_of_ranks"

@@ -7,7 +7,7 @@ from libra_umop.functional.iou_balanced_sampling import (
     sample_instance_balanced_positives,
     sample_iou_balanced_negatives,
 )
-from sync_counter import SyncCounter
+from testing.sync_counter import SyncCounter
 
 # 0.999 quantiles of the chi-square distribution with these degrees of freedom.
 CHI_SQUARE = {2: 13.82, 3: 16.27, 59: 98.32}

@@ -13,7 +13,7 @@ from libra_umop.imbalance.probes.collector import run_meta
 from libra_umop.imbalance.report.report import Report
 from libra_umop.imbalance.report.run import load_run
 from libra_umop.levers import LEVERS, active
-from shrink import shrink
+from testing.shrink import shrink
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SMOOTH = ["MODEL.RETINANET.SMOOTH_L1_LOSS_BETA", "0.11"]

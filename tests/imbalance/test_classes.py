@@ -7,14 +7,13 @@ import torch
 from detectron2.utils.events import EventStorage
 from torch.nn import functional as F
 
-import dense_models
-import tiny_rcnn
 from libra_umop.functional import focal_loss_by_class, focal_loss_sum
 from libra_umop.imbalance.findings import classes as find_classes
 from libra_umop.imbalance.measures.classes import measure_classes
 from libra_umop.imbalance.probes.class_probe import ClassProbe
 from libra_umop.imbalance.probes.collector import ImbalanceCollector
 from libra_umop.imbalance.report.figures import classes as show_classes
+from testing import batches, dense_models, tiny_rcnn
 
 DENSE = ("LibraRetinaNet", "UMOPRetinaNet", "ATSS", "FCOS", "RetinaNet")
 HEADS = ("StandardROIHeads", "LibraROIHeads", "LibraCascadeROIHeads", "OHEMROIHeads")
@@ -54,7 +53,7 @@ def test_loss_by_class_sums_to_the_focal_loss():
 
 @pytest.mark.parametrize("name", DENSE)
 def test_parts_of_a_dense_detector_are_of_one_whole_and_the_step_stays_as_it_is(name):
-    model, batch = dense_models.tiny_model(name), dense_models.make_batch()
+    model, batch = dense_models.tiny_model(name), batches.make_batch()
     expected = heard(copy.deepcopy(model), batch)
     losses, grads, sections = heard(model, batch, ClassProbe(model))
     # Detectron2's loss is TorchScript, which rounds otherwise when it has run before.
@@ -72,7 +71,7 @@ def test_parts_of_a_dense_detector_are_of_one_whole_and_the_step_stays_as_it_is(
 @pytest.mark.parametrize("heads", HEADS)
 def test_parts_of_roi_heads_are_of_one_whole_and_the_step_stays_as_it_is(heads):
     torch.manual_seed(0)
-    batch, model = tiny_rcnn.a_batch(3, 2), rcnn(heads)
+    batch, model = batches.a_batch(3, 2), rcnn(heads)
     expected = heard(copy.deepcopy(model), batch)
     probe = ClassProbe(model)
     losses, grads, sections = heard(model, batch, probe)
@@ -87,7 +86,7 @@ def test_parts_of_roi_heads_are_of_one_whole_and_the_step_stays_as_it_is(heads):
 def test_gradient_of_roi_heads_is_that_of_the_softmax():
     """abs(p - y) of each column, over the regions of its class and over the others."""
     torch.manual_seed(0)
-    batch, model, seen = tiny_rcnn.a_batch(3, 2), rcnn("LibraROIHeads"), {}
+    batch, model, seen = batches.a_batch(3, 2), rcnn("LibraROIHeads"), {}
     predictor = model.roi_heads.box_predictor
     original = predictor.losses
 
@@ -114,7 +113,7 @@ def test_probes_of_one_method_all_hear_it_and_leave_nothing_behind(name):
     torch.manual_seed(0)
     is_dense = name == "ATSS"
     model = dense_models.tiny_model(name) if is_dense else rcnn(name)
-    batch = dense_models.make_batch() if is_dense else tiny_rcnn.a_batch(3, 2)
+    batch = batches.make_batch() if is_dense else batches.a_batch(3, 2)
     collector = ImbalanceCollector(output_dir="", meta={})
     collector._probes = probes = collector.build_probes(model)
     for probe in probes:

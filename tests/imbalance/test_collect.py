@@ -19,7 +19,7 @@ from libra_umop.imbalance.probes.collector import ImbalanceCollector
 from libra_umop.imbalance.probes.probes import iou_histogram
 from libra_umop.imbalance.probes.roi_probe import spread
 from libra_umop.imbalance.records import NUM_IOU_BINS
-from shrink import shrink
+from testing.shrink import shrink
 
 CONFIGS = "configs/COCO-Detection"
 MASKS = "configs/COCO-InstanceSegmentation"

@@ -10,7 +10,7 @@ from detectron2.engine import DefaultPredictor
 from libra_umop.config import add_libra_umop_config
 from libra_umop.errors import ConfigError
 from libra_umop.inference.predictor import LibraPredictor, check_image
-from shrink import shrink
+from testing.shrink import shrink
 
 
 def tiny_config():

@@ -8,8 +8,9 @@ from detectron2.utils.events import EventStorage
 from fvcore.nn import giou_loss, sigmoid_focal_loss
 from torch.nn import functional as F
 
-from dense_models import make_batch, make_input, spread_scores, tiny_cfg, tiny_model
 from libra_umop.functional.atss_matching import centerness_target
+from testing.batches import make_batch, make_input
+from testing.dense_models import spread_scores, tiny_cfg, tiny_model
 
 
 def forward_parts(model, batch):

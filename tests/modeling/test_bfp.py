@@ -13,7 +13,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone, build_backbone
 from libra_umop.config import add_libra_umop_config
 from libra_umop.functional.balanced_pyramid import gather_levels, scatter_levels
 from libra_umop.modeling import BFP
-from shrink import shrink
+from testing.shrink import shrink
 
 IMAGE_SHAPE = ShapeSpec(channels=3)
 

@@ -5,7 +5,8 @@ import torch
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from tiny_rcnn import a_batch, proposals_with_ious, tiny_config, tiny_model
+from testing.batches import a_batch
+from testing.tiny_rcnn import proposals_with_ious, tiny_config, tiny_model
 
 CASCADE = "libra_cascade_rcnn_R_50_FPN_1x"
 EVERY_STAGE = ["MODEL.ROI_BOX_CASCADE_HEAD.SAMPLE_EVERY_STAGE", True]

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from libra_umop.functional.long_tail import effective_number_weights, seesaw_loss
 from libra_umop.modeling import region_losses
 from libra_umop.modeling.rcnn.box_predictor import BalancedL1OutputLayers
-from tiny_rcnn import a_batch, tiny_config, tiny_model
+from testing.batches import a_batch
+from testing.tiny_rcnn import tiny_config, tiny_model
 
 COUNTS = [900, 30, 1]  # of the three classes
 WEIGHTS = ["MODEL.CLASS_WEIGHTS.BETA", 0.99, "MODEL.CLASS_WEIGHTS.COUNTS", COUNTS]

@@ -10,8 +10,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch.nn.parallel import DistributedDataParallel
 
-import dense_models
-import tiny_rcnn
+from testing import batches, dense_models, tiny_rcnn
 
 NUM_RANKS = 2
 TIMEOUT_S = 280  # a few seconds on an idle machine
@@ -32,8 +31,8 @@ def two_stage_model(heads):
 
 def dense_inputs():
     return [
-        dense_models.make_input([[10, 10, 60, 50], [70, 5, 90, 30]], [1, 3]),
-        dense_models.make_input([], [], seed=1),
+        batches.make_input([[10, 10, 60, 50], [70, 5, 90, 30]], [1, 3]),
+        batches.make_input([], [], seed=1),
     ]
 
 
@@ -62,7 +61,7 @@ def run_rank(rank, folder):
         results[name] = train(model, dense_inputs()[rank : rank + 1])
     for name in HEADS:
         torch.manual_seed(0)
-        inputs = tiny_rcnn.a_batch(3, 0)[rank : rank + 1]
+        inputs = batches.a_batch(3, 0)[rank : rank + 1]
         model = DistributedDataParallel(two_stage_model(name), broadcast_buffers=False)
         results[name] = train(model, inputs)
     torch.save(results, f"{folder}/{rank}.pt")

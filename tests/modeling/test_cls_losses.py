@@ -7,13 +7,14 @@ from detectron2.structures import Boxes
 from detectron2.structures.boxes import matched_pairwise_iou
 from detectron2.utils.events import EventStorage
 
-from dense_models import make_batch, make_input, spread_scores, tiny_cfg, tiny_model
 from libra_umop.modeling.dense.losses.classification import (
     CLS_LOSSES,
     ClassificationLoss,
     LevelLoss,
     register_cls_loss,
 )
+from testing.batches import make_batch, make_input
+from testing.dense_models import spread_scores, tiny_cfg, tiny_model
 
 FAMILIES = {"RETINANET": "LibraRetinaNet", "ATSS": "ATSS", "FCOS": "FCOS"}
 UMOP = {"RETINANET": "UMOPRetinaNet", "ATSS": "UMOPATSS", "FCOS": "UMOPFCOS"}

@@ -7,10 +7,11 @@ import torch
 from detectron2.utils.events import EventStorage
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from dense_models import DETECTORS, make_input
-from dense_models import tiny_model as tiny_dense_model
 from libra_umop.modeling import compiling
-from tiny_rcnn import tiny_config, tiny_model
+from testing.batches import make_input
+from testing.dense_models import DETECTORS
+from testing.dense_models import tiny_model as tiny_dense_model
+from testing.tiny_rcnn import tiny_config, tiny_model
 
 SIZES = [(160, 192), (256, 160), (224, 288)]  # the coarsest level has more than one row
 TWO_STAGE = ("faster_rcnn_R_50_FPN_1x", "libra_faster_rcnn_R_50_FPN_1x")

@@ -6,8 +6,9 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage
 
-from dense_models import NUM_CLASSES, make_batch, make_input, tiny_model
 from libra_umop.functional.long_tail import effective_number_weights
+from testing.batches import make_batch, make_input
+from testing.dense_models import NUM_CLASSES, tiny_model
 
 FAMILIES = {"RETINANET": "LibraRetinaNet", "ATSS": "ATSS", "FCOS": "FCOS"}
 EMPTY = make_input([], [])

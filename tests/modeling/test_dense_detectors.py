@@ -10,19 +10,18 @@ from detectron2.modeling.meta_arch import fcos as d2_fcos
 from detectron2.utils.events import EventStorage
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dense_models import (
+from libra_umop.modeling.dense.losses.box_loss import BOX_LOSS_TYPES
+from libra_umop.modeling.dense.losses.classification import CLS_LOSSES
+from testing.batches import make_batch, make_input
+from testing.dense_models import (
     DETECTORS,
     LEVELS,
     UMOP_DETECTORS,
     keys_of,
-    make_batch,
-    make_input,
     spread_scores,
     tiny_cfg,
     tiny_model,
 )
-from libra_umop.modeling.dense.losses.box_loss import BOX_LOSS_TYPES
-from libra_umop.modeling.dense.losses.classification import CLS_LOSSES
 
 EMPTY = make_input([], [])
 PLAIN_DETECTORS = [name for name in DETECTORS if name not in UMOP_DETECTORS]

@@ -4,7 +4,8 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage
 
-from dense_models import DETECTORS, UMOP_DETECTORS, keys_of, make_input, tiny_model
+from testing.batches import make_input
+from testing.dense_models import DETECTORS, UMOP_DETECTORS, keys_of, tiny_model
 
 TIMES = 16
 WITHOUT_SMALL_OBJECTS = make_input([[0, 0, 120, 92], [4, 2, 100, 90]], [1, 3])

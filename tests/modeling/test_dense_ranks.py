@@ -5,8 +5,9 @@ import torch
 from detectron2.utils.events import EventStorage
 from torch.nn.parallel import DistributedDataParallel
 
-from dense_models import DETECTORS, LEVELS, UMOP_DETECTORS, make_input, tiny_model
-from ranks import NUM_RANKS, on_ranks
+from testing.batches import make_input
+from testing.dense_models import DETECTORS, LEVELS, UMOP_DETECTORS, tiny_model
+from testing.ranks import NUM_RANKS, on_ranks
 
 # Rank 0 has small objects on one image shape, rank 1 has none on another.
 INPUTS = [

@@ -6,11 +6,12 @@ from detectron2.layers import batched_nms
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
 from detectron2.structures import Boxes, Instances
 
-from dense_models import DETECTORS, make_input, spread_scores, tiny_cfg, tiny_model
 from libra_umop.config.loading import load_config
 from libra_umop.evaluation.tta import build_tta_model
 from libra_umop.modeling.dense.tta import DenseDetectorWithTTA, MultiScaleViews
-from shrink import shrink
+from testing.batches import make_input
+from testing.dense_models import DETECTORS, spread_scores, tiny_cfg, tiny_model
+from testing.shrink import shrink
 
 SCALES = ("TEST.AUG.MIN_SIZES", (96, 128), "TEST.AUG.MAX_SIZES", (128, 150))
 # These clip boxes before suppression, as the merging of views has to.

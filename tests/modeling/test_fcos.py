@@ -4,16 +4,16 @@ import pytest
 from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import fcos as d2_fcos
 
-from dense_models import (
+from libra_umop.modeling import FCOS
+from testing.batches import make_batch
+from testing.dense_models import (
     assert_same_detections,
     assert_same_step,
-    make_batch,
     spread_scores,
     tiny_cfg,
     tiny_model,
     train_step,
 )
-from libra_umop.modeling import FCOS
 
 OFF = ("MODEL.UMOP.PROGRESSIVE_FOCUS", False, "MODEL.UMOP.LEVEL_WISE", False)
 

@@ -14,11 +14,12 @@ from detectron2.modeling.roi_heads import FastRCNNOutputLayers
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from dense_models import DETECTORS, make_input, spread_scores
-from dense_models import tiny_model as tiny_dense_model
 from libra_umop.modeling.ignore_regions import InstancesWithRegions, is_ignored
 from libra_umop.modeling.rcnn.samplers import NEGATIVE_SAMPLERS, POSITIVE_SAMPLERS
-from tiny_rcnn import tiny_config, tiny_model
+from testing.batches import make_input
+from testing.dense_models import DETECTORS, spread_scores
+from testing.dense_models import tiny_model as tiny_dense_model
+from testing.tiny_rcnn import tiny_config, tiny_model
 
 REGION = [0.0, 0.0, 60.0, 96.0]  # the left half of an image of 96 x 128 pixels
 BOXES = {"objects": [[70, 10, 120, 60], [8, 8, 40, 60]], "no objects": []}  # one of them inside

@@ -15,11 +15,11 @@ from detectron2.modeling import (
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from dense_models import CHANNELS, DETECTORS, TinyPyramid, keys_of, tiny_model
 from libra_umop import add_libra_umop_config, modeling
 from libra_umop.modeling.dense.atss import ATSSHead
 from libra_umop.modeling.dense.gfl import GFLHead
 from libra_umop.modeling.dense.vfnet import VFNetHead
+from testing.dense_models import CHANNELS, DETECTORS, TinyPyramid, keys_of, tiny_model
 
 REGISTRIES = (META_ARCH_REGISTRY, PROPOSAL_GENERATOR_REGISTRY, ROI_HEADS_REGISTRY)
 REGISTERED = [x for registry in REGISTRIES for _, x in registry if "libra_umop" in x.__module__]

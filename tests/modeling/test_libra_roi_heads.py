@@ -11,8 +11,9 @@ from detectron2.utils.events import EventStorage
 
 from libra_umop.modeling import BalancedL1OutputLayers
 from libra_umop.modeling.rcnn.samplers import match_proposals
-from sync_counter import SyncCounter
-from tiny_rcnn import a_batch, a_target, proposals_with_ious, tiny_config, tiny_model
+from testing.batches import a_batch, a_target
+from testing.sync_counter import SyncCounter
+from testing.tiny_rcnn import proposals_with_ious, tiny_config, tiny_model
 
 RANDOM = [
     *("MODEL.ROI_HEADS.NEGATIVE_SAMPLER", "random"),

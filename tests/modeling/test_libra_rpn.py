@@ -6,7 +6,8 @@ from detectron2.structures import Boxes
 from detectron2.utils.events import EventStorage
 
 from libra_umop.functional.balanced_l1_loss import balanced_l1_loss
-from tiny_rcnn import a_batch, tiny_config, tiny_model
+from testing.batches import a_batch
+from testing.tiny_rcnn import tiny_config, tiny_model
 
 LIBRA = ["MODEL.PROPOSAL_GENERATOR.NAME", "LibraRPN"]
 BALANCED_L1 = ["MODEL.RPN.BBOX_REG_LOSS_TYPE", "balanced_l1"]

@@ -6,7 +6,8 @@ from detectron2.structures import pairwise_iou
 from detectron2.utils.events import EventStorage
 
 from libra_umop.modeling import region_losses
-from tiny_rcnn import a_batch, tiny_config, tiny_model
+from testing.batches import a_batch
+from testing.tiny_rcnn import tiny_config, tiny_model
 
 OHEM = ["MODEL.ROI_HEADS.NAME", "OHEMROIHeads", "MODEL.ROI_HEADS.OHEM.NUM_HARD"]
 ALL_HEADS = ["MODEL.MASK_ON", True, "MODEL.KEYPOINT_ON", True]

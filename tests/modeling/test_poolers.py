@@ -10,7 +10,8 @@ from torch import nn
 
 from libra_umop.modeling import SparseROIAlign, use_sparse_roi_align
 from libra_umop.modeling.rcnn import poolers
-from tiny_rcnn import a_batch, a_target, tiny_config, tiny_model
+from testing.batches import a_batch, a_target
+from testing.tiny_rcnn import tiny_config, tiny_model
 
 ALL_HEADS = ["MODEL.MASK_ON", True, "MODEL.KEYPOINT_ON", True]
 HEADS = [

@@ -8,7 +8,6 @@ from detectron2.structures.boxes import matched_pairwise_iou
 from detectron2.utils.events import EventStorage
 from fvcore.nn import giou_loss
 
-from dense_models import keys_of, make_batch, make_input, spread_scores, tiny_cfg, tiny_model
 from libra_umop.config.checks import check_config
 from libra_umop.errors import ConfigError
 from libra_umop.functional.balanced_l1_loss import balanced_l1_loss
@@ -21,6 +20,8 @@ from libra_umop.modeling.dense.losses.normalizers import RankTotals
 from libra_umop.modeling.dense.losses.predictions import LabelledPredictions
 from libra_umop.modeling.dense.losses.quality import LevelQualityFocalLoss, LevelVarifocalLoss
 from libra_umop.modeling.dense.vfnet import star_offsets
+from testing.batches import make_batch, make_input
+from testing.dense_models import keys_of, spread_scores, tiny_cfg, tiny_model
 
 FAMILIES = ("LibraRetinaNet", "ATSS", "FCOS")
 LOSSES = ("quality_focal", "varifocal")

@@ -9,11 +9,10 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from torch._dynamo.testing import CompileCounter
 
-from dense_models import (
+from testing.batches import make_batch, make_input
+from testing.dense_models import (
     assert_same_detections,
     assert_same_step,
-    make_batch,
-    make_input,
     spread_scores,
     tiny_cfg,
     tiny_model,

@@ -23,7 +23,7 @@ from libra_umop.modeling.rcnn.samplers import (
     match_proposals,
     register_sampler,
 )
-from tiny_rcnn import tiny_config, tiny_model
+from testing.tiny_rcnn import tiny_config, tiny_model
 
 MATCHER = Matcher([0.1, 0.5], [-1, 0, 1])
 LIBRA = {

@@ -7,13 +7,14 @@ import torch
 from detectron2.modeling import GeneralizedRCNNWithTTA
 from detectron2.structures import Boxes, Instances
 
-from dense_models import make_input, spread_scores, tiny_cfg
-from dense_models import tiny_model as tiny_dense_model
 from libra_umop.evaluation.tta import build_tta_model
 from libra_umop.modeling.dense.tta import DenseDetectorWithTTA, MultiScaleViews
 from libra_umop.modeling.rcnn.tta import RCNNWithTTA
 from libra_umop.modeling.view_merging import ViewMerging, in_scale_range
-from tiny_rcnn import tiny_config, tiny_model
+from testing.batches import make_input
+from testing.dense_models import spread_scores, tiny_cfg
+from testing.dense_models import tiny_model as tiny_dense_model
+from testing.tiny_rcnn import tiny_config, tiny_model
 
 SCALES = ["TEST.AUG.MIN_SIZES", (96, 192), "TEST.AUG.MAX_SIZES", (128, 256), "TEST.AUG.FLIP", False]
 LINEAR = ["TEST.AUG.NMS_TYPE", "linear"]

@@ -13,7 +13,7 @@ from libra_umop.data.datasets import load_dataset, register
 from libra_umop.data.layouts.table import find_splits
 from libra_umop.levers import baseline, levers_for, switch
 from libra_umop.study.pairing import PairedTrainer, _SeedEachStep, build_paired, shared_name
-from shrink import shrink
+from testing.shrink import shrink
 
 CONFIGS = [
     "faster_rcnn_R_50_FPN_1x",

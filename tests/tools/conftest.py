@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from shrink import shrink
+from testing.shrink import shrink
 
 CLASS_NAMES = ["circle", "square", "star"]
 RETINANET = "configs/COCO-Detection/umop_retinanet_R_50_FPN_1x.yaml"

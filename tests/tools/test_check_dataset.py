@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coco_files import document, write_dataset, write_json  # noqa: E402
+from testing.coco_files import document, write_dataset, write_json  # noqa: E402
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "check_dataset.py"
 

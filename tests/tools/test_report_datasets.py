@@ -5,8 +5,8 @@ import json
 import pytest
 from test_report import write_dataset, write_run
 
-from layout_writers import WRITERS
 from libra_umop.imbalance import records
+from testing.layout_writers import WRITERS
 
 
 def nan_boxes(content):

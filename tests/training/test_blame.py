@@ -7,10 +7,11 @@ import torch
 from detectron2.utils.events import EventStorage
 from torch.nn.parallel import DistributedDataParallel
 
-from dense_models import DETECTORS, make_input, tiny_model  # noqa: E402
 from libra_umop.training import loop as train_step
 from libra_umop.training.loop import TrainStep
-from ranks import TIMEOUT_S, on_ranks
+from testing.batches import make_input  # noqa: E402
+from testing.dense_models import DETECTORS, tiny_model  # noqa: E402
+from testing.ranks import TIMEOUT_S, on_ranks
 
 GUILTY = 1
 # What goes wrong, in the second step: the first in which DistributedDataParallel speaks in forward.

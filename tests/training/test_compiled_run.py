@@ -10,13 +10,14 @@ from detectron2.utils.events import EventStorage
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn.parallel import DistributedDataParallel
 
-from dense_models import make_batch, tiny_model
-from engine_runs import RETINANET, differences, weights, write_config
 from libra_umop import LibraPredictor
 from libra_umop.imbalance import records
 from libra_umop.modeling import compiling
 from libra_umop.training.trainer import _wrap
-from ranks import on_ranks
+from testing.batches import make_batch
+from testing.dense_models import tiny_model
+from testing.engine_runs import RETINANET, differences, weights, write_config
+from testing.ranks import on_ranks
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 

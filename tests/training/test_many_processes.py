@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from engine_runs import LIBRA, RETINANET, differences, run, weights, write_config, write_dataset
+from testing.engine_runs import (
+    LIBRA,
+    RETINANET,
+    differences,
+    run,
+    weights,
+    write_config,
+    write_dataset,
+)
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 

@@ -12,10 +12,10 @@ from detectron2.engine.launch import _find_free_port
 from detectron2.utils import comm
 from test_many_processes import TORCHRUN
 
-from engine_runs import REPO, RETINANET, run, write_config, write_dataset
 from libra_umop.cli.launching import launch
 from libra_umop.cli.train_arguments import argument_parser
 from libra_umop.errors import ConfigError
+from testing.engine_runs import REPO, RETINANET, run, write_config, write_dataset
 
 AUG = ["TEST.AUG.ENABLED", "True", "TEST.AUG.MIN_SIZES", "(64,)", "TEST.AUG.FLIP", "False"]
 AUG += ["TEST.EVAL_PERIOD", "3"]

@@ -5,7 +5,7 @@ import signal
 import pytest
 import torch
 
-from engine_runs import LIBRA, RETINANET, differences, run, weights, write_config
+from testing.engine_runs import LIBRA, RETINANET, differences, run, weights, write_config
 
 # The averaged weights, the best evaluation and the running normaliser have to survive as well.
 WITH_ALL = ["SOLVER.EMA.ENABLED", "True", "TEST.EVAL_PERIOD", "2", "TEST.VAL_LOSS.ENABLED", "True"]

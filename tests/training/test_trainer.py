@@ -6,7 +6,7 @@ from detectron2.utils.events import EventStorage
 from libra_umop.benchmark.inputs import Workload, synthetic_batch
 from libra_umop.config.loading import load_config
 from libra_umop.training.trainer import LibraTrainer
-from shrink import shrink
+from testing.shrink import shrink
 
 
 def test_channels_last_is_another_layout_of_the_same_model(repo):

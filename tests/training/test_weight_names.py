@@ -14,7 +14,7 @@ from libra_umop.config import add_libra_umop_config
 from libra_umop.config.loading import load_config
 from libra_umop.convert.run import tensor_shapes
 from libra_umop.training.checkpoint.checkpointer import LibraCheckpointer
-from shrink import shrink
+from testing.shrink import shrink
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 PLAIN = {  # what Detectron2 trains: config, and the keys that make it Detectron2's own

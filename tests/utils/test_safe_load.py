@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from engine_runs import RETINANET, write_config
 from libra_umop.errors import ConfigError
 from libra_umop.training.checkpoint.checkpointer import LibraCheckpointer
 from libra_umop.training.measuring_run import collect, configured
 from libra_umop.utils.safe_load import safe_pickle_load, safe_torch_load
+from testing.engine_runs import RETINANET, write_config
 
 
 class Exploit:

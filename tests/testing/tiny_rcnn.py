@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
-from detectron2.structures import BitMasks, Boxes, Instances, Keypoints
+from detectron2.structures import Boxes, Instances
 
 from libra_umop.config import add_libra_umop_config
-from shrink import shrink
+from testing.shrink import shrink
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "COCO-Detection"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "COCO-Detection"
 
 
 def tiny_config(name="faster_rcnn_R_50_FPN_1x", options=()):
@@ -31,25 +31,6 @@ def tiny_model(cfg, seed=0):
     """The model of a config, in training mode, drawn from ``seed``."""
     torch.manual_seed(seed)
     return build_model(cfg).train()
-
-
-def a_batch(*num_boxes, size=(64, 96)):
-    """One image for each number of boxes, with masks and keypoints for whom it may concern."""
-    return [
-        {"image": torch.randint(0, 256, (3, *size)), "instances": a_target(n, size)}
-        for n in num_boxes
-    ]
-
-
-def a_target(num_boxes, size=(64, 96)):
-    wh = 16 + 24 * torch.rand(num_boxes, 2)
-    xy = torch.rand(num_boxes, 2) * (torch.tensor([size[1], size[0]]) - wh)
-    target = Instances(size, gt_boxes=Boxes(torch.cat([xy, xy + wh], dim=1)))
-    target.gt_classes = torch.randint(0, 3, (num_boxes,))
-    target.gt_masks = BitMasks(torch.rand(num_boxes, *size) > 0.5)
-    points = xy[:, None] + torch.rand(num_boxes, 17, 2) * wh[:, None]
-    target.gt_keypoints = Keypoints(torch.cat([points, torch.full((num_boxes, 17, 1), 2.0)], dim=2))
-    return target
 
 
 def proposals_with_ious(ious, gt_box, size=(100, 100)):

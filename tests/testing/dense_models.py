@@ -4,13 +4,13 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, Backbone, build_model
-from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.nn import functional as F
 
 from libra_umop.config import add_libra_umop_config
 from libra_umop.modeling.backbones.deformable import DeformConv2d
+from testing.batches import make_batch
 
 NUM_CLASSES = 4
 CHANNELS = 64  # two for each of the 32 groups of GN, which refuses to normalise a single value
@@ -92,24 +92,6 @@ def spread_scores(model):
     for module in (*model.head.cls_subnet, *star, model.head.cls_score):
         if isinstance(module, (nn.Conv2d, DeformConv2d)):
             module.weight.normal_(std=0.1)
-
-
-def make_input(boxes, classes, size=(96, 128), seed=0):
-    """One input of a detector: noise, with the boxes (XYXY pixels) as ground truth."""
-    instances = Instances(size)
-    instances.gt_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
-    instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
-    generator = torch.Generator().manual_seed(seed)
-    image = torch.rand(3, *size, generator=generator) * 255
-    return {"image": image, "instances": instances, "height": size[0], "width": size[1]}
-
-
-def make_batch():
-    """Two images of different size, with small and with large objects."""
-    return [
-        make_input([[10, 10, 60, 50], [30, 40, 110, 92], [70, 5, 90, 30]], [1, 3, 0]),
-        make_input([[0, 0, 60, 62]], [2], size=(64, 64), seed=1),
-    ]
 
 
 def train_step(model, batch):

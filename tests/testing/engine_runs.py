@@ -14,7 +14,7 @@ import torch
 import yaml
 
 HERE = Path(__file__).resolve().parent
-REPO = HERE.parent
+REPO = HERE.parents[1]
 DRIVER = HERE / "engine_driver.py"
 
 RETINANET = {
