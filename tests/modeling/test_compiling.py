@@ -57,8 +57,9 @@ def test_images_of_other_sizes_compile_nothing_anew_and_train_as_eager_does(name
         expected, ours = (step(model, two_images(size)) for model in (eager, compiled))
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
         counts.append(counter.frame_count)
-    # backbone and head; of a dense detector the losses of classes and of boxes, too
-    assert set(counts) == {4 if name in DETECTORS else 2}
+    # backbone and head; of a dense detector the losses of classes and of boxes, too. VFNet's head
+    # is parted by its deformable convolutions.
+    assert set(counts) == {6 if name == "VFNet" else 4 if name in DETECTORS else 2}
 
 
 def test_weights_keep_their_names_and_a_copy_learns_from_its_own(counter):

@@ -41,6 +41,7 @@ def compile_parts(model: nn.Module) -> None:
         _refuse_without_compiler()
     # Sides that happen to be equal at the first images would be taken to be so always.
     symbolic_shapes_config.use_duck_shape = False
+    torch._dynamo.config.specialize_float = True  # the numbers of a loss do not change
     options: dict[str, Any] = {"dynamic": True, "backend": BACKEND}
     modules = dict(model.named_modules())
     for name in _MODULES:
