@@ -9,15 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from libra_umop.config.loading import load_config
-from libra_umop.data.check.checking import check_dataset
-from libra_umop.data.datasets import dataset_dicts
-from libra_umop.data.layouts.table import find_splits
-from libra_umop.data.mapper import OwnDatasetMapper
-from libra_umop.inference.outputs import write_image
-from libra_umop.inference.tiles import Boxes, captioned, class_colour, draw_boxes, grid
-from libra_umop.utils.rng import sample_rng
-
 CONFIG = "quick/faster_rcnn_R_18_FPN_shapes.yaml"
 ROWS = {
     "none": [],
@@ -31,6 +22,11 @@ KEYS = ["INPUT.RANDOM_FLIP", "none", "INPUT.MAX_SIZE_TRAIN", "192"]  # the side 
 
 def tiles_of(record, opts: list[str], caption: str) -> list[np.ndarray]:
     """The picture of one record as ``SEEDS`` draw it, longer side ``TILE_PX`` at most."""
+    from libra_umop.config.loading import load_config
+    from libra_umop.data.mapper import OwnDatasetMapper
+    from libra_umop.inference.tiles import Boxes, captioned, class_colour, draw_boxes
+    from libra_umop.utils.rng import sample_rng
+
     cfg = load_config(CONFIG, [*KEYS, *opts])
     mapper, tiles = OwnDatasetMapper(cfg, is_train=True), []
     for seed in SEEDS:
@@ -54,6 +50,13 @@ def main() -> None:
     parser.add_argument("--dataset", required=True, help="a folder")
     parser.add_argument("--output", type=Path, required=True, help="the picture to write")
     args = parser.parse_args()
+    # Not at the top: these take seconds, which --help need not wait for.
+    from libra_umop.data.check.checking import check_dataset
+    from libra_umop.data.datasets import dataset_dicts
+    from libra_umop.data.layouts.table import find_splits
+    from libra_umop.inference.outputs import write_image
+    from libra_umop.inference.tiles import grid
+
     checked = check_dataset(find_splits(args.dataset))
     ids = {class_id: i for i, class_id in enumerate(checked.class_ids)}
     record = dataset_dicts(checked.splits["train"], ids)[1]

@@ -106,14 +106,14 @@ def write_dataset(root, num_images=4, classes=("cat & co", "dog")):
     return root
 
 
-def write_run(folder, dataset, *, dense=False, ap=30.0, knows_data=True):
+def write_run(folder, dataset, *, dense=False, ap=30.0, knows_data=True, ap_of="dog"):
     """What a training with the collector leaves in OUTPUT_DIR."""
     (folder / "inference").mkdir(parents=True)
     lines = [
         {"iteration": i, "total_loss": 2.0 / (i + 1), "loss_cls": 1.0} for i in range(0, 60, 20)
     ]
     lines[-1].update(
-        {"bbox/AP": ap, "bbox/AP50": ap + 20, "bbox/APs": float("nan"), "bbox/AP-dog": ap}
+        {"bbox/AP": ap, "bbox/AP50": ap + 20, "bbox/APs": float("nan"), f"bbox/AP-{ap_of}": ap}
     )
     (folder / "metrics.json").write_text("\n".join(json.dumps(line) for line in lines))
     entry = {
@@ -246,7 +246,10 @@ def test_names_that_are_scripts_stay_text_wherever_the_page_has_them(tool, tmp_p
     for i, evil in enumerate(("", "<script>alert('1')</script><b title=\"x\">")):
         classes = [f"cat{evil}", f"dog{evil}"]
         dataset = write_dataset(tmp_path / f"data {i}", classes=classes)
-        runs = [write_run(tmp_path / f"{i}{j}", dataset, dense=bool(j)) for j in range(2)]
+        runs = [
+            write_run(tmp_path / f"{i}{j}", dataset, dense=bool(j), ap_of=classes[1])
+            for j in range(2)
+        ]
         output, names = tmp_path / f"{i}.html", [f"one{evil}", f"two{evil}"]
         arguments = [*map(str, runs), "--names", *names, "--output", str(output)]
         assert tool("report").main(arguments) == 0

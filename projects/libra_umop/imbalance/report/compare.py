@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from .run import Run
+from .run import Run, metric_name
 
 AP_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
@@ -44,7 +44,7 @@ def smooth(values: list[float]) -> list[float]:
 
 def ap_series(run: Run, task: str = "bbox", name: str = "AP") -> tuple[list[int], list[float]]:
     """AP over training; with several test sets, the last one logged in a line."""
-    keys = {k for line in run.metrics for k in line if k.split("/")[-2:] == [task, name]}
+    keys = {k for line in run.metrics for k in line if metric_name(k, task) == name}
     rows: dict[int, float] = {}
     for key in sorted(keys):
         rows.update(zip(*series(run, key), strict=True))

@@ -49,10 +49,18 @@ class Run:
         found: dict[str, float] = {}
         for line in self.metrics:
             for key, value in line.items():
-                parts = key.split("/")
-                if len(parts) >= 2 and parts[-2] == task and isinstance(value, (int, float)):
-                    found[parts[-1]] = float(value)
+                name = metric_name(key, task)
+                if name and isinstance(value, (int, float)):
+                    found[name] = float(value)
         return found
+
+
+def metric_name(key: str, task: str) -> str:
+    """``AP-a/b`` of the key ``bbox/AP-a/b`` or ``DATASET/bbox/AP-a/b``; "" for another task's key.
+
+    The name of a class may have slashes.
+    """
+    return f"/{key}".partition(f"/{task}/")[2]
 
 
 def load_run(folder: records.PathLike, name: str = "") -> Run:
