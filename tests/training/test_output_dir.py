@@ -153,6 +153,7 @@ def meet_errors(rank, folder):
             said.append(f"{meet.__name__}: {e.strerror}")
     with open(f"{folder}/said_{rank}", "w") as f:
         f.write("\n".join(said))
+    dist.barrier()  # a rank that leaves first may take the other with it
     dist.destroy_process_group()
 
 
