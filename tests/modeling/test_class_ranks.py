@@ -1,19 +1,13 @@
 """Two gloo ranks, one without objects: what is known of the classes is the same on both."""
 
-import time
-
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch.nn.parallel import DistributedDataParallel
 
 from testing import batches, dense_models, tiny_rcnn
+from testing.ranks import NUM_RANKS, on_ranks
 
-NUM_RANKS = 2
-TIMEOUT_S = 280  # a few seconds on an idle machine
 DENSE = {"LibraRetinaNet": "RETINANET", "ATSS": "ATSS", "FCOS": "FCOS"}
 HEADS = ("LibraCascadeROIHeads", "OHEMROIHeads")
 STATE = ("gradients", "class_counts")
@@ -50,11 +44,7 @@ def train(model, inputs):
     return {k: v.detach() for k, v in losses.items()}, buffers
 
 
-def run_rank(rank, folder):
-    torch.set_num_threads(1)
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=NUM_RANKS)
-    comm.create_local_process_group(NUM_RANKS)
+def run_rank(rank):
     results = {}
     for name in DENSE:
         model = DistributedDataParallel(dense_model(name), broadcast_buffers=False)
@@ -64,23 +54,13 @@ def run_rank(rank, folder):
         inputs = batches.a_batch(3, 0)[rank : rank + 1]
         model = DistributedDataParallel(two_stage_model(name), broadcast_buffers=False)
         results[name] = train(model, inputs)
-    torch.save(results, f"{folder}/{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    return results
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """What each of the two ranks saw of every detector."""
-    folder = tmp_path_factory.mktemp("class_ranks")
-    context = mp.spawn(run_rank, args=(str(folder),), nprocs=NUM_RANKS, join=False)
-    deadline = time.monotonic() + TIMEOUT_S
-    while not context.join(timeout=5):
-        if time.monotonic() > deadline:
-            for process in context.processes:
-                process.kill()
-            pytest.fail(f"the ranks hang: not done after {TIMEOUT_S} s")
-    return [torch.load(folder / f"{rank}.pt") for rank in range(NUM_RANKS)]
+    return on_ranks(run_rank, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("name", [*DENSE, *HEADS])

@@ -3,8 +3,6 @@
 from types import SimpleNamespace
 
 import pytest
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from detectron2.utils import comm
 
 from libra_umop.errors import ConfigError
@@ -18,6 +16,7 @@ from libra_umop.training.output_dir import (
     traces_of_run,
 )
 from libra_umop.utils.ranks import heard_by_all_ranks
+from testing.ranks import on_ranks
 
 TRACES = [
     "model_0000009.pth",
@@ -134,7 +133,6 @@ def collect_imbalance():
 
 def meet_errors(rank, folder):
     """One of two ranks, of which only the first sees a used folder, and a full disk."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     said = []
     try:
         claim_output_dir(f"{folder}/{'new' if rank else 'used'}")
@@ -151,16 +149,13 @@ def meet_errors(rank, folder):
             meet()
         except OSError as e:
             said.append(f"{meet.__name__}: {e.strerror}")
-    with open(f"{folder}/said_{rank}", "w") as f:
-        f.write("\n".join(said))
-    dist.barrier()  # a rank that leaves first may take the other with it
-    dist.destroy_process_group()
+    return said
 
 
 def test_all_ranks_do_what_the_main_rank_finds(tmp_path):
     write(tmp_path, "used/model_final.pth")
-    mp.spawn(meet_errors, args=(str(tmp_path),), nprocs=2)
-    said, other = ((tmp_path / f"said_{rank}").read_text().splitlines() for rank in range(2))
+    (tmp_path / "ranks").mkdir()
+    said, other = on_ranks(meet_errors, tmp_path / "ranks", str(tmp_path))
     assert said == other and len(said) == 5
     hooks = ("write_metrics", "keep_the_best", "collect_imbalance")
     assert said[2:] == [f"{name}: No space left on device" for name in hooks]

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from .layout import Content, Layout, Split
-from .reading.builder import DocumentBuilder, sizes_of
+from .reading.builder import DocumentBuilder
 from .reading.pictures import Pictures
 from .reading.values import BadValue, json_lists, numbers, one_picture, text
 
@@ -54,14 +54,8 @@ def _read(file: str, entries: list[Any], classes: dict[int, str]) -> Content:
         place = f"{os.path.basename(file)}, entry number {i + 1}"
         picture = one_picture(builder, pictures, text(entry, *NAMES), place)
         if picture is not None:
-            found.append((picture, entry, place))
-    sizes = sizes_of([picture for picture, _, _ in found])
-    for picture, entry, place in found:
-        size = sizes[picture]
-        if not isinstance(size, tuple):
-            builder.unreadable(picture, size)
-            continue
-        image_id = builder.add_image(picture, size)
+            found.append((picture, (entry, place)))
+    for image_id, _, (entry, place) in builder.add_images(found):
         for i, box in enumerate(_boxes(entry)):
             _add(builder, image_id, box, f"{place}, annotation {i + 1}")
     return builder.content()

@@ -14,7 +14,7 @@ from ...errors import DatasetError
 from ..coco.document import read_json
 from ..defects import short
 from .layout import Content, Layout, Split
-from .reading.builder import DocumentBuilder, sizes_of
+from .reading.builder import DocumentBuilder
 from .reading.pictures import Pictures
 from .reading.values import BadValue, numbers, one_picture, text
 
@@ -105,13 +105,7 @@ def _read(file: str, classes: dict[int, str], samples: Iterable[_Sample]) -> Con
         picture = one_picture(builder, pictures, sample.name, sample.place, sample.found)
         if picture is not None:
             found.append((picture, sample))
-    sizes = sizes_of([picture for picture, _ in found])
-    for picture, sample in found:
-        size = sizes[picture]
-        if not isinstance(size, tuple):
-            builder.unreadable(picture, size)
-            continue
-        image_id = builder.add_image(picture, size)
+    for image_id, size, sample in builder.add_images(found):
         for i, detection in enumerate(sample.detections):
             _add(builder, image_id, detection, size, f"{sample.place}, detection {i + 1}")
     return builder.content()

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..defects import REPAIRED, short
 from .layout import Content, Layout, Split
-from .reading.builder import DocumentBuilder, enclosing, polygon_area, sizes_of
+from .reading.builder import DocumentBuilder, enclosing, polygon_area
 from .reading.pictures import Pictures, is_picture, local_name
 from .reading.values import (
     BadValue,
@@ -57,14 +57,8 @@ def _read(file: str, tasks: list[Any]) -> Content:
             continue
         picture = _picture(builder, pictures, task, place)
         if picture is not None:
-            found.append((picture, own, place))
-    sizes = sizes_of([picture for picture, _, _ in found])
-    for picture, own, place in found:
-        size = sizes[picture]
-        if not isinstance(size, tuple):
-            builder.unreadable(picture, size)
-            continue
-        image_id = builder.add_image(picture, size)
+            found.append((picture, (own, place)))
+    for image_id, size, (own, place) in builder.add_images(found):
         for number, result in enumerate(own):
             _add(builder, image_id, result, size, f"{place}, result {number + 1}")
     return builder.content()

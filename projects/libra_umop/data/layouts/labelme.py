@@ -14,7 +14,7 @@ from ...errors import DatasetError
 from ..coco.document import read_json
 from ..defects import short
 from .layout import Content, Layout, Split
-from .reading.builder import DocumentBuilder, enclosing, polygon_area, sizes_of
+from .reading.builder import DocumentBuilder, enclosing, polygon_area
 from .reading.pictures import Pictures, subfolders
 from .reading.values import BadValue, numbers, one_picture, text
 
@@ -65,7 +65,7 @@ def _read(root: str, files: Sequence[str], all_files: Sequence[str]) -> Content:
             broken[file] = str(e).partition(f"{file}: ")[2]
     names = sorted({text(s, "label") for c in contents.values() for s in _shapes(c)} - {""})
     builder = DocumentBuilder(root, dict(enumerate(names, 1)))
-    pictures, found = Pictures(root), {}
+    pictures, found = Pictures(root), []
     for file in files:
         place = builder.place(file)
         if file in broken:
@@ -75,14 +75,9 @@ def _read(root: str, files: Sequence[str], all_files: Sequence[str]) -> Content:
         beside = pictures.beside(file)
         picture = one_picture(builder, pictures, name, place, beside or pictures.named(name))
         if picture is not None:
-            found[file] = picture
-    sizes = sizes_of(list(found.values()))
-    for file, picture in found.items():
-        size = sizes[picture]
-        if not isinstance(size, tuple):
-            builder.unreadable(picture, size)
-            continue
-        _add_shapes(builder, builder.add_image(picture, size), contents[file], builder.place(file))
+            found.append((picture, file))
+    for image_id, _, file in builder.add_images(found):
+        _add_shapes(builder, image_id, contents[file], builder.place(file))
     return builder.content()
 
 

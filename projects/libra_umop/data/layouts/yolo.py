@@ -13,7 +13,7 @@ import yaml
 from ...errors import DatasetError
 from ..defects import NOTE, short
 from .layout import Content, Layout, Split
-from .reading.builder import DocumentBuilder, sizes_of
+from .reading.builder import DocumentBuilder
 from .reading.pictures import is_picture, subfolders
 from .reading.yolo_lines import LineCounts, judge, numbered_lines, read_label_file
 
@@ -95,15 +95,9 @@ def _class_names(file: str, config: dict[str, Any]) -> dict[int, str]:
 def _read(file: str, config: dict[str, Any], key: str, name: str) -> Content:
     builder = DocumentBuilder(os.path.dirname(file), _class_names(file, config))
     paths = list(dict.fromkeys(_images(file, config, key, builder)))
-    sizes = sizes_of(paths)
     lines = LineCounts()
     without = []
-    for path in paths:
-        size = sizes[path]
-        if isinstance(size, DatasetError):
-            builder.unreadable(path, size)
-            continue
-        image_id = builder.add_image(path, size)
+    for image_id, size, path in builder.add_images((path, path) for path in paths):
         label = _label_file(path)
         if label is None:
             without.append(path)

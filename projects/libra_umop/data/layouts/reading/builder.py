@@ -1,14 +1,16 @@
 """Making a COCO document entry by entry, with the places in the user's files it came from."""
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from ....errors import DatasetError
 from ...defects import DROPPED, ERROR, NOTE, Defect
 from ..layout import Content
 
 __all__ = ["DocumentBuilder", "common_folder", "enclosing", "polygon_area", "sizes_of"]
+
+_Entry = TypeVar("_Entry")
 
 
 class DocumentBuilder:
@@ -61,6 +63,26 @@ class DocumentBuilder:
     def count(self, message: str, place: str) -> None:
         """Count what is in order and worth a note; ``message`` takes the number as ``{}``."""
         self._counted.setdefault(message, []).append(place)
+
+    def add_images(
+        self, found: Iterable[tuple[str, _Entry]]
+    ) -> Iterator[tuple[int, tuple[int, int], _Entry]]:
+        """Add images whose headers give their size; one that cannot be read is a defect.
+
+        Args:
+            found: the path of each image file, and what belongs to it.
+
+        Yields:
+            The id of each image that was added, its (width, height), and what belongs to it.
+        """
+        found = list(found)
+        sizes = sizes_of([path for path, _ in found])
+        for path, entry in found:
+            size = sizes[path]
+            if isinstance(size, DatasetError):
+                self.unreadable(path, size)
+            else:
+                yield self.add_image(path, size), size, entry
 
     def add_image(self, path: str, size: tuple[int, int]) -> int:
         """Add an image by the path of its file and its (width, height) in pixels; its id."""
