@@ -1,5 +1,7 @@
 """Image files of every kind: read as Detectron2 does, read better, or named."""
 
+import threading
+
 import cv2
 import numpy as np
 import pytest
@@ -355,3 +357,11 @@ def test_mapper_transforms_proposals_like_detectron2s(tmp_path):
     ours = OwnDatasetMapper(False, **arguments)(record)["proposals"]
     theirs = DatasetMapper(False, **arguments)(record)["proposals"]
     assert ours.proposal_boxes.tensor.equal(theirs.proposal_boxes.tensor) and len(ours) == 1
+
+
+def test_no_thread_is_left_when_all_files_are_done():
+    """One that is still ending when runs are forked would be lost in them."""
+    before = set(threading.enumerate())
+    for _ in range(20):
+        assert list(for_each_file(len, ["name"] * 50)) == [4] * 50
+        assert set(threading.enumerate()) <= before

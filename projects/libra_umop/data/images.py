@@ -180,10 +180,7 @@ def decode(path: str, max_pixels: int = MAX_IMAGE_PIXELS) -> DecodedImage:
 
 
 def for_each_file(function: Callable[[str], Any], paths: Sequence[str]) -> Iterator[Any]:
-    """``function(path)`` for all ``paths``, in their order, by several threads.
-
-    Where it raised DatasetError, that error.
-    """
+    """``function(path)``, or the DatasetError it raised, for all ``paths`` in order, by threads."""
 
     def result_or_error(path: str) -> Any:
         try:
@@ -193,6 +190,8 @@ def for_each_file(function: Callable[[str], Any], paths: Sequence[str]) -> Itera
 
     with ThreadPool(NUM_THREADS) as pool:
         yield from pool.imap(result_or_error, paths, chunksize=4)
+        pool.close()
+        pool.join()  # which leaving does not do; a fork may follow
 
 
 @contextmanager
