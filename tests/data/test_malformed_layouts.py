@@ -188,7 +188,7 @@ REFUSED = {
         "ImageSets/Main/train.txt",
         "1\n",
         "../1\n",
-        "train.txt, line 1: '../1' should be a file's name",
+        "train.txt, line 1: '../1' should be a name below Annotations/",
     ),
     "CVAT: no label": (
         CVAT,

@@ -128,6 +128,66 @@ def test_pictures_of_one_scene_are_divided_and_that_is_said(tmp_path):
     assert "too many look alike" in division.words and len(names_of(parts)["val"]) == 2
 
 
+def only_some_alike(folder, count, copies):
+    """``count`` scenes, and ``copies`` of the first: ``a``, ``b``, ... and ``copy a``, ..."""
+    pictures = {f"{chr(97 + i)}.png": scene(i).resize((192, 128)) for i in range(count)}
+    first = pictures["a.png"]
+    for i in range(copies):
+        cut = first.crop((i + 3, 2 * i + 1, 192 - 4 * (i % 3), 128 - i))
+        pictures[f"copy {chr(97 + i)}.png"] = cut if i % 2 else cut.resize((90, 60))
+    return only_train(folder, list(pictures), pictures)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_resized_and_cropped_copies_are_on_the_side_of_their_picture(tmp_path, seed):
+    parts, division = divide(only_some_alike(tmp_path, 14, 4), 0.75, seed)
+    assert "4 that look alike" in division.words
+    sides = [{n for n in own if n == "a.png" or "copy" in n} for own in names_of(parts).values()]
+    assert sorted(map(len, sides)) == [0, 5]
+
+
+def test_duplicates_stay_together_also_where_another_group_is_too_large(tmp_path):
+    pictures = {f"fixed {i}.png": scene(99, shift=i) for i in range(7)}
+    pictures |= {"a.png": scene(1), "b.png": scene(1, light=0.8), "c.png": scene(2)}
+    split = only_train(tmp_path, list(pictures), pictures)
+    for seed in range(4):
+        parts, division = divide(split, 0.6, seed)
+        assert "1 that look alike, too many look alike to keep those together (7)" in division.words
+        for own in names_of(parts).values():
+            assert ("a.png" in own) == ("b.png" in own)
+
+
+def test_a_class_of_one_image_is_for_training(tmp_path):
+    names = [f"{chr(97 + i)}.png" for i in range(5)]
+    only_train(tmp_path, names)
+    file = tmp_path / "annotations" / "train.json"
+    content = json.loads(file.read_text())
+    for a in content["annotations"]:
+        a["category_id"] = 7 if a["image_id"] == 3 else 3
+    file.write_text(json.dumps(content))
+    split = find_splits(str(tmp_path))["train"]
+    for seed in range(8):
+        assert "c.png" in names_of(divide(split, 0.6, seed)[0])["train"]
+
+
+def test_three_images_of_three_classes_are_divided_all_the_same(tmp_path):
+    only_train(tmp_path, ["a.png", "b.png", "c.png"])
+    file = tmp_path / "annotations" / "train.json"
+    content = json.loads(file.read_text())
+    content["categories"].append({"id": 9, "name": "eel"})
+    for a in content["annotations"]:
+        a["category_id"] = (3, 7, 9)[a["image_id"] - 1]
+    file.write_text(json.dumps(content))
+    parts = names_of(divide(find_splits(str(tmp_path))["train"], 0.8)[0])
+    assert (len(parts["train"]), len(parts["val"])) == (2, 1)
+
+
+def test_copies_of_a_single_picture_cannot_be_divided(tmp_path):
+    split = only_train(tmp_path, [f"dog_jpg.rf.{i:032x}.jpg" for i in range(5)])
+    with pytest.raises(DatasetError, match="no image for val: .*together: 4 copies by their names"):
+        divide(split, 0.8)
+
+
 def test_flat_and_broken_pictures_are_like_nothing(tmp_path):
     paths = [str(tmp_path / f"{i}.png") for i in range(4)]
     for path in paths[:2]:

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from ...errors import DatasetError
 from ..coco.document import read_json
 from .layout import Content, Layout, Split
+from .reading.split_names import SPLITS, folders_of_splits, split_of
 
-__all__ = ["LAYOUTS", "OTHER_LAYOUTS", "coco_file", "splits_from_files"]
+__all__ = ["LAST_LAYOUTS", "LAYOUTS", "OTHER_LAYOUTS", "coco_file", "splits_from_files"]
 
-# ``val`` and ``valid`` mean the same.
-ALIASES = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
+# COCO's documents of other kinds, which may lie beside.
+OTHER_TASKS = re.compile("caption|keypoint|stuff|panoptic|image_info", re.IGNORECASE)
 ROBOFLOW_FILE = "_annotations.coco.json"
 # Files that hold all images, and where these are: of CVAT, FiftyOne, Label Studio and Roboflow.
 SINGLE_FILES = {
@@ -70,17 +71,22 @@ def splits_from_files(
 def _find(root: str) -> list[Split]:
     """``annotations/{split}.json``, images in ``images/{split}/``, ``images/`` or the folder."""
     return [
-        _with_folders(name, json_file, root, f"images/{alias}", "images", "")
-        for name, alias, json_file in _files(root, "annotations/{alias}.json")
+        _with_folders(split, json_file, root, f"images/{stem}")
+        for split, stem, json_file in _named(root, re.compile(r"([a-z]+)\.json", re.IGNORECASE))
+        if not _is_datumaros(json_file)
     ]
+
+
+def _is_datumaros(json_file: str) -> bool:
+    """Its own format has COCO's file names, and categories by kind."""
+    with open(json_file, "rb") as f:
+        return re.search(rb'"categories":\s*\{', f.read(4096)) is not None
 
 
 def _find_roboflow(root: str) -> list[Split]:
     """``{split}/_annotations.coco.json`` with the images beside it."""
-    return [
-        coco_file(name, json_file, (os.path.dirname(json_file),))
-        for name, _, json_file in _files(root, f"{{alias}}/{ROBOFLOW_FILE}")
-    ]
+    found = ((s, f, os.path.join(f, ROBOFLOW_FILE)) for s, f in folders_of_splits(root))
+    return [coco_file(s, file, (folder,)) for s, folder, file in found if os.path.isfile(file)]
 
 
 def _find_years(root: str) -> list[Split]:
@@ -88,17 +94,12 @@ def _find_years(root: str) -> list[Split]:
 
     CVAT writes so too; the test split has ``image_info_test2017.json``, without annotations.
     """
-    found = []
-    for name, aliases in ALIASES.items():
-        for alias in (*aliases, *(["validation"] if name == "val" else [])):
-            pattern = re.compile(rf"(instances|image_info)_({alias}\d*)\.json", re.IGNORECASE)
-            for file in _listed(os.path.join(root, "annotations")):
-                match = pattern.fullmatch(file)
-                if match and (match[1] == "instances" or name == "test"):
-                    json_file = os.path.join(root, "annotations", file)
-                    folders = (match[2], f"images/{match[2]}", f"images/{alias}", "images", "")
-                    found.append(_with_folders(name, json_file, root, *folders))
-    return found
+    pattern = re.compile(r"(?:instances|image_info)_(.+)\.json", re.IGNORECASE)
+    return [
+        _with_folders(split, json_file, root, name, f"images/{name}")
+        for split, name, json_file in _named(root, pattern)
+        if split == "test" or "image_info" not in os.path.basename(json_file).lower()
+    ]
 
 
 def _find_one_file(root: str) -> list[Split]:
@@ -107,30 +108,65 @@ def _find_one_file(root: str) -> list[Split]:
     for file, folder in SINGLE_FILES.items():
         json_file = os.path.join(root, *file.split("/"))
         if os.path.isfile(json_file) and _may_be_coco(json_file):
-            found.append(_with_folders("train", json_file, root, folder, "images", ""))
-    for name, alias, json_file in _files(root, "{alias}/labels.json"):
-        if _may_be_coco(json_file):
-            found.append(_with_folders(name, json_file, os.path.join(root, alias), "data", ""))
+            found.append(_with_folders("train", json_file, root, folder))
+    for split, folder in folders_of_splits(root):
+        json_file = os.path.join(folder, "labels.json")
+        if os.path.isfile(json_file) and _may_be_coco(json_file):
+            found.append(_with_folders(split, json_file, folder, "data"))
     return found
 
 
-def _files(root: str, pattern: str) -> Iterator[tuple[str, str, str]]:
-    """``(split, alias, file)`` of the files of a pattern that are there."""
-    for name, aliases in ALIASES.items():
-        for alias in aliases:
-            json_file = os.path.join(root, *pattern.format(alias=alias).split("/"))
-            if os.path.isfile(json_file):
-                yield name, alias, json_file
+def _find_other_names(root: str) -> list[Split]:
+    """Documents of other names: one for each split that is named in them, or a single one."""
+    folders = (root, os.path.join(root, "annotations"))
+    files = [os.path.join(f, n) for f in folders for n in _listed(f) if n.endswith(".json")]
+    files = [f for f in files if not OTHER_TASKS.search(os.path.basename(f)) and _is_coco(f)]
+    named: list[tuple[str, str]] = []
+    for file in files:
+        words = re.split(r"[^a-z]+", os.path.basename(file).lower())
+        named += [(split, file) for split in SPLITS if split in set(map(split_of, words))]
+    if not named and len(files) == 1:
+        named = [("train", files[0])]
+    return [_with_folders(split, file, root, *_folders_in(root)) for split, file in named]
+
+
+def _named(root: str, pattern: re.Pattern[str]) -> Iterator[tuple[str, str, str]]:
+    """``(split, its name there, file)`` of the files in ``annotations/`` that are of a split."""
+    folder = os.path.join(root, "annotations")
+    for file in _listed(folder):
+        match = pattern.fullmatch(file)
+        split = split_of(match[1].rstrip("0123456789")) if match else None
+        if match and split is not None:
+            yield split, match[1], os.path.join(folder, file)
 
 
 def _with_folders(name: str, json_file: str, root: str, *folders: str) -> Split:
-    """A split whose images may lie in these folders, as far as there."""
+    """A split whose images may lie in these folders, as far as there, or in the usual ones."""
     paths = [os.path.join(root, *f.split("/")) if f else root for f in folders]
+    images = os.path.join(root, "images")
+    for base in (images, root):
+        paths += [folder for split, folder in folders_of_splits(base) if split == name]
+    paths += [images, root]
     return coco_file(name, json_file, [p for p in dict.fromkeys(paths) if os.path.isdir(p)])
 
 
 def _listed(folder: str) -> list[str]:
     return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+
+def _folders_in(root: str) -> list[str]:
+    return [name for name in _listed(root) if os.path.isdir(os.path.join(root, name))]
+
+
+def _is_coco(json_file: str) -> bool:
+    """Whether a file of any name is a COCO document with boxes or areas."""
+    try:
+        document = read_json(json_file)
+    except DatasetError:
+        return False
+    if not isinstance(document, dict) or not isinstance(document.get("annotations"), list):
+        return False
+    return isinstance(document.get("images"), list) and "categories" in document
 
 
 def _may_be_coco(json_file: str) -> bool:
@@ -146,7 +182,9 @@ LAYOUTS = (
     Layout("COCO", "annotations/train.json", _find),
     Layout("Roboflow's COCO", f"train/{ROBOFLOW_FILE}", _find_roboflow),
 )
-# Where there are none of these.
+# Where there is nothing else at all.
+LAST_LAYOUTS = (Layout("COCO in files of other names", "a COCO file", _find_other_names),)
+# Where there are none of the first.
 OTHER_LAYOUTS = (
     Layout("COCO's own folders", "annotations/instances_train2017.json", _find_years),
     Layout("COCO in one file", "labels.json or result.json", _find_one_file),

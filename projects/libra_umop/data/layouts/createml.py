@@ -11,22 +11,19 @@ from typing import Any
 from .layout import Content, Layout, Split
 from .reading.builder import DocumentBuilder
 from .reading.pictures import Pictures
+from .reading.split_names import folders_of_splits
 from .reading.values import BadValue, json_lists, numbers, one_picture, text
 
 __all__ = ["LAYOUTS"]
 
-ALIASES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+BOXES = ("annotations", "annotation")  # Roboflow's and Apple's
 NAMES = ("image", "imagefilename", "imageFilename")
 
 
 def _find(root: str) -> list[Split]:
     """A list in the folder itself, or one in a folder of each split."""
-    found = [
-        (split, *listed)
-        for split, aliases in ALIASES.items()
-        for alias in aliases
-        for listed in _lists(os.path.join(root, alias))
-    ]
+    folders = folders_of_splits(root)
+    found = [(split, *listed) for split, folder in folders for listed in _lists(folder)]
     found = found or [("train", *listed) for listed in _lists(root)]
     met = {text(box, "label") for _, _, entries in found for e in entries for box in _boxes(e)}
     classes = dict(enumerate(sorted(met - {""}), 1))
@@ -38,12 +35,13 @@ def _find(root: str) -> list[Split]:
 def _lists(path: str) -> Iterator[tuple[str, list[Any]]]:
     if os.path.exists(path):
         for file, entries in json_lists(path):
-            if entries and all(text(e, *NAMES) and "annotations" in e for e in entries[:1]):
+            if entries and text(entries[0], *NAMES) and set(BOXES) & set(entries[0]):
                 yield file, entries
 
 
 def _boxes(entry: Any) -> list[Any]:
-    boxes = entry.get("annotations") if isinstance(entry, dict) else None
+    found = (entry.get(key) for key in BOXES) if isinstance(entry, dict) else ()
+    boxes = next((value for value in found if value is not None), None)
     return boxes if isinstance(boxes, list) else []
 
 

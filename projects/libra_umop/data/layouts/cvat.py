@@ -17,32 +17,34 @@ from ..defects import REPAIRED, short
 from .layout import Content, Layout, Split
 from .reading.builder import DocumentBuilder, enclosing, polygon_area
 from .reading.pictures import Pictures
+from .reading.split_names import SPLITS, split_of
 from .reading.values import BadValue, one_picture, whole_size
 from .reading.xml import Element, first_tag, read_xml
 
 __all__ = ["LAYOUTS"]
 
-FILE = "annotations.xml"
+FILES = ("annotations.xml", "labels.xml")  # CVAT's and FiftyOne's
 OBJECTS = ("box", "polygon", "mask")
 NO_OBJECTS = ("polyline", "points", "ellipse", "cuboid", "skeleton", "tag")
-ALIASES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 def _find(path: str) -> list[Split]:
-    file = os.path.join(path, FILE) if os.path.isdir(path) else path
-    if not file.endswith(".xml") or not os.path.isfile(file) or first_tag(file) != "annotations":
-        return []
-    root = read_xml(file)
+    files = [path] if not os.path.isdir(path) else [os.path.join(path, name) for name in FILES]
+    file = next((f for f in files if f.endswith(".xml") and first_tag(f) == "annotations"), None)
+    return [] if file is None else _splits(file, read_xml(file))
+
+
+def _splits(file: str, root: Element) -> list[Split]:
     if root.child("track") is not None:
         raise DatasetError(f"{file}: is CVAT for video; export it as CVAT for images 1.1")
     names = {_split_of(image) for image in root.all("image")} or {"train"}
-    order = [name for name in ("train", "val", "test") if name in names]
+    order = [name for name in SPLITS if name in names]
     label = {name: f"{file} ({name})" if len(order) > 1 else file for name in order}
     return [Split(name, label[name], partial(_read, file, root, name)) for name in order]
 
 
 def _split_of(image: Element) -> str:
-    return ALIASES.get(image.attributes.get("subset", "").lower(), "train")
+    return split_of(image.attributes.get("subset", "")) or "train"
 
 
 def _read(file: str, root: Element, split: str) -> Content:
@@ -55,7 +57,8 @@ def _read(file: str, root: Element, split: str) -> Content:
         place = builder.place(file, image.line)
         name = image.attributes.get("name", "")
         size = [number_in_text(image.attributes.get(key, "")) for key in ("width", "height")]
-        picture = one_picture(builder, pictures, name, place)
+        found = pictures.named(f"{image.attributes.get('subset', '')}/{name}")
+        picture = one_picture(builder, pictures, name, place, found)
         if whole_size(*size) is None:
             builder.defect("image_size", f"width and height of {short(name)} are {size}", place)
         elif picture is not None:
@@ -151,4 +154,4 @@ def _has_text(values: list[Any]) -> bool:
     return any(isinstance(value, str) for value in values)
 
 
-LAYOUTS = (Layout("CVAT for images", FILE, _find),)
+LAYOUTS = (Layout("CVAT for images", FILES[0], _find),)

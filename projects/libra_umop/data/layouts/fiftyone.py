@@ -16,11 +16,10 @@ from ..defects import short
 from .layout import Content, Layout, Split
 from .reading.builder import DocumentBuilder
 from .reading.pictures import Pictures
+from .reading.split_names import SPLITS, split_of
 from .reading.values import BadValue, numbers, one_picture, text
 
 __all__ = ["LAYOUTS"]
-
-TAGS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 
 
 class _Sample(NamedTuple):
@@ -44,7 +43,7 @@ def _find_samples(path: str) -> list[Split]:
         raise DatasetError(f"{file}: has no list of samples, as FiftyOne writes it")
     read = [_sample(file, raw, i) for i, raw in enumerate(samples)]
     found = {sample.split for sample in read}
-    order = [name for name in ("train", "val", "test") if name in found]
+    order = [name for name in SPLITS if name in found]
     label = {name: f"{file} ({name})" if len(order) > 1 else file for name in order}
     names = sorted({text(d, "label") for s in read for d in s.detections} - {""})
     classes = dict(enumerate(names, 1))
@@ -60,7 +59,8 @@ def _sample(file: str, raw: Any, index: int) -> _Sample:
         return _Sample("", "train", [], place)
     tags: Any = raw.get("tags")
     tags = tags if isinstance(tags, list) else []
-    split = next((TAGS[tag] for tag in tags if isinstance(tag, str) and tag in TAGS), "train")
+    named = (split_of(tag) for tag in tags if isinstance(tag, str))
+    split = next(filter(None, named), "train")
     fields = [v for v in raw.values() if isinstance(v, dict) and v.get("_cls") == "Detections"]
     first = raw.get("ground_truth") if raw.get("ground_truth") in fields else None
     chosen = first or next(iter(fields), {})

@@ -30,10 +30,27 @@ UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
 
 def _find(path: str) -> list[Split]:
-    found = [(file, tasks) for file, tasks in json_lists(path) if any(map(_is_task, tasks))]
+    listed = ((file, [_task(entry) for entry in entries]) for file, entries in json_lists(path))
+    found = [(file, tasks) for file, tasks in listed if any(map(_is_task, tasks))]
     if not found:
         return []
     return [Split("train", file, partial(_read, file, tasks)) for file, tasks in found]
+
+
+def _task(entry: Any) -> Any:
+    """The task that an entry of the JSON-MIN export is of; anything else as it is."""
+    if not isinstance(entry, dict) or "annotation_id" not in entry or "data" in entry:
+        return entry
+    fields = [value for value in entry.values() if isinstance(value, list)]
+    values = [v for field in fields for v in field if isinstance(v, dict)]
+    results = [{"type": _type(value), "value": value} for value in values]
+    annotation = {"result": results}
+    return {"id": entry.get("id"), "data": entry, "annotations": [annotation]}
+
+
+def _type(value: dict[str, Any]) -> str:
+    """The type of a result by the key of its labels, as "rectanglelabels"."""
+    return next((key for key in value if key.endswith("labels")), "none")
 
 
 def _is_task(task: Any) -> bool:

@@ -16,11 +16,11 @@ from ..defects import short
 from .layout import Content, Layout, Split
 from .reading.builder import DocumentBuilder, enclosing, polygon_area
 from .reading.pictures import Pictures, subfolders
+from .reading.split_names import by_folders
 from .reading.values import BadValue, numbers, one_picture, text
 
 __all__ = ["LAYOUTS"]
 
-ALIASES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 AREAS = ("polygon", "rectangle", "circle")
 
 
@@ -28,35 +28,38 @@ def _find(root: str) -> list[Split]:
     if not os.path.isdir(root):
         return []
     files = _files(root)
-    splits = []
-    for split, aliases in ALIASES.items():
-        own = [f for f in files if os.path.relpath(f, root).split(os.sep)[0] in aliases]
-        if own:
-            splits.append(Split(split, os.path.dirname(own[0]), partial(_read, root, own, files)))
-    if not splits and files:
-        splits.append(Split("train", os.path.dirname(files[0]), partial(_read, root, files, files)))
-    return splits
+    splits, others = by_folders(root, files)
+    return [
+        Split(split, os.path.dirname(own[0]), partial(_read, root, own, files, others))
+        for split, own in splits.items()
+    ]
 
 
 def _files(root: str) -> list[str]:
-    """The JSON files of folders whose first one is LabelMe's."""
+    """The JSON files of folders of which one of the first three is LabelMe's."""
     found = []
     for folder, names in subfolders(root):
         files = [os.path.join(folder, name) for name in names if name.lower().endswith(".json")]
-        if files and _is_labelme(files[0]):
+        if any(map(_is_labelme, files[:3])):
             found += files
     return found
 
 
 def _is_labelme(file: str) -> bool:
+    """By the beginning and the end of the file, as the picture may stand first in it."""
     if os.path.getsize(file) > 200_000_000:
         return False
     with open(file, "rb") as f:
         head = f.read(4096)
+        f.seek(max(os.path.getsize(file) - 65536, 0))
+        head += f.read()
     return b'"shapes"' in head and (b'"version"' in head or b'"flags"' in head)
 
 
-def _read(root: str, files: Sequence[str], all_files: Sequence[str]) -> Content:
+def _read(
+    root: str, files: Sequence[str], all_files: Sequence[str], others: Sequence[str]
+) -> Content:
+    """Of ``files``; ``others`` are of no split."""
     contents, broken = {}, {}
     for file in dict.fromkeys([*files, *all_files]):
         try:
@@ -71,11 +74,21 @@ def _read(root: str, files: Sequence[str], all_files: Sequence[str]) -> Content:
         if file in broken:
             builder.defect("unreadable", broken[file], place)
             continue
+        if not isinstance(contents[file], dict) or "shapes" not in contents[file]:
+            builder.count("{} JSON files have no shapes and are none of LabelMe's: left out", place)
+            continue
         name = text(contents[file], "imagePath")
-        beside = pictures.beside(file)
-        picture = one_picture(builder, pictures, name, place, beside or pictures.named(name))
+        beside = pictures.beside(file) or pictures.named(name)
+        if not beside and text(contents[file], "imageData"):
+            said = f"there is no picture {short(name)} beside it; the one in its imageData is not"
+            builder.defect("image_missing", f"{said} read, write it to a file", place)
+            continue
+        picture = one_picture(builder, pictures, name, place, beside)
         if picture is not None:
             found.append((picture, file))
+    for file in others:
+        said = "{} JSON files lie in no folder of a split and are left out"
+        builder.count(said, builder.place(file))
     for image_id, _, file in builder.add_images(found):
         _add_shapes(builder, image_id, contents[file], builder.place(file))
     return builder.content()

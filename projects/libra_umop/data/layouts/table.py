@@ -7,6 +7,7 @@ from ...errors import DatasetError
 from . import coco, createml, cvat, fiftyone, label_studio, labelme, voc, yolo
 from .layout import Layout, Split
 from .reading.recognised import looks_like
+from .reading.split_names import SPLITS
 
 __all__ = ["LAYOUTS", "dataset_name", "find_splits"]
 
@@ -24,9 +25,11 @@ GROUPS: tuple[tuple[Layout, ...], ...] = (
         *labelme.LAYOUTS,
         *createml.LAYOUTS,
     ),
+    coco.LAST_LAYOUTS,
 )
+# cells.zip unpacked into cells/ often gives cells/cells/.
+MOST_NESTED = 3
 LAYOUTS = tuple(layout for group in GROUPS for layout in group)
-NAMES = ("train", "val", "test")
 
 
 def find_splits(root: str, *, needs_train: bool = True) -> dict[str, Split]:
@@ -42,20 +45,40 @@ def find_splits(root: str, *, needs_train: bool = True) -> dict[str, Split]:
     if not os.path.exists(root):
         raise DatasetError(f"{root}: is not a folder; --dataset wants the folder of a dataset")
     splits: dict[str, Split] = {}
+    for folder in _ways_in(root):
+        splits = splits or _best_of(folder)
+    if "train" not in splits and (needs_train or not splits):
+        raise DatasetError(f"{root}: {_nothing_in(root, splits)}")
+    return splits
+
+
+def _best_of(root: str) -> dict[str, Split]:
+    """The splits of the first group that has a training split, else of the first with any."""
+    splits: dict[str, Split] = {}
     for group in GROUPS:
         found = _of(root, group)
         if "train" in found:
             return found
         splits = splits or found
-    if not splits or needs_train:
-        raise DatasetError(f"{root}: {_nothing_in(root, splits)}")
     return splits
+
+
+def _ways_in(root: str) -> list[str]:
+    """``root``, and the folders that are all there is but for files, as unpacking leaves them."""
+    ways = [root]
+    while len(ways) < MOST_NESTED and os.path.isdir(ways[-1]):
+        entries = [e for e in os.scandir(ways[-1]) if e.is_dir()]
+        folders = [e.path for e in entries if not e.name.startswith((".", "__"))]
+        if len(folders) != 1:
+            break
+        ways += folders
+    return ways
 
 
 def _of(root: str, layouts: tuple[Layout, ...]) -> dict[str, Split]:
     found = [split for layout in layouts for split in layout.find(root)]
     splits = {}
-    for name in NAMES:
+    for name in SPLITS:
         named = [split for split in found if split.name == name]
         if len(named) > 1:
             sources = " and ".join(split.source for split in named)
@@ -70,7 +93,7 @@ def _nothing_in(root: str, splits: dict[str, Split]) -> str:
     if os.path.isfile(root):
         return "is no file that describes a dataset, as data.yaml does; give the dataset's folder"
     there = ", ".join(sorted(os.listdir(root))[:8]) or "nothing"
-    likely = looks_like(root) if not splits else ""
+    likely = looks_like(*_ways_in(root)) if not splits else ""
     if likely:
         return f"looks like {likely}; it has {there}"
     wanted = ", ".join(layout.wants for layout in LAYOUTS[:-1])

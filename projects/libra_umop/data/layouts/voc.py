@@ -21,12 +21,12 @@ from ..defects import short
 from .layout import Content, Layout, Split
 from .reading.builder import DocumentBuilder, polygon_area, sizes_of
 from .reading.pictures import Pictures, subfolders
+from .reading.split_names import SPLITS, by_folders, split_of
 from .reading.xml import Element, first_tag, read_xml
 from .reading.yolo_lines import numbered_lines
 
 __all__ = ["LAYOUTS"]
 
-ALIASES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 LISTS = os.path.join("ImageSets", "Main")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 DIFFICULT = "{} objects are difficult: not learnt from, neither found nor missed in evaluation"
@@ -37,31 +37,31 @@ def _find_lists(root: str) -> list[Split]:
     folder = os.path.join(root, LISTS)
     if not os.path.isdir(folder) or not os.path.isdir(os.path.join(root, "Annotations")):
         return []
-    names = {"train": ("train", "trainval"), **{k: ALIASES[k] for k in ("val", "test")}}
-    splits = []
-    for split, aliases in names.items():
-        files = (os.path.join(folder, f"{alias}.txt") for alias in aliases)
-        file = next((file for file in files if os.path.isfile(file)), None)
-        if file is not None:
-            splits.append(Split(split, file, partial(_read_list, root, file)))
-    return splits
+    found: dict[str, str] = {}
+    for file in sorted(os.listdir(folder)):
+        stem, suffix = os.path.splitext(file)
+        split = split_of(stem)
+        if suffix == ".txt" and split is not None:
+            found.setdefault(split, os.path.join(folder, file))
+    for other in ("trainval.txt", "default.txt"):  # of VOC's test devkit, and CVAT's
+        file = os.path.join(folder, other)
+        if "train" not in found and os.path.isfile(file):
+            found["train"] = file
+    return [Split(n, found[n], partial(_read_list, root, found[n])) for n in SPLITS if n in found]
 
 
 def _find_folders(root: str) -> list[Split]:
     """XML files beside their pictures or in a folder of their own, with or without splits."""
-    if not os.path.isdir(root) or os.path.isdir(os.path.join(root, LISTS)):
+    if not os.path.isdir(root):
         return []
+    if any(_find_lists(folder) for folder, _ in subfolders(root)):
+        return []  # VOC's own folders, here or further down
     files = _xml_files(root)
-    splits = []
-    for split, aliases in ALIASES.items():
-        own = [file for file in files if set(aliases) & set(_folders(root, file))]
-        if own:
-            folder = os.path.dirname(own[0])
-            splits.append(Split(split, folder, partial(_read_files, root, own, files)))
-    if not splits and files:
-        folder = os.path.dirname(files[0])
-        splits.append(Split("train", folder, partial(_read_files, root, files, files)))
-    return splits
+    splits, others = by_folders(root, files)
+    return [
+        Split(split, os.path.dirname(own[0]), partial(_read_files, root, own, files, others))
+        for split, own in splits.items()
+    ]
 
 
 def _xml_files(root: str) -> list[str]:
@@ -74,10 +74,6 @@ def _xml_files(root: str) -> list[str]:
     return found
 
 
-def _folders(root: str, file: str) -> list[str]:
-    return os.path.relpath(os.path.dirname(file), root).split(os.sep)
-
-
 def _read_list(root: str, file: str) -> Content:
     folder = os.path.join(root, "Annotations")
     files, problems = [], []
@@ -86,13 +82,13 @@ def _read_list(root: str, file: str) -> Content:
         names = (line, re.sub(r"\s+-?[01]$", "", line), os.path.splitext(line)[0])
         paths = [os.path.join(folder, f"{name}.xml") for name in names]
         path = next(filter(os.path.isfile, paths), None)
-        if os.path.basename(line) != line:
-            problems.append((number, f"{short(line)} should be a file's name, without folders"))
+        if os.path.isabs(line) or ".." in line.split("/"):
+            problems.append((number, f"{short(line)} should be a name below Annotations/"))
         elif path is None:
             problems.append((number, f"there is no file {short(f'Annotations/{line}.xml')}"))
         else:
             files.append(path)
-    everything = [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+    everything = [os.path.join(f, name) for f, names in subfolders(folder) for name in names]
     pictures = Pictures(os.path.join(root, "JPEGImages"))
     builder, _ = _build(root, files, [p for p in everything if p.endswith(".xml")], pictures)
     for number, message in problems:
@@ -100,7 +96,10 @@ def _read_list(root: str, file: str) -> Content:
     return builder.content()
 
 
-def _read_files(root: str, files: Sequence[str], all_files: Sequence[str]) -> Content:
+def _read_files(
+    root: str, files: Sequence[str], all_files: Sequence[str], others: Sequence[str]
+) -> Content:
+    """Of ``files``; ``others`` are of no split."""
     pictures = Pictures(root)
     builder, used = _build(root, files, all_files, pictures)
     folders = {os.path.dirname(path) for path in used}
@@ -108,6 +107,9 @@ def _read_files(root: str, files: Sequence[str], all_files: Sequence[str]) -> Co
         if path not in used and os.path.dirname(path) in folders:
             said = "{} pictures have no XML file and are left out (one without <object> says that"
             builder.count(f"{said} there is none)", builder.place(path))
+    for path in others:
+        said = "{} XML files lie in no folder of a split and are left out"
+        builder.count(said, builder.place(path))
     return builder.content()
 
 

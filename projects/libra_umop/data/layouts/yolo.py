@@ -1,39 +1,45 @@
-"""YOLO: a YAML file that names classes and splits, pictures, and a text file for each of them.
+"""YOLO: pictures, a text file for each of them, and what names the classes and the splits.
 
-https://docs.ultralytics.com/datasets/detect/
+That is a YAML file (https://docs.ultralytics.com/datasets/detect/), Darknet's ``obj.data`` and
+``obj.names`` (CVAT, FiftyOne), or a bare ``classes.txt`` (LabelImg, Label Studio).
 """
 
 import os
-from collections.abc import Iterator, Sequence
 from functools import partial
+from glob import escape, glob
+from itertools import islice
 from typing import Any
 
 import yaml
 
-from ...errors import DatasetError
-from ..defects import NOTE, short
+from ...errors import ConfigError, DatasetError
+from ..defects import short
 from .layout import Content, Layout, Split
 from .reading.builder import DocumentBuilder
 from .reading.pictures import is_picture, subfolders
+from .reading.split_names import SPLITS, folders_of_splits, split_of
 from .reading.yolo_lines import LineCounts, judge, numbered_lines, read_label_file
+from .reading.yolo_paths import expected_label, label_file, labels_without_picture, pictures_of
 
 __all__ = ["LAYOUTS"]
 
 FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
-KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+NAMES = ("classes.txt", "*/classes.txt", "*/*/classes.txt", "*.names", "data/*.names")
 
 
 def _find(path: str) -> list[Split]:
     """The splits of a folder with a data.yaml, or of such a file."""
     file = _data_yaml(path)
-    if file is None:
-        return []
-    config = _load(file)
+    return [] if file is None else _splits(file, os.path.dirname(file), _load(file))
+
+
+def _splits(file: str, root: str, config: dict[str, Any]) -> list[Split]:
     splits = []
-    for name, keys in KEYS.items():
-        key = next((key for key in keys if config.get(key)), None)
+    for name in SPLITS:
+        keys = [key for key in config if isinstance(key, str) and split_of(key) == name]
+        key = next((key for key in keys if config[key]), None)
         if key is not None:
-            read = partial(_read, file, config, key, name)
+            read = partial(_read, file, root, config, key)
             splits.append(Split(name, f"{file} ({key})", read))
     return splits
 
@@ -57,10 +63,74 @@ def _is_of_a_dataset(file: str) -> bool:
     return bool({"names", "nc"} & set(config)) and any(key in config for key in ("train", "val"))
 
 
+def _find_names(root: str) -> list[Split]:
+    """The splits of a folder without a YAML file, but with a list of the classes' names."""
+    if not os.path.isdir(root) or _data_yaml(root) is not None:
+        return []
+    files = [f for name in NAMES for f in sorted(glob(os.path.join(escape(root), name)))]
+    if not files or not _has_labels(root):
+        return []
+    names = [_lines_of(file) for file in files]
+    for file, own in zip(files, names, strict=True):
+        if own != names[0]:
+            raise DatasetError(f"{file}: names other classes than {files[0]}; keep one of them")
+    return _splits(files[0], root, {**_named_lists(root), "names": names[0]})
+
+
+def _has_labels(root: str) -> bool:
+    """Whether one of the first pictures has a label file of YOLO's."""
+    paths = (os.path.join(f, n) for f, names in subfolders(root) for n in names if is_picture(n))
+    return any(label_file(path) for path in islice(paths, 200))
+
+
+def _named_lists(root: str) -> dict[str, list[str]]:
+    """Text files or folders of the splits; the folder itself as "train" if there are none."""
+    lists: dict[str, list[str]] = {}
+    for file in [os.path.join(folder, n) for folder in ("", "data") for n in _texts(root, folder)]:
+        stem = os.path.splitext(os.path.basename(file))[0]
+        split = "train" if stem == "images" else split_of(stem)  # images.txt is FiftyOne's
+        if split is not None and _names_pictures(os.path.join(root, file)):
+            lists.setdefault(split, [file])
+    for base in (os.path.join(root, "images"), root):
+        if not lists:
+            for split, folder in folders_of_splits(base):
+                lists.setdefault(split, []).append(os.path.relpath(folder, root))
+    return lists or {"train": ["."]}
+
+
+def _texts(root: str, folder: str) -> list[str]:
+    path = os.path.join(root, folder)
+    return sorted(n for n in os.listdir(path) if n.endswith(".txt")) if os.path.isdir(path) else []
+
+
+def _names_pictures(file: str) -> bool:
+    try:
+        return is_picture(next(numbered_lines(file), (0, ""))[1])
+    except DatasetError:
+        return False
+
+
+def _lines_of(file: str) -> list[str]:
+    """The lines of a text file, blank ones at its end left out."""
+    last = max((number for number, _ in numbered_lines(file)), default=0)
+    lines = dict(numbered_lines(file))
+    missing = [n for n in range(1, last + 1) if n not in lines]
+    if missing or not lines:
+        raise DatasetError(f"{file}: line {(missing or [1])[0]} should be the name of a class")
+    return list(lines.values())
+
+
 def _load(file: str) -> dict[str, Any]:
+    from ...config.loading import refuse_repeated_keys  # needs Detectron2
+
     try:
         with open(file, encoding="utf-8-sig") as f:
-            config = yaml.safe_load(f)
+            text = f.read()
+        config = yaml.safe_load(text)
+        refuse_repeated_keys(text, file)
+        as_written = yaml.load(text, yaml.BaseLoader)
+    except ConfigError as e:
+        raise DatasetError(str(e)) from e
     except (OSError, ValueError, yaml.YAMLError) as e:
         said = " ".join(str(getattr(e, "problem", None) or e).split())
         mark = getattr(e, "problem_mark", None)
@@ -68,6 +138,8 @@ def _load(file: str) -> dict[str, Any]:
         raise DatasetError(f"{file}: is not YAML: {said}{where}") from e
     if not isinstance(config, dict):
         raise DatasetError(f"{file}: holds {short(config)}, should hold train, val and names")
+    if config.get("names"):
+        config["names"] = as_written["names"]  # a class may be called no, 007 or 1.0
     return config
 
 
@@ -86,106 +158,39 @@ def _class_names(file: str, config: dict[str, Any]) -> dict[int, str]:
         number = int(index) if isinstance(index, str) and index.isdecimal() else index
         if type(number) is not int or number < 0 or number in classes:
             raise DatasetError(f"{file}: names has the class index {short(index)}, {want}")
-        classes[number] = str(name)
+        if not isinstance(name, str):
+            raise DatasetError(f"{file}: names has {short(name)} as the name of class {number}")
+        classes[number] = name
     if isinstance(count, int) and count != len(classes):
         raise DatasetError(f"{file}: nc is {count}, but names has {len(classes)} classes")
     return dict(sorted(classes.items()))
 
 
-def _read(file: str, config: dict[str, Any], key: str, name: str) -> Content:
-    builder = DocumentBuilder(os.path.dirname(file), _class_names(file, config))
-    paths = list(dict.fromkeys(_images(file, config, key, builder)))
-    lines = LineCounts()
+def _read(file: str, root: str, config: dict[str, Any], key: str) -> Content:
+    builder = DocumentBuilder(root, _class_names(file, config))
+    paths = list(dict.fromkeys(pictures_of(file, root, config, key, builder)))
+    lines, used = LineCounts(), {}
     without = []
     for image_id, size, path in builder.add_images((path, path) for path in paths):
-        label = _label_file(path)
+        label = label_file(path)
         if label is None:
             without.append(path)
             continue
+        used[path] = label
         read_label_file(builder, image_id, size, label, config, lines)
     judge(builder, lines)
     if without and len(without) == len(paths):
-        expected = builder.place(_expected_label(without[0]))
+        expected = builder.place(expected_label(without[0]))
         return builder.content(f"none of its {len(paths)} images has a label file, as {expected}")
     for path in without:
         said = "{} images have no label file: taken as images without objects"
         builder.count(said, builder.place(path))
+    for label in labels_without_picture(used):
+        builder.count("{} label files have no picture: left out", builder.place(label))
     return builder.content()
 
 
-def _images(file: str, config: dict[str, Any], key: str, builder: DocumentBuilder) -> Iterator[str]:
-    """The pictures that a key of the YAML file names: folders, or text files of paths."""
-    entries = config[key] if isinstance(config[key], list) else [config[key]]
-    bases = _bases(file, config, builder)
-    for entry in entries:
-        if not isinstance(entry, str):
-            raise DatasetError(f"{file}: {key} is {short(entry)}, should be a folder or text file")
-        path = _existing(entry, bases)
-        if path is None:
-            looked = " and ".join(dict.fromkeys(os.path.join(base, entry) for base in bases))
-            raise DatasetError(f"{file}: {key} is {short(entry)}, which is not there: {looked}")
-        if os.path.isdir(path):
-            for folder, names in subfolders(path):
-                yield from (os.path.join(folder, name) for name in names if is_picture(name))
-        elif is_picture(path):
-            yield path
-        else:
-            yield from _listed(path, bases, builder)
-
-
-def _bases(file: str, config: dict[str, Any], builder: DocumentBuilder) -> list[str]:
-    """The folders that paths may be relative to: the YAML file's ``path``, and its own."""
-    own = os.path.dirname(file)
-    given = config.get("path")
-    if not isinstance(given, str) or not given:
-        return [own]
-    bases = [os.path.normpath(os.path.join(own, given)), os.path.normpath(given)]
-    bases = [base for base in dict.fromkeys(bases) if os.path.isdir(base)]
-    if not bases:
-        said = f"path is {short(given)}, which is not here; taken is the folder of this file"
-        builder.defect("path", said, builder.place(file), NOTE)
-    return [*bases, own]
-
-
-def _existing(entry: str, bases: Sequence[str]) -> str | None:
-    """Roboflow writes ``../train/images`` where the folder is ``train/images``."""
-    entry = entry.replace("\\", "/")
-    inside = entry
-    while inside.startswith("../"):
-        inside = inside[3:]
-    tried = [os.path.normpath(os.path.join(base, e)) for e in (entry, inside) for base in bases]
-    return next((path for path in tried if os.path.exists(path)), None)
-
-
-def _listed(file: str, bases: Sequence[str], builder: DocumentBuilder) -> Iterator[str]:
-    """The pictures of a text file, one a line; paths of another machine by the end of theirs."""
-    for number, line in numbered_lines(file):
-        tried = [os.path.dirname(file), *bases]
-        path = _existing(line, tried)
-        parts = line.replace("\\", "/").split("/")
-        tails = ("/".join(parts[i:]) for i in range(1, len(parts)))
-        path = path or next(filter(None, (_existing(tail, tried) for tail in tails if tail)), None)
-        if path is None or not os.path.isfile(path):
-            message = f"there is no image file {short(line)}"
-            builder.defect("image_missing", message, builder.place(file, number))
-        else:
-            yield path
-
-
-def _expected_label(path: str) -> str:
-    """``labels/`` for the last ``images/`` of the path, and .txt."""
-    folder, name = os.path.split(path)
-    parts = folder.split(os.sep)
-    if "images" in parts:
-        last = len(parts) - 1 - parts[::-1].index("images")
-        parts[last] = "labels"
-    return os.path.join(os.sep.join(parts), f"{os.path.splitext(name)[0]}.txt")
-
-
-def _label_file(path: str) -> str | None:
-    """The label file of a picture, by YOLO's rule or beside it."""
-    tried = (_expected_label(path), f"{os.path.splitext(path)[0]}.txt")
-    return next((label for label in tried if os.path.isfile(label)), None)
-
-
-LAYOUTS = (Layout("YOLO", "data.yaml", _find),)
+LAYOUTS = (
+    Layout("YOLO", "data.yaml", _find),
+    Layout("YOLO without YAML", "classes.txt or obj.names", _find_names),
+)

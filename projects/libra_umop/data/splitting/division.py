@@ -8,7 +8,8 @@ them become the validation split: that depends on nothing but the dataset.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -64,7 +65,9 @@ def divide(split: Split, wanted: float | str, seed: int = 0) -> tuple[dict[str, 
         division = _shuffle(content, list(dict.fromkeys(names)), wanted, seed)
     for part, own in (("train", division.train), ("val", division.val)):
         if not own:
-            raise DatasetError(f"{split.source}: --split leaves no image for {part}")
+            raise DatasetError(
+                f"{split.source}: --split leaves no image for {part}: {division.words}"
+            )
     val = frozenset(division.val)
     parts = {
         "train": _part(content, val, of_val=False),
@@ -95,15 +98,44 @@ def _shuffle(content: Content, names: list[str], part: float, seed: int) -> Divi
     groups, words = _groups(content, names)
     by_hash = sorted(groups, key=lambda g: _hash(f"{seed} {min(names[i] for i in g)}"))
     wanted = min(max(round((1 - part) * len(names)), 1), len(names) - 1)
-    val: list[int] = []
-    for group in by_hash:
-        if len(val) + len(group) <= wanted or not val and len(group) < len(names):
-            val += group
+    classes = _classes(content.document, names)
+    val = _choose(by_hash, wanted, classes) or _choose(by_hash, wanted, [set()] * len(names))
     chosen = set(val)
     train = [name for i, name in enumerate(names) if i not in chosen]
     said = f"--split {part:g}, seed {seed}: {len(train)} of {len(names)} images are for training,"
     said += f" {len(chosen)} for validation; {words}"
     return Division(train, [names[i] for i in sorted(chosen)], said)
+
+
+def _choose(groups: list[list[int]], wanted: int, classes: Sequence[set[Any]]) -> list[int]:
+    """The images for validation: the first groups that leave an image of each class to training."""
+    left = Counter(c for own in classes for c in own)
+    val: list[int] = []
+    for group in groups:
+        own = Counter(c for i in group for c in classes[i])
+        fits = len(val) + len(group) <= wanted or (not val and len(group) < len(classes))
+        if fits and all(count < left[c] for c, count in own.items()):
+            val += group
+            left -= own
+    return val
+
+
+def _classes(document: Any, names: list[str]) -> list[set[Any]]:
+    """The category ids of the objects of each image."""
+    images: dict[Any, str] = {}
+    for image in _images(document):
+        if isinstance(image.get("id"), (int, str)):
+            images[image["id"]] = image["file_name"]
+    found: dict[str, set[Any]] = {name: set() for name in names}
+    annotations = document.get("annotations")
+    for a in annotations if isinstance(annotations, list) else ():
+        if not isinstance(a, dict) or a.get("iscrowd"):
+            continue
+        image_id, class_id = a.get("image_id"), a.get("category_id")
+        known = isinstance(image_id, (int, str)) and image_id in images
+        if known and isinstance(class_id, (int, str)):
+            found[images[image_id]].add(class_id)
+    return [found[name] for name in names]
 
 
 def _groups(content: Content, names: list[str]) -> tuple[list[list[int]], str]:
@@ -116,12 +148,16 @@ def _groups(content: Content, names: list[str]) -> tuple[list[list[int]], str]:
     paths = _paths(content, names)
     alike = Groups(len(names))
     alike.join_equal([groups.of(i) for i in range(len(names))])
-    found = look_alike(paths, alike) if paths else 0
-    if found and max(map(len, alike.members)) <= max(LARGEST_CLIP * len(names), 2):
-        groups = alike
-        words.append(f"{found} that look alike")
-    elif found:
-        words.append("too many look alike to keep those together")
+    most = max(LARGEST_CLIP * len(names), 2)
+    if paths and look_alike(paths, alike):
+        before = groups.count
+        for members in alike.members:
+            for i in members[1:] if len(members) <= most else ():
+                groups.join(members[0], i)
+        joined = before - groups.count
+        words += [f"{joined} that look alike"] if joined else []
+        many = sum(len(members) for members in alike.members if len(members) > most)
+        words += [f"too many look alike to keep those together ({many})"] if many else []
     return groups.members, f"kept together: {', '.join(words) or 'none'}"
 
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from urllib.parse import parse_qs, unquote, urlsplit
 
-__all__ = ["Pictures", "is_picture", "subfolders"]
+__all__ = ["Pictures", "is_picture", "local_name", "same_but_spelling", "subfolders"]
 
 # What Pillow and its plugins read; data.images, which could tell, needs Detectron2.
 SUFFIXES = frozenset(
@@ -41,6 +41,18 @@ def subfolders(root: str) -> Iterator[tuple[str, list[str]]]:
         folders[:] = [name for name, real in own.items() if real not in seen]
         seen.update(own.values())
         yield folder, sorted(files)
+
+
+def same_but_spelling(root: str, name: str) -> str | None:
+    """The one path below ``root`` that is ``name`` but for letter case and composed accents."""
+    path = root
+    for part in _parts(name):
+        listed = os.listdir(path) if os.path.isdir(path) else []
+        alike = [n for n in listed if _normal(n).casefold() == part.casefold()]
+        if len(alike) != 1 and part not in listed:
+            return None
+        path = os.path.join(path, part if part in listed else alike[0])
+    return path
 
 
 class Pictures:

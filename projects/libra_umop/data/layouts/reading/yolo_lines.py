@@ -137,7 +137,7 @@ def _class_id(word: str, classes: dict[int, str]) -> int:
         raise _Bad("class_index", f"class index is {short(word)}, should be a whole number", ERROR)
     if int(number) not in classes:
         known = f"{len(classes)} classes, {min(classes)} to {max(classes)}"
-        said = f"class index is {word}, which has no name; the YAML file names {known}"
+        said = f"class index is {word}, which has no name; there are {known}"
         raise _Bad("class_index", said, ERROR)
     return int(number)
 
