@@ -10,12 +10,13 @@ MINUTES := 8
 DATA :=
 EXTRAS := backbones,dev,export,plots,study
 
-.PHONY: help setup setup-dev demo test lint site image gpu-check clean
+.PHONY: help setup setup-dev demo test lint pages site image gpu-check clean
 
 help:
 	@echo "make demo    set up, train and evaluate Libra Faster R-CNN on drawn shapes, and look at it"
 	@echo "make test    set up, and run all tests"
 	@echo "make lint    set up, and check style, types, scripts and schemas"
+	@echo "make pages   write what documents say of keys, levers and configs"
 	@echo "make site    build the documents' site into site/ (Python 3.11 or newer)"
 	@echo "make image   build the container image for cluster training (buildah or docker)"
 	@echo "make gpu-check  tests, speed and training on a GPU, into benchmarks/gpu (MINUTES=8, DATA=...)"
@@ -38,6 +39,11 @@ test: setup-dev
 
 lint: setup-dev
 	PATH="$(abspath $(VENV))/bin:$$PATH" dev/linter.sh --check
+
+pages: setup-dev
+	$(RUN) dev/config_page.py
+	$(RUN) dev/levers_table.py
+	$(RUN) dev/model_zoo.py --measure
 
 site:
 	$(PYTHON) -m venv .venv-site

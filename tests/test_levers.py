@@ -1,10 +1,9 @@
 """Every lever, in every family of detectors: it switches what it names, and nothing else."""
 
 import functools
-import importlib.util
 import re
-from itertools import permutations
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import yaml
@@ -18,12 +17,19 @@ from libra_umop.config.loading import load_config, merge_opts
 from libra_umop.levers import FAMILIES, LEVERS, active, baseline, levers_for, switch
 from libra_umop.modeling.backbones.bfp import BFP
 from libra_umop.modeling.dense.edge_distances import EdgeDistanceATSS
+from libra_umop.modeling.dense.losses.classification import CLS_LOSSES
 from libra_umop.modeling.dense.losses.focal import ClassWeightedFocalLoss
 from libra_umop.modeling.dense.losses.hard_negatives import HardNegativeLoss
 from libra_umop.modeling.dense.losses.long_tail import EqualizedFocalLoss
 from libra_umop.modeling.dense.losses.quality import LevelQualityFocalLoss, LevelVarifocalLoss
 from libra_umop.modeling.rcnn.class_losses import SeesawLoss, WeightedCrossEntropy
-from libra_umop.modeling.rcnn.samplers import InstanceBalancedSampler, IoUBalancedSampler
+from libra_umop.modeling.rcnn.samplers import (
+    NEGATIVE_SAMPLERS,
+    POSITIVE_SAMPLERS,
+    InstanceBalancedSampler,
+    IoUBalancedSampler,
+)
+from testing.scripts import load_script
 from testing.shrink import shrink
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -39,22 +45,51 @@ PLAIN = {
     "vfnet": ("COCO-Detection/vfnet_R_50_FPN_1x.yaml", []),
 }
 PLAIN["cascade"][1].extend(["MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True"])
-EXPECTED = {  # the single levers of each family
-    "standard": "iou_sampling instance_sampling ohem rpn_ratio bfp balanced_l1 rpn_balanced_l1"
-    " repeat_factor class_weights seesaw",
-    "cascade": "iou_sampling instance_sampling stage_sampling rpn_ratio bfp balanced_l1"
-    " rpn_balanced_l1 repeat_factor class_weights seesaw",
-    "c4": "iou_sampling instance_sampling rpn_ratio balanced_l1"
-    " rpn_balanced_l1 repeat_factor class_weights seesaw",
+
+
+def lever_that_sets(key, value):
+    """There has to be one, and one only."""
+    rows = [
+        row for row in LEVERS.values() if any(w.on.get(key) == value for w in row.ways.values())
+    ]
+    (name,) = (row.name for row in rows)
+    return name
+
+
+# What is registered is a lever, wherever the detector chooses it by that key. Lever -> its class.
+SAMPLERS = {
+    kind: {
+        lever_that_sets(f"MODEL.ROI_HEADS.{kind.upper()}_SAMPLER", value): sampler
+        for value, sampler in table.items()
+        if value != "random"
+    }
+    for kind, table in (("negative", NEGATIVE_SAMPLERS), ("positive", POSITIVE_SAMPLERS))
+}
+CLS_LOSS_LEVERS = {
+    lever_that_sets("MODEL.ATSS.CLS_LOSS_TYPE", value): get_type_hints(build)["return"]
+    for value, build in CLS_LOSSES.items()
+    if value != "focal" and not value.startswith("progressive_")
+}
+CHOOSE_SAMPLERS, CHOOSE_CLS_LOSS = ("standard", "cascade", "c4"), ("retinanet", "atss", "fcos")
+EXPECTED = {  # the other single levers of each family
+    "standard": "ohem rpn_ratio bfp balanced_l1 rpn_balanced_l1 repeat_factor class_weights seesaw",
+    "cascade": "stage_sampling rpn_ratio bfp balanced_l1 rpn_balanced_l1 repeat_factor"
+    " class_weights seesaw",
+    "c4": "rpn_ratio balanced_l1 rpn_balanced_l1 repeat_factor class_weights seesaw",
     "rpn": "rpn_ratio bfp rpn_balanced_l1",
-    "retinanet": "ohem bfp balanced_l1 qfl vfl pfl lrp lrp_mean"
-    " repeat_factor class_weights equalized_focal",
-    "atss": "ohem bfp qfl vfl pfl lrp lrp_mean repeat_factor class_weights equalized_focal",
-    "fcos": "ohem bfp qfl vfl pfl lrp lrp_mean repeat_factor class_weights equalized_focal",
+    "retinanet": "bfp balanced_l1 pfl lrp lrp_mean repeat_factor class_weights",
+    "atss": "bfp pfl lrp lrp_mean repeat_factor class_weights",
+    "fcos": "bfp pfl lrp lrp_mean repeat_factor class_weights",
     "gfl": "bfp pfl lrp lrp_mean repeat_factor",
     "vfnet": "bfp pfl lrp lrp_mean repeat_factor",
 }
-SINGLE = [(family, name) for family, names in EXPECTED.items() for name in names.split()]
+EXPECTED = {family: set(names.split()) for family, names in EXPECTED.items()}
+for family in CHOOSE_SAMPLERS:
+    EXPECTED[family] |= SAMPLERS["negative"].keys() | SAMPLERS["positive"].keys()
+for family in CHOOSE_CLS_LOSS:
+    EXPECTED[family] |= CLS_LOSS_LEVERS.keys()
+EXPECTED = {f: sorted(names, key=list(LEVERS).index) for f, names in EXPECTED.items()}
+SINGLE = [(family, name) for family, names in EXPECTED.items() for name in names]
 
 
 def plain(family):
@@ -96,9 +131,9 @@ def built(text):
         found["rpn_balanced_l1"] = rpn.box_reg_loss_type == "balanced_l1"
     if hasattr(model, "roi_heads"):
         heads = model.roi_heads
-        samplers = [getattr(heads, f"{kind}_sampler", None) for kind in ("negative", "positive")]
-        found["iou_sampling"] = isinstance(samplers[0], IoUBalancedSampler)
-        found["instance_sampling"] = isinstance(samplers[1], InstanceBalancedSampler)
+        for kind, classes in SAMPLERS.items():
+            sampler = getattr(heads, f"{kind}_sampler", None)
+            found |= {name: isinstance(sampler, x) for name, x in classes.items()}
         found["stage_sampling"] = getattr(heads, "sample_every_stage", False)
         found["ohem"] = hasattr(heads, "num_hard")
         is_cascade = isinstance(heads, CascadeROIHeads)
@@ -109,16 +144,14 @@ def built(text):
         found["seesaw"] = class_losses == [SeesawLoss] * len(predictors)
     loss = getattr(model, "cls_loss", None)
     if loss is not None:
-        found["ohem"] = isinstance(loss, HardNegativeLoss)
-        found["equalized_focal"] = isinstance(loss, EqualizedFocalLoss)
+        has_own = isinstance(model, EdgeDistanceATSS)  # GFL and VFNet, without a lever
+        for name, kind in CLS_LOSS_LEVERS.items():
+            found[name] = isinstance(loss, kind) and not has_own
         found["class_weights"] = isinstance(loss, ClassWeightedFocalLoss)
         level_wise = getattr(loss, "level_wise", False)
         found["pfl"] = getattr(loss, "progressive_focus", False)
         found["lrp"] = found["pfl"] and level_wise and loss.level_reduction == "sum"
         found["lrp_mean"] = level_wise and loss.level_reduction == "mean"
-        has_own = isinstance(model, EdgeDistanceATSS)  # GFL and VFNet, without a lever
-        found["qfl"] = isinstance(loss, LevelQualityFocalLoss) and not has_own
-        found["vfl"] = isinstance(loss, LevelVarifocalLoss) and not has_own
         found["balanced_l1"] = model.box_loss.loss_type == "balanced_l1"
     return sorted(name for name, is_there in found.items() if is_there)
 
@@ -134,8 +167,8 @@ def test_plain_config_has_no_lever_and_can_be_switched_to_those_of_its_family(fa
     assert active(cfg) == levers_of_the_model(cfg) == []
     names = [lever.name for lever in levers_for(cfg)]
     singles = [name for name in names if LEVERS[name].ways]
-    assert singles == [n for n in EXPECTED[family].split() if not LEVERS[n].needs]
-    assert [n for n in LEVERS if family in LEVERS[n].ways] == EXPECTED[family].split()
+    assert singles == [n for n in EXPECTED[family] if not LEVERS[n].needs]
+    assert [n for n in LEVERS if family in LEVERS[n].ways] == EXPECTED[family]
 
 
 @pytest.mark.parametrize("family, name", SINGLE)
@@ -151,23 +184,25 @@ def test_switch_turns_the_named_lever_and_no_other(family, name):
 
 
 def cannot_be_on_together(family, name, other):
-    groups = ("ohem iou_sampling", "ohem instance_sampling", "lrp lrp_mean", "seesaw class_weights")
-    focal = ("pfl", "lrp", "lrp_mean")  # with what UMOP changes
-    cls_losses = (("ohem",), ("qfl",), ("vfl",), ("equalized_focal",), focal)
-    of_two = any(name in a and other in b for a, b in permutations(cls_losses, 2))
-    if family in ("retinanet", "atss", "fcos"):  # the focal loss alone weighs classes
-        others = {loss for losses in cls_losses[:-1] for loss in losses}
-        of_two = of_two or any({name, other} == {loss, "class_weights"} for loss in others)
-    return of_two or any({name, other} == set(group.split()) for group in groups)
+    """Of each group one: values of the same key, or classes of which there is one."""
+    negative, positive = SAMPLERS["negative"], SAMPLERS["positive"]
+    groups = [negative, positive, {"lrp", "lrp_mean"}, {"seesaw", "class_weights"}]
+    groups += [{"ohem", sampler} for sampler in (*negative, *positive)]
+    if family in CHOOSE_CLS_LOSS:
+        groups.append(CLS_LOSS_LEVERS)
+        # Neither UMOP nor class weights are in any but the focal loss.
+        focal = ("pfl", "lrp", "lrp_mean", "class_weights")
+        groups += [{loss, lever} for loss in CLS_LOSS_LEVERS for lever in focal]
+    return name != other and any(name in group and other in group for group in groups)
 
 
 EXCLUDING = [
     (family, name, other)
     for family, name in SINGLE
-    for other in EXPECTED[family].split()
+    for other in EXPECTED[family]
     if cannot_be_on_together(family, name, other)
     and not (
-        name == "lrp" and other in ("ohem", "qfl", "vfl", "equalized_focal")  # it needs pfl
+        name == "lrp" and other in CLS_LOSS_LEVERS  # it needs pfl
     )
 ]
 
@@ -175,7 +210,7 @@ EXCLUDING = [
 @pytest.mark.parametrize("family", PLAIN)
 def test_levers_turn_each_other_off_where_no_detector_can_have_both(family):
     """And nowhere else, whatever the order."""
-    ways = {name: LEVERS[name].ways[family] for name in EXPECTED[family].split()}
+    ways = {name: LEVERS[name].ways[family] for name in EXPECTED[family]}
     for name, way in ways.items():
         excluded = {other for other in ways if way.excludes(ways[other])}
         assert excluded == {
@@ -199,7 +234,7 @@ def test_switch_turns_off_what_the_lever_excludes(family, name, other):
 def test_rows_of_several_levers_turn_all_their_parts(family):
     cfg = plain(family)
     rows = [lever for lever in levers_for(cfg) if lever.parts]
-    singles = EXPECTED[family].split()
+    singles = EXPECTED[family]
     for lever in rows:
         on = merged(cfg, switch(cfg, lever.name))
         parts = [part for part in lever.parts if part in singles]
@@ -243,7 +278,7 @@ def test_baseline_is_of_the_class_that_knows_the_levers_with_all_of_them_off(fam
 def test_baseline_of_a_config_with_everything_on_is_that_of_the_plain_one(family):
     cfg = plain(family)
     full = cfg
-    for name in EXPECTED[family].split():
+    for name in EXPECTED[family]:
         if name not in ("ohem", "lrp_mean", "equalized_focal", "seesaw"):
             full = merged(full, switch(full, name))
     assert len(active(full)) >= 2
@@ -252,6 +287,14 @@ def test_baseline_of_a_config_with_everything_on_is_that_of_the_plain_one(family
     same = [k for k in ("ROI_HEADS", "ROI_BOX_HEAD", "RETINANET", "ATSS", "FCOS", "BACKBONE")]
     base = merged(cfg, baseline(cfg))
     assert {k: left.MODEL[k] for k in same} == {k: base.MODEL[k] for k in same}
+
+
+def test_levers_of_the_papers_are_these_classes():
+    assert SAMPLERS["negative"]["iou_sampling"] is IoUBalancedSampler
+    assert SAMPLERS["positive"]["instance_sampling"] is InstanceBalancedSampler
+    losses = {"ohem": HardNegativeLoss, "equalized_focal": EqualizedFocalLoss}
+    losses |= {"qfl": LevelQualityFocalLoss, "vfl": LevelVarifocalLoss}
+    assert losses.items() <= CLS_LOSS_LEVERS.items()
 
 
 def test_ohem_and_the_samplers_take_the_place_of_each_other():
@@ -332,8 +375,8 @@ def test_config_saved_by_0_1_0_has_the_levers_that_its_class_stands_for(name):
         (
             "fcos",
             "umop",
-            "no such lever; should be one of ohem, bfp, qfl, vfl, pfl, lrp_mean,"
-            " repeat_factor, class_weights, equalized_focal, pfl_lrp",
+            f"no such lever; should be one of"
+            f" {', '.join(name for name in EXPECTED['fcos'] if name != 'lrp')}, pfl_lrp",
         ),
     ],
 )
@@ -363,11 +406,7 @@ def test_every_row_cures_an_imbalance_and_every_imbalance_has_a_row():
 
 
 def test_the_page_of_levers_shows_this_table():
-    spec = importlib.util.spec_from_file_location(
-        "levers_table", CONFIGS.parent / "dev" / "levers_table.py"
-    )
-    levers_table = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(levers_table)
+    levers_table = load_script("dev/levers_table.py")
     page = levers_table.PAGE.read_text()
     assert levers_table.render(page) == page, "run dev/levers_table.py"
     assert all(f"| `{name}` |" in page for name in LEVERS)
