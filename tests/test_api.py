@@ -13,7 +13,7 @@ import yaml
 import libra_umop
 from libra_umop.cli.commands.train import main
 from libra_umop.errors import ConfigError, DatasetError
-from testing.engine_runs import RETINANET, write_config, write_dataset
+from testing.engine_runs import DETECTING, write_config, write_dataset
 
 KEYS = {"SOLVER.IMS_PER_BATCH": 2, "TEST.EVAL_PERIOD": 0, "SEED": 1}
 
@@ -25,10 +25,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """It finds something from the start: AP is a number."""
-    model = {**RETINANET["MODEL"]}
-    model["RETINANET"] = {**model["RETINANET"], "SCORE_THRESH_TEST": 0.0}
-    return write_config(tmp_path_factory.mktemp("c") / "c.yaml", {**RETINANET, "MODEL": model})
+    return write_config(tmp_path_factory.mktemp("c") / "c.yaml", DETECTING)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ import train_net  # noqa: E402
 
 from libra_umop.training.checkpoint import checkpointer as checkpoint  # noqa: E402
 from libra_umop.training.words import CONFIG  # noqa: E402
-from testing.engine_runs import RETINANET, weights, write_config, write_dataset  # noqa: E402
+from testing.engine_runs import DETECTING, RETINANET, weights, write_config, write_dataset  # noqa: E402
 
 NO_VAL = ("DATASETS.TEST", "()")
 SHORT = ("SOLVER.MAX_ITER", "2", "SOLVER.STEPS", "()")
@@ -34,11 +34,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """It finds something from the start: AP is a number."""
-    model = {**RETINANET["MODEL"]}
-    model["RETINANET"] = {**model["RETINANET"], "SCORE_THRESH_TEST": 0.0}
-    path = tmp_path_factory.mktemp("config") / "c.yaml"
-    return write_config(path, {**RETINANET, "MODEL": model})
+    return write_config(tmp_path_factory.mktemp("config") / "c.yaml", DETECTING)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """A key is declared once: default, range, meaning; from that come defaults, checks and the page."""
 
 import functools
-import importlib.util
 
 import pytest
 import yaml
@@ -13,6 +12,7 @@ from libra_umop.config.loading import all_keys, load_config, merge_text
 from libra_umop.errors import ConfigError
 from libra_umop.key import DETECTRON2S, KEYS, Key, declare
 from libra_umop.ranges import AT_LEAST_1, OneOf, Range, registered
+from testing.scripts import load_script
 
 
 def value_of(cfg, name):
@@ -79,9 +79,7 @@ def test_a_refusal_says_what_should_be():
 
 
 def test_the_page_of_the_keys_is_up_to_date(repo):
-    spec = importlib.util.spec_from_file_location("config_page", repo / "dev" / "config_page.py")
-    config_page = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(config_page)
+    config_page = load_script("dev/config_page.py")
     page = config_page.PAGE.read_text()
     assert config_page.page() == page, "run dev/config_page.py"
     assert all(f"`{name.rpartition('.')[2]}`" in page or name in page for name in KEYS)

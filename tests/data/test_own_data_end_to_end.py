@@ -14,7 +14,7 @@ from libra_umop.data.datasets import dataset_dicts, load_dataset
 from libra_umop.data.layouts.table import find_splits
 from libra_umop.errors import DatasetError
 from testing.coco_files import document, write_dataset, write_images, write_json
-from testing.engine_runs import RETINANET, write_config
+from testing.engine_runs import DETECTING, write_config
 from testing.engine_runs import write_dataset as write_drawn
 from testing.layout_writers import WRITERS
 
@@ -40,10 +40,7 @@ def drawn(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    model = {**RETINANET["MODEL"]}
-    model["RETINANET"] = {**model["RETINANET"], "SCORE_THRESH_TEST": 0.0}
-    path = tmp_path_factory.mktemp("config") / "c.yaml"
-    return write_config(path, {**RETINANET, "MODEL": model})
+    return write_config(tmp_path_factory.mktemp("config") / "c.yaml", DETECTING)
 
 
 def in_layout(layout, drawn, root):

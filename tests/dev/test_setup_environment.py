@@ -1,20 +1,17 @@
 """The tool behind the Makefile's `setup`: it returns at once, resumes, and spares others' work."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 
 import pytest
 
+from testing.scripts import load_script
+
 
 @pytest.fixture
-def tool(repo):
-    path = repo / "dev" / "setup_environment.py"
-    spec = importlib.util.spec_from_file_location("setup_environment", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool():
+    return load_script("dev/setup_environment.py")
 
 
 @pytest.fixture

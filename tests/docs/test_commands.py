@@ -5,13 +5,15 @@ with what tries it. Nothing is run here: that is done by the tests of the tools.
 """
 
 import argparse
-import importlib.util
+import importlib
 import re
 import shlex
 import sys
 from pathlib import Path
 
 import pytest
+
+from testing.scripts import load_script
 
 REPO = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", "GETTING_STARTED.md", "MODEL_ZOO.md", "CONTRIBUTING.md", "deploy/README.md"]
@@ -101,9 +103,7 @@ def parse(script: str, argv: list[str], monkeypatch) -> argparse.Namespace:
     if script.startswith("libra_umop."):
         module = importlib.import_module(script)
     else:
-        spec = importlib.util.spec_from_file_location("program", REPO / script)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = load_script(script)
     try:
         module.main(argv)
     except Parsed as parsed:

@@ -8,6 +8,8 @@ import sys
 import pytest
 import yaml
 
+from testing.scripts import load_script
+
 
 @pytest.fixture
 def nav(repo):
@@ -42,10 +44,7 @@ def test_getting_started_leads_to_every_page(repo):
 
 def test_what_a_room_offers_is_on_its_page(repo):
     """By the rooms' own ``__all__``, against what the site finds without importing them."""
-    spec = importlib.util.spec_from_file_location("site_hooks", repo / "dev" / "site_hooks.py")
-    hooks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hooks)
-    pages = hooks.api_pages()
+    pages = load_script("dev/site_hooks.py").api_pages()
     assert len(pages) > 10
     for path, page in pages.items():
         room = importlib.import_module(path.removeprefix("api/").removesuffix(".md"))

@@ -1,18 +1,16 @@
 """The study's tables follow from its JSON, and its JSON from scipy."""
 
-import importlib.util
 import json
 import math
 
 import pytest
 
+from testing.scripts import load_script
+
 
 @pytest.fixture
-def script(repo):
-    spec = importlib.util.spec_from_file_location("study_answer", repo / "dev" / "study_answer.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script():
+    return load_script("dev/study_answer.py")
 
 
 def test_tables_are_those_of_the_json(script):

@@ -48,6 +48,15 @@ RETINANET = {
     "SEED": 1,
 }
 
+# It finds something from the start: AP is a number.
+DETECTING = {
+    **RETINANET,
+    "MODEL": {
+        **RETINANET["MODEL"],
+        "RETINANET": {**RETINANET["MODEL"]["RETINANET"], "SCORE_THRESH_TEST": 0.0},
+    },
+}
+
 LIBRA = {
     **RETINANET,
     "MODEL": {

@@ -1,7 +1,5 @@
 """Tiny checkpoints of every exported detector, as training writes them."""
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from testing.scripts import load_script
 from testing.shrink import shrink
 
 CLASS_NAMES = ["circle", "square", "star"]
@@ -18,17 +17,10 @@ RETINANET = "configs/COCO-Detection/umop_retinanet_R_50_FPN_1x.yaml"
 
 
 @pytest.fixture(scope="session")
-def tool(repo) -> Callable[[str], ModuleType]:
+def tool() -> Callable[[str], ModuleType]:
     """A command-line tool as a module, by its name below tools/."""
 
-    def load(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(f"tool_{name}", repo / "tools" / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-        return module
-
-    return load
+    return lambda name: load_script(f"tools/{name}.py")
 
 
 @pytest.fixture(scope="session")

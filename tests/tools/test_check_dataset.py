@@ -1,6 +1,5 @@
 """tools/check_dataset.py: text, JSON and exit codes."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from testing.coco_files import document, write_dataset, write_json  # noqa: E402
+from testing.scripts import load_script
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "check_dataset.py"
 
@@ -16,9 +16,7 @@ TOOL = Path(__file__).resolve().parents[2] / "tools" / "check_dataset.py"
 @pytest.fixture
 def run(capsys):
     """The tool in this process: ``run(*argv)`` gives exit code, stdout and stderr."""
-    spec = importlib.util.spec_from_file_location("check_dataset", TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_script("tools/check_dataset.py")
 
     def run(*argv):
         try:

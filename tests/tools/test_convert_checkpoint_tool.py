@@ -1,9 +1,9 @@
 """The command line of the converter."""
 
-import importlib.util
-
 import pytest
 import torch
+
+from testing.scripts import load_script
 
 FILES = ("retinanet_mmdet.pth", "libra_retinanet_R_50_FPN_1x.yaml")
 SMALL = "MODEL.FPN.OUT_CHANNELS 32 MODEL.RETINANET.NUM_CLASSES 5 MODEL.RESNETS.STEM_OUT_CHANNELS 8"
@@ -12,11 +12,8 @@ SMALL += " MODEL.BACKBONE.NAME build_retinanet_fpn_backbone MODEL.DEVICE cpu"
 
 
 @pytest.fixture
-def tool(repo):
-    spec = importlib.util.spec_from_file_location("convert", repo / "tools/convert_checkpoint.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool():
+    return load_script("tools/convert_checkpoint.py")
 
 
 def test_there_and_back_with_overrides_after_the_options(tool, peer, repo, tmp_path, capsys):

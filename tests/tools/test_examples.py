@@ -1,16 +1,16 @@
 """The programs of examples/: each does what the predictor does on the same image."""
 
-import importlib.util
 import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+
+from testing.scripts import load_script
 
 ATSS = "configs/COCO-Detection/atss_R_50_FPN_1x.yaml"
 
@@ -27,10 +27,7 @@ def test_the_service_gives_what_the_predictor_finds(repo, checkpoint, photo, mon
 
     weights = str(checkpoint(ATSS))
     monkeypatch.setenv("WEIGHTS", weights)
-    spec = importlib.util.spec_from_file_location("serve", repo / "examples" / "serve.py")
-    serve = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "serve", serve)
-    spec.loader.exec_module(serve)
+    serve = load_script("examples/serve.py")
     client = testclient.TestClient(serve.app)
 
     body = cv2.imencode(".png", photo)[1].tobytes()

@@ -1,20 +1,17 @@
 """The tool that turns PyPI's carrier wheel into a Detectron2 wheel."""
 
-import importlib.util
 import subprocess
 import sys
 import zipfile
 
 import pytest
 
+from testing.scripts import load_script
+
 
 @pytest.fixture(scope="module")
-def tool(repo):
-    path = repo / "tools" / "install_detectron2.py"
-    spec = importlib.util.spec_from_file_location("install_detectron2", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool():
+    return load_script("tools/install_detectron2.py")
 
 
 @pytest.fixture
