@@ -35,74 +35,58 @@ from ..ranges import OneOf, Range
 from .assertions import contradictions
 
 
+class _Chooser(NamedTuple):
+    """A key that names a component, where such are registered, and the detectors that have one."""
+
+    key: str
+    registry: Any
+    users: tuple[type, ...]
+
+    def applies(self, cfg: CfgNode) -> bool:
+        """Whether the config's detector has a component that this key names."""
+        return _is_a(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), self.users)
+
+
+_DETECTOR = _Chooser("MODEL.META_ARCHITECTURE", META_ARCH_REGISTRY, (object,))
+_RPN = _Chooser(
+    "MODEL.PROPOSAL_GENERATOR.NAME", PROPOSAL_GENERATOR_REGISTRY, (GeneralizedRCNN, ProposalNetwork)
+)
+_HEADS = _Chooser("MODEL.ROI_HEADS.NAME", ROI_HEADS_REGISTRY, (GeneralizedRCNN,))
+
+
 class _BoxLoss(NamedTuple):
-    """The keys that choose a box loss, what computes it, and the detectors that it matters to."""
+    """The keys that choose a box loss, and what computes it."""
 
     group: str  # of the keys
     beta: str
-    chooser: str  # the key that names the component
-    registry: Any
-    detectors: tuple[type, ...]
-    lever: str  # that switches balanced L1 on
+    chooser: _Chooser
+    lever: str = "balanced_l1"  # that switches balanced L1 on
 
 
 _BOX_LOSSES = (
-    _BoxLoss(
-        "MODEL.ROI_BOX_HEAD",
-        "SMOOTH_L1_BETA",
-        "MODEL.ROI_HEADS.NAME",
-        ROI_HEADS_REGISTRY,
-        (GeneralizedRCNN,),
-        "balanced_l1",
-    ),
-    _BoxLoss(
-        "MODEL.RPN",
-        "SMOOTH_L1_BETA",
-        "MODEL.PROPOSAL_GENERATOR.NAME",
-        PROPOSAL_GENERATOR_REGISTRY,
-        (GeneralizedRCNN, ProposalNetwork),
-        "rpn_balanced_l1",
-    ),
-    _BoxLoss(
-        "MODEL.RETINANET",
-        "SMOOTH_L1_LOSS_BETA",
-        "MODEL.META_ARCHITECTURE",
-        META_ARCH_REGISTRY,
-        (RetinaNet,),
-        "balanced_l1",
-    ),
+    _BoxLoss("MODEL.ROI_BOX_HEAD", "SMOOTH_L1_BETA", _HEADS),
+    _BoxLoss("MODEL.RPN", "SMOOTH_L1_BETA", _RPN, "rpn_balanced_l1"),
     *(
-        _BoxLoss(
-            f"MODEL.{detector.keys}",
-            "SMOOTH_L1_LOSS_BETA",
-            "MODEL.META_ARCHITECTURE",
-            META_ARCH_REGISTRY,
-            (detector,),
-            "balanced_l1",
-        )
-        for detector in (ATSS, FCOS)
+        _BoxLoss(f"MODEL.{group}", "SMOOTH_L1_LOSS_BETA", _DETECTOR._replace(users=(detector,)))
+        for group, detector in {"RETINANET": RetinaNet, "ATSS": ATSS, "FCOS": FCOS}.items()
     ),
 )
 _DETECTRON2_HEADS = ("StandardROIHeads", "CascadeROIHeads", "Res5ROIHeads")
-# A key, the key that names a component, and components of that kind that do not read the first:
+# A key, what names a component, and components of that kind that do not read the key:
 # there it has to have its default, or something would be off that looks on.
 _UNREAD = (
-    ("MODEL.RETINANET.CLS_LOSS_TYPE", "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
-    ("MODEL.RETINANET.LOSS_NORMALIZER", "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
-    ("MODEL.RETINANET.BBOX_REG_LOSS_WEIGHT", "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
-    ("MODEL.ATSS.BBOX_REG_LOSS_WEIGHT", "MODEL.META_ARCHITECTURE", ("VFNet",)),
-    ("MODEL.RPN.NEG_POS_RATIO", "MODEL.PROPOSAL_GENERATOR.NAME", ("RPN",)),
-    ("INPUT.IGNORE_REGIONS", "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
-    ("INPUT.IGNORE_REGIONS", "MODEL.PROPOSAL_GENERATOR.NAME", ("RPN",)),
-    ("INPUT.IGNORE_REGIONS", "MODEL.ROI_HEADS.NAME", _DETECTRON2_HEADS),
-    ("MODEL.CLASS_WEIGHTS.BETA", "MODEL.META_ARCHITECTURE", ("RetinaNet",)),
-    ("MODEL.CLASS_WEIGHTS.BETA", "MODEL.ROI_HEADS.NAME", _DETECTRON2_HEADS),
-    ("MODEL.ROI_BOX_HEAD.CLS_LOSS_TYPE", "MODEL.ROI_HEADS.NAME", _DETECTRON2_HEADS),
-    (
-        "MODEL.ROI_BOX_CASCADE_HEAD.SAMPLE_EVERY_STAGE",
-        "MODEL.ROI_HEADS.NAME",
-        ("CascadeROIHeads",),
-    ),
+    ("MODEL.RETINANET.CLS_LOSS_TYPE", _DETECTOR, ("RetinaNet",)),
+    ("MODEL.RETINANET.LOSS_NORMALIZER", _DETECTOR, ("RetinaNet",)),
+    ("MODEL.RETINANET.BBOX_REG_LOSS_WEIGHT", _DETECTOR, ("RetinaNet",)),
+    ("MODEL.ATSS.BBOX_REG_LOSS_WEIGHT", _DETECTOR, ("VFNet",)),
+    ("MODEL.RPN.NEG_POS_RATIO", _RPN, ("RPN",)),
+    ("INPUT.IGNORE_REGIONS", _DETECTOR, ("RetinaNet",)),
+    ("INPUT.IGNORE_REGIONS", _RPN, ("RPN",)),
+    ("INPUT.IGNORE_REGIONS", _HEADS, _DETECTRON2_HEADS),
+    ("MODEL.CLASS_WEIGHTS.BETA", _DETECTOR, ("RetinaNet",)),
+    ("MODEL.CLASS_WEIGHTS.BETA", _HEADS, _DETECTRON2_HEADS),
+    ("MODEL.ROI_BOX_HEAD.CLS_LOSS_TYPE", _HEADS, _DETECTRON2_HEADS),
+    ("MODEL.ROI_BOX_CASCADE_HEAD.SAMPLE_EVERY_STAGE", _HEADS, ("CascadeROIHeads",)),
 )
 _READERS = {  # of what a component does not read
     "RetinaNet": "LibraRetinaNet",
@@ -111,11 +95,6 @@ _READERS = {  # of what a component does not read
     "CascadeROIHeads": "LibraCascadeROIHeads",
     "VFNet": "ATSS, and of VFNet MODEL.VFNET.BBOX_REG_LOSS_WEIGHT",
     "Res5ROIHeads": "LibraRes5ROIHeads",
-}
-_USERS: dict[str, tuple[type, ...]] = {  # the detectors that have such a component
-    "MODEL.META_ARCHITECTURE": (object,),
-    "MODEL.PROPOSAL_GENERATOR.NAME": (GeneralizedRCNN, ProposalNetwork),
-    "MODEL.ROI_HEADS.NAME": (GeneralizedRCNN,),
 }
 _DETECTRON2_BOX_LOSSES = ("smooth_l1", "giou", "diou", "ciou")
 
@@ -198,17 +177,16 @@ def _check_device(cfg: CfgNode, where: str) -> None:
 
 def _check_box_loss(cfg: CfgNode, where: str, box_loss: _BoxLoss) -> None:
     """Detectron2's components find a loss that they do not know in the first iteration only."""
-    detector = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
-    name = _get(cfg, box_loss.chooser)
-    if not _is_a(detector, box_loss.detectors) or name not in box_loss.registry:
+    chooser, name = box_loss.chooser, _get(cfg, box_loss.chooser.key)
+    if not chooser.applies(cfg) or name not in chooser.registry:
         return
     key = f"{box_loss.group}.BBOX_REG_LOSS_TYPE"
     value = _get(cfg, key)
-    component = box_loss.registry.get(name)
+    component = chooser.registry.get(name)
     if component.__module__.startswith("detectron2.") and value == "balanced_l1":
-        better = stand_in(box_loss.lever, box_loss.chooser, str(name))
+        better = stand_in(box_loss.lever, chooser.key, str(name))
         raise ConfigError(
-            f"{where}{key} is {value!r}, which {box_loss.chooser} {name} does not know;"
+            f"{where}{key} is {value!r}, which {chooser.key} {name} does not know;"
             f" {better} does{_alone(cfg, box_loss)}"
         )
     if component.__module__.startswith(("detectron2.", "libra_umop.")):
@@ -225,19 +203,18 @@ def _alone(cfg: CfgNode, box_loss: _BoxLoss) -> str:
     """What else to set so that no other lever comes along; empty if nothing."""
     if family_of(cfg) is None:
         return ""
-    said = (box_loss.chooser, f"{box_loss.group}.BBOX_REG_LOSS_TYPE")
+    said = (box_loss.chooser.key, f"{box_loss.group}.BBOX_REG_LOSS_TYPE")
     rest = [(k, v) for k, v in switch(cfg, box_loss.lever) if k not in said and _get(cfg, k) != v]
     return f", with {as_text(rest)}" if rest else ""
 
 
 def _check_unread(cfg: CfgNode, where: str) -> None:
     """A lever that the chosen component does not have would be off without a word."""
-    detector = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
     for key, chooser, components in _UNREAD:
-        name, value, default = _get(cfg, chooser), _get(cfg, key), KEYS[key].default
-        if _is_a(detector, _USERS[chooser]) and name in components and value != default:
+        name, value, default = _get(cfg, chooser.key), _get(cfg, key), KEYS[key].default
+        if chooser.applies(cfg) and name in components and value != default:
             raise ConfigError(
-                f"{where}{key} is {value!r}, which {chooser} {name} does not read;"
+                f"{where}{key} is {value!r}, which {chooser.key} {name} does not read;"
                 f" {_READERS[str(name)]} does (or leave it at {default!r})"
             )
 
@@ -245,9 +222,8 @@ def _check_unread(cfg: CfgNode, where: str) -> None:
 def _check_samplers(cfg: CfgNode, where: str) -> None:
     """The range of a sampler's numbers may depend on the IoUs that background has."""
     heads, key = cfg.MODEL.ROI_HEADS, "ROI_HEADS.IOU_THRESHOLDS"
-    detector = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
     component = ROI_HEADS_REGISTRY.get(heads.NAME)
-    if not _is_a(detector, (GeneralizedRCNN,)) or not _is_a(component, (BalancedSampling,)):
+    if not _HEADS.applies(cfg) or not _is_a(component, (BalancedSampling,)):
         return
     matchers = [(heads.IOU_THRESHOLDS, heads.IOU_LABELS)]
     if _is_a(component, (CascadeROIHeads,)):
