@@ -96,3 +96,10 @@ def test_every_supported_python_is_named_alike(repo):
     for marker in map(Marker, markers):
         newest = [marker.evaluate({"python_version": python}) for python in pythons[2:]]
         assert len(set(newest)) == 1, marker
+
+
+def test_commits_are_formatted_by_the_version_that_is_pinned(repo):
+    hooks = yaml.safe_load((repo / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    (pinned,) = re.findall(r"^ruff==.*$", (repo / "constraints.txt").read_text(), re.M)
+    assert [hook["entry"].split()[:2] for hook in hooks] == [["ruff", "check"], ["ruff", "format"]]
+    assert all(hook["additional_dependencies"] == [pinned] for hook in hooks)
