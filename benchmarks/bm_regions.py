@@ -9,13 +9,12 @@ they overlap the objects. The drawn ones are about the same objects in images of
 import argparse
 
 import torch
-from detectron2.engine import default_argument_parser
 from detectron2.structures import pairwise_iou
 from detectron2.utils.events import EventStorage
 
 from libra_umop.benchmark.inputs import draw_proposals
 from libra_umop.config.loading import Layers
-from libra_umop.data.arguments import add_dataset_args, configure_dataset
+from libra_umop.data.arguments import DataSource, RunOptions, configure_dataset
 from libra_umop.inference.predictor import LibraPredictor
 from libra_umop.training.trainer import LibraTrainer
 
@@ -60,9 +59,7 @@ def main() -> None:
 
     predictor = LibraPredictor.from_weights(args.weights)
     cfg = predictor.cfg.clone()
-    train_args = default_argument_parser()
-    add_dataset_args(train_args)
-    configure_dataset(Layers(cfg, cfg.clone()), train_args.parse_args(["--dataset", args.dataset]))
+    configure_dataset(Layers(cfg, cfg.clone()), DataSource(dataset=args.dataset), RunOptions())
     found, drawn, objects = [], [], []
     batches = iter(LibraTrainer.build_train_loader(cfg))
     for _ in range(args.batches):

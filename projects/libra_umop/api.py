@@ -16,18 +16,16 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.structures import Instances
 
-from .cli.train_arguments import argument_parser
-from .cli.training_run import setup, train_to_the_end
+from .cli import training_run
 from .config.devices import choose_device
 from .config.loading import load_layers
-from .data.dataset_args import division
+from .data.dataset_args import DataSource, RunOptions, division
 from .data.images import read_image
 from .errors import ConfigError, DatasetError, StopTraining
 from .inference.inputs import find_inputs
 from .inference.predictor import LibraPredictor
 from .training.words import weights_to_use
 from .utils.library_warnings import hide_library_warnings
-from .utils.shipped_configs import find_config
 
 __all__ = ["Prediction", "TrainedDetector", "predict", "train"]
 
@@ -111,21 +109,21 @@ def train(
         KeyboardInterrupt: the run was asked to stop; a checkpoint is written, go on by ``resume``.
     """
     hide_library_warnings()
-    args = argument_parser().parse_args([])
-    args.config_file, args.dataset, args.epochs = find_config(str(config)), str(dataset), epochs
-    args.split = _split(split)
-    args.opts = [str(word) for pair in (keys or {}).items() for word in pair]
+    opts = [str(word) for pair in (keys or {}).items() for word in pair]
     if "OUTPUT_DIR" not in (keys or {}):
-        args.opts += ["OUTPUT_DIR", str(output_dir)]
+        opts += ["OUTPUT_DIR", str(output_dir)]
     switches = ("resume", "overwrite", "strict", "fit_anchors", "fit_image_size")
-    for name, value in options.items():
+    for name in options:
         if name not in switches:
             raise ConfigError(f"option {name} is unknown, should be one of {', '.join(switches)}")
-        setattr(args, name, value)
+    layers = load_layers(str(config), opts)
+    asked = argparse.Namespace(**options)
+    source = DataSource.by(asked, dataset=str(dataset), split=_split(split))
+    run = RunOptions.by(asked, epochs=epochs, config_file=layers.source)
     try:
-        layers = load_layers(args.config_file, args.opts)
-        cfg, lines = setup(layers, choose_device(layers.cfg, args), args)
-        results, trainer = train_to_the_end(cfg, lines, args)
+        note = choose_device(layers.cfg, layers.given)
+        cfg, lines = training_run.setup(layers, source, run, note)
+        results, trainer = training_run.train(cfg, lines, run)
     except StopTraining as stop:
         raise KeyboardInterrupt(str(stop)) from None
     return TrainedDetector(cfg, Path(weights_to_use(cfg, trainer.best)), dict(results or {}))

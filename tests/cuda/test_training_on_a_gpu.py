@@ -7,11 +7,10 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
-from detectron2.engine import default_argument_parser
 from detectron2.utils.events import EventStorage
 
 from libra_umop.config.loading import Layers, load_config
-from libra_umop.data.arguments import add_dataset_args, configure_dataset
+from libra_umop.data.arguments import DataSource, RunOptions, configure_dataset
 from libra_umop.data.shapes import write_shapes
 from libra_umop.inference.predictor import LibraPredictor
 from libra_umop.training.trainer import LibraTrainer
@@ -76,9 +75,7 @@ def config_of(name, device, data, output, *opts):
     cfg.OUTPUT_DIR = str(output)
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
     cfg.SOLVER.MAX_ITER = 4
-    parser = default_argument_parser()
-    add_dataset_args(parser)
-    configure_dataset(Layers(cfg, cfg.clone()), parser.parse_args(["--dataset", str(data)]))
+    configure_dataset(Layers(cfg, cfg.clone()), DataSource(dataset=str(data)), RunOptions())
     return cfg
 
 

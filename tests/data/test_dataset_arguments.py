@@ -18,7 +18,12 @@ from detectron2.structures import BitMasks
 from PIL import Image
 
 from libra_umop.config.loading import load_layers
-from libra_umop.data.arguments import add_dataset_args, configure_dataset
+from libra_umop.data.arguments import (
+    DataSource,
+    RunOptions,
+    add_dataset_args,
+    configure_dataset,
+)
 from libra_umop.data.check.checking import UNUSABLE, ImageLimits, check_dataset
 from libra_umop.data.layouts.table import find_splits
 from libra_umop.data.mapper import OwnDatasetMapper
@@ -41,7 +46,8 @@ def configured(tmp_path, *argv, config=None):
         argv = ("--config-file", write_json(tmp_path / "config.yaml", config), *argv)
     args = parser.parse_args([*argv, "OUTPUT_DIR", str(tmp_path / "output")])
     layers = load_layers(args.config_file, args.opts)
-    return layers.cfg, configure_dataset(layers, args)
+    options = RunOptions.by(args)
+    return layers.cfg, configure_dataset(layers, DataSource.by(args), options, args.num_gpus)
 
 
 def num_classes(cfg):

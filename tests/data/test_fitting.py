@@ -5,7 +5,12 @@ import pytest
 from detectron2.engine import default_argument_parser
 
 from libra_umop.config.loading import load_layers
-from libra_umop.data.arguments import add_dataset_args, configure_dataset
+from libra_umop.data.arguments import (
+    DataSource,
+    RunOptions,
+    add_dataset_args,
+    configure_dataset,
+)
 from libra_umop.data.check.checking import check_dataset
 from libra_umop.data.check.fitting import BoxSizes, fitted_anchors, fitted_side
 from libra_umop.data.check.report import as_json, as_text
@@ -56,7 +61,7 @@ def configured(tmp_path, config, *argv):
     args = parser.parse_args(["--config-file", config, "--dataset", data, *argv])
     layers = load_layers(args.config_file, args.opts)
     layers.cfg.OUTPUT_DIR = str(tmp_path / "output")
-    return layers.cfg, configure_dataset(layers, args)
+    return layers.cfg, configure_dataset(layers, DataSource.by(args), RunOptions.by(args))
 
 
 @pytest.mark.parametrize("name", [ATSS, RCNN])

@@ -1,7 +1,5 @@
 """The solver scaled to processes, batch and epochs; Detectron2's own scaling is the oracle."""
 
-import argparse
-
 import pytest
 from detectron2.config import get_cfg
 from detectron2.engine import DefaultTrainer
@@ -12,7 +10,6 @@ from libra_umop.data.schedule import (
     describe_solver,
     scale_solver,
     set_epochs,
-    world_size,
 )
 from libra_umop.errors import ConfigError
 
@@ -134,12 +131,3 @@ def test_epochs_out_of_range_are_refused(epochs):
 def test_epochs_and_iterations_together_are_refused():
     with pytest.raises(ConfigError, match="--epochs 3 and SOLVER.MAX_ITER 90000 both say"):
         set_epochs(a_cfg(), 3, 100, ["SOLVER.MAX_ITER"])
-
-
-def test_processes_are_counted_from_torchrun_or_from_the_arguments(monkeypatch):
-    args = argparse.Namespace(num_gpus=4, num_machines=2)
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert world_size(args) == 8
-    assert world_size(argparse.Namespace(num_gpus=0, num_machines=1)) == 1
-    monkeypatch.setenv("WORLD_SIZE", "6")
-    assert world_size(args) == 6

@@ -72,7 +72,7 @@ def fail_on_one_rank(rank):
 def test_who_ends_first_says_nothing_where_another_was_the_cause(rank, capfd):
     arguments = ["--num-gpus", "2", "--dist-url", f"tcp://127.0.0.1:{_find_free_port()}"]
     args = argument_parser().parse_args(arguments)
-    assert launch(partial(call, fail_on_one_rank, rank), args, device="cpu") == 2
+    assert launch(partial(fail_on_one_rank, rank), args, device="cpu") == 2
     lines = capfd.readouterr().err.splitlines()
     assert [line for line in lines if "Error" in line] == [f"ConfigError: met by rank {rank}"]
     assert not any("Traceback" in line for line in lines)
@@ -85,9 +85,4 @@ def test_a_port_that_is_taken_is_one_line():
         url = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
         args = argument_parser().parse_args(["--num-gpus", "2", "--dist-url", url])
         with pytest.raises(ConfigError, match=f"^--dist-url is {url}, where nobody can meet: .*"):
-            launch(call, args, device="cpu")
-
-
-def call(function, rank, args):
-    """What a process is started with has to be picklable."""
-    function(rank)
+            launch(fail_on_one_rank, args, device="cpu")

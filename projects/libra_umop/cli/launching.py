@@ -26,8 +26,8 @@ TIMEOUT = datetime.timedelta(minutes=30)
 GRACE_S = 30
 
 
-def launch(main: Callable[[Any], Any], args: Any, *, device: str) -> int:
-    """Run ``main(args)`` in every process of the run.
+def launch(main: Callable[[], Any], args: Any, *, device: str) -> int:
+    """Run ``main()`` in every process of the run.
 
     Under torchrun (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK`` and ``LOCAL_WORLD_SIZE`` in the
     environment) this process is one of them. Otherwise ``--num-gpus`` processes are started here
@@ -35,7 +35,8 @@ def launch(main: Callable[[Any], Any], args: Any, *, device: str) -> int:
 
     Args:
         main: picklable; what it returns is lost with more than one process.
-        args: of Detectron2's ``default_argument_parser``.
+        args: ``num_gpus``, ``num_machines``, ``machine_rank`` and ``dist_url``, as of Detectron2's
+            ``default_argument_parser``.
         device: ``MODEL.DEVICE``.
 
     Returns:
@@ -45,7 +46,7 @@ def launch(main: Callable[[Any], Any], args: Any, *, device: str) -> int:
         ProcessRaisedException: a process failed, with its traceback.
     """
     if "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        return _run_under_torchrun(main, args, device)
+        return _run_under_torchrun(main, device)
     if torch.device(device).type == "cuda" and args.num_gpus > torch.cuda.device_count():
         raise ConfigError(
             f"--num-gpus is {args.num_gpus}, but there are {torch.cuda.device_count()} here;"
@@ -53,7 +54,7 @@ def launch(main: Callable[[Any], Any], args: Any, *, device: str) -> int:
         )
     world_size = args.num_gpus * args.num_machines
     if world_size <= 1:
-        return _exit_code(main, args)
+        return _exit_code(main)
     kept = _keep_store(args, world_size)  # noqa: F841  as long as there are processes
     context = mp.start_processes(
         _run_spawned, (main, args, world_size, device), nprocs=args.num_gpus, join=False
@@ -93,17 +94,17 @@ def _store(url: str, world_size: int, *, is_master: bool = False) -> dist.Store 
     )
 
 
-def _run_under_torchrun(main: Callable, args: Any, device: str) -> int:
+def _run_under_torchrun(main: Callable, device: str) -> int:
     env = os.environ
     _join_group(device, int(env["LOCAL_RANK"]), int(env["LOCAL_WORLD_SIZE"]), "env://", -1, -1)
-    return _leave_group(main, args)
+    return _leave_group(main)
 
 
 def _run_spawned(local_rank: int, main: Callable, args: Any, world_size: int, device: str) -> None:
     rank = args.machine_rank * args.num_gpus + local_rank
     store = _store(args.dist_url, world_size)
     _join_group(device, local_rank, args.num_gpus, args.dist_url, rank, world_size, store)
-    sys.exit(_leave_group(main, args))
+    sys.exit(_leave_group(main))
 
 
 def _join_group(
@@ -130,10 +131,10 @@ def _join_group(
     comm.synchronize()
 
 
-def _leave_group(main: Callable, args: Any) -> int:
+def _leave_group(main: Callable) -> int:
     """Run ``main``; all ranks end with one exit code, or with their tracebacks."""
     with ending_together():
-        code = _exit_code(main, args)
+        code = _exit_code(main)
     dist.destroy_process_group()
     # Detectron2 keeps its groups; their threads have to end before the interpreter does.
     comm._LOCAL_PROCESS_GROUP = None
@@ -141,9 +142,9 @@ def _leave_group(main: Callable, args: Any) -> int:
     return code
 
 
-def _exit_code(main: Callable, args: Any) -> int:
+def _exit_code(main: Callable) -> int:
     try:
-        exit_code_of(main)(args)
+        exit_code_of(main)()
     except StopTraining as stop:
         if comm.is_main_process():
             print(stop, file=sys.stderr, flush=True)

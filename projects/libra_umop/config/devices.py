@@ -1,6 +1,6 @@
 """Which device a run or a prediction is made on."""
 
-from typing import Any
+from collections.abc import Collection
 
 import torch
 from detectron2.config import CfgNode
@@ -10,13 +10,14 @@ from ..errors import ConfigError
 __all__ = ["choose_device", "device_of"]
 
 
-def choose_device(cfg: CfgNode, args: Any = None) -> str:
+def choose_device(cfg: CfgNode, given: Collection[str] = (), num_gpus: int = 1) -> str:
     """Set ``MODEL.DEVICE`` to "cpu" where it is "cuda", by default, and there is none.
 
     Args:
         cfg: whose ``MODEL.DEVICE`` may be changed.
-        args: the command line, with ``opts`` and ``num_gpus``; CUDA that is asked for there is not
+        given: the keys that stand on the command line; CUDA that is asked for there is not
             replaced.
+        num_gpus: as ``--num-gpus``; neither are several.
 
     Returns:
         a line to print; "" if nothing was changed.
@@ -27,13 +28,13 @@ def choose_device(cfg: CfgNode, args: Any = None) -> str:
     device = torch.device(cfg.MODEL.DEVICE)
     if device.type != "cuda":
         return ""
-    if args is not None and "MODEL.DEVICE" in (args.opts or [])[::2]:
+    if "MODEL.DEVICE" in given:
         device_of(cfg.MODEL.DEVICE, "MODEL.DEVICE")
     if torch.cuda.is_available():
         return ""
-    if args is not None and args.num_gpus > 1:
+    if num_gpus > 1:
         raise ConfigError(
-            f"--num-gpus is {args.num_gpus}, but torch finds no CUDA device here; MODEL.DEVICE cpu"
+            f"--num-gpus is {num_gpus}, but torch finds no CUDA device here; MODEL.DEVICE cpu"
             " starts as many processes on the CPU"
         )
     cfg.MODEL.DEVICE = "cpu"

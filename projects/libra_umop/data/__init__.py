@@ -5,7 +5,7 @@ from ..utils.lazy import offer
 __all__, __getattr__, __dir__ = offer(
     __name__,
     {
-        "arguments": "configure_dataset",
+        "arguments": "DataSource RunOptions configure_dataset",
         "check.checking": "check_dataset",
         "layouts.layout": "Split",
         "layouts.table": "find_splits",

@@ -3,7 +3,6 @@
 import difflib
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, get_detection_dataset_dicts
@@ -13,16 +12,23 @@ from ..errors import ConfigError, DatasetError
 from .check.checking import ImageLimits, check_headers, progress_bar
 from .check.fitting import fit_to_data
 from .coco.parsing import refuse
-from .dataset_args import add_dataset_args, add_dataset_location_args
+from .dataset_args import (
+    DataSource,
+    RunOptions,
+    add_dataset_args,
+    add_dataset_location_args,
+)
 from .datasets import OwnDataset, load_dataset, register
 from .defects import ERROR
 from .layouts.coco import splits_from_files
 from .layouts.layout import Split
 from .layouts.table import dataset_name, find_splits
-from .schedule import describe_solver, is_first_of_machine, scale_solver, set_epochs, world_size
+from .schedule import describe_solver, is_first_of_machine, scale_solver, set_epochs
 from .splitting.division import RECORD, divide, keep_record
 
 __all__ = [
+    "DataSource",
+    "RunOptions",
     "add_dataset_args",
     "add_dataset_location_args",
     "configure_dataset",
@@ -31,8 +37,10 @@ __all__ = [
 ]
 
 
-def configure_dataset(layers: Layers, args: Any) -> list[str]:
-    """Make ``layers.cfg`` fit the data and the number of processes that ``args`` name, in place.
+def configure_dataset(
+    layers: Layers, source: DataSource, options: RunOptions, num_processes: int = 1
+) -> list[str]:
+    """Make ``layers.cfg`` fit the data and the number of processes, in place.
 
     The dataset is read, checked as far as that needs no decoding of images, and registered;
     ``DATASETS.TRAIN`` and ``TEST`` name its splits, every ``NUM_CLASSES`` of a detector is its
@@ -41,7 +49,9 @@ def configure_dataset(layers: Layers, args: Any) -> list[str]:
     Args:
         layers: the config of the run; what stands on the command line, or in the file itself, is
             somebody's intention and stays.
-        args: of a parser with Detectron2's default arguments and :func:`add_dataset_args`.
+        source: the data; those that ``DATASETS`` names already, where there is none.
+        options: of the run.
+        num_processes: of the run.
 
     Returns:
         lines for people: what was found in the data and what was decided.
@@ -52,70 +62,85 @@ def configure_dataset(layers: Layers, args: Any) -> list[str]:
     """
     cfg, given = layers.cfg, layers.given
     lines: list[str] = []
-    splits = named_splits(args, cfg.OUTPUT_DIR, needs_train=not args.eval_only)
+    splits = named_splits(
+        source,
+        cfg.OUTPUT_DIR,
+        needs_train=not options.eval_only,
+        resume=options.resume,
+        overwrite=options.overwrite,
+    )
     if splits:
-        lines += _use_dataset(layers, args, splits)
-    lines += fit_to_data(cfg, args, given)
-    processes = world_size(args)
-    lines += scale_solver(cfg, processes, reference=layers.file, given=given)
+        lines += _use_dataset(layers, source, splits, trains=not options.eval_only)
+    lines += fit_to_data(cfg, given, anchors=options.fit_anchors, image_size=options.fit_image_size)
+    lines += scale_solver(cfg, num_processes, reference=layers.file, given=given)
     lines += _say_dropped_steps(layers)
-    if splits or args.epochs is not None:
-        check_dataset_names(cfg, eval_only=args.eval_only, lines=lines)
-    if args.epochs is not None:
+    if splits or options.epochs is not None:
+        check_dataset_names(cfg, eval_only=options.eval_only, lines=lines)
+    if options.epochs is not None:
         dicts = get_detection_dataset_dicts(
             cfg.DATASETS.TRAIN,
             filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
             check_consistency=False,  # it is logged once only, and that should be by the loader
         )
-        lines += set_epochs(cfg, args.epochs, len(dicts), given)
-    lines.append(describe_solver(cfg, processes))
+        lines += set_epochs(cfg, options.epochs, len(dicts), given)
+    lines.append(describe_solver(cfg, num_processes))
     return lines
 
 
-def named_splits(args: Any, output_dir: str = "", *, needs_train: bool = True) -> dict[str, Split]:
+def named_splits(
+    source: DataSource,
+    output_dir: str = "",
+    *,
+    needs_train: bool = True,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Split]:
     """The splits that ``--dataset`` or ``--train-json`` and its relatives name; {} if neither.
 
     Args:
-        args: of the command line.
-        output_dir: where the division is kept that ``--split`` makes; with ``--resume``, the one
-            that is there is taken.
+        source: the data.
+        output_dir: where the division is kept that ``--split`` makes.
         needs_train: there has to be a training split, as it is trained on.
+        resume: the division that is there is taken.
+        overwrite: another one that is there is replaced.
     """
-    if getattr(args, "split", None) is None:
-        return _splits_of(args, needs_train)
-    splits = _splits_of(args, needs_train=True)
+    if source.split is None:
+        return _splits_of(source, needs_train)
+    splits = _splits_of(source, needs_train=True)
     if not splits:
         raise DatasetError("--split is for one's own data; give --dataset DIR or --train-json FILE")
     if "val" in splits:
         there = splits["val"].source
         raise DatasetError(f"{there}: is a validation split already; leave out --split")
     record = os.path.join(output_dir, RECORD)
-    goes_on = output_dir and getattr(args, "resume", False) and os.path.isfile(record)
-    wanted = record if goes_on else args.split
-    parts, division = divide(splits["train"], wanted, args.split_seed)
+    goes_on = output_dir and resume and os.path.isfile(record)
+    wanted = record if goes_on else source.split
+    parts, division = divide(splits["train"], wanted, source.split_seed)
     if output_dir and is_first_of_machine():
-        keep_record(division, output_dir, replace_other=getattr(args, "overwrite", False))
+        keep_record(division, output_dir, replace_other=overwrite)
     return {**parts, **{name: split for name, split in splits.items() if name != "train"}}
 
 
-def _splits_of(args: Any, needs_train: bool) -> dict[str, Split]:
-    files = (args.train_json, args.train_images, args.val_json, args.val_images)
-    if args.dataset is None:
+def _splits_of(source: DataSource, needs_train: bool) -> dict[str, Split]:
+    files = (source.train_json, source.train_images, source.val_json, source.val_images)
+    if source.dataset is None:
         return splits_from_files(files[:2], files[2:])
     if any(files):
         raise DatasetError(
             "--dataset and --train-json, --train-images, --val-json, --val-images name two"
             " datasets; give one"
         )
-    return find_splits(args.dataset, needs_train=needs_train)
+    return find_splits(source.dataset, needs_train=needs_train)
 
 
-def _use_dataset(layers: Layers, args: Any, splits: dict[str, Split]) -> list[str]:
+def _use_dataset(
+    layers: Layers, source: DataSource, splits: dict[str, Split], *, trains: bool
+) -> list[str]:
     cfg, given = layers.cfg, layers.given
     if cfg.MODEL.KEYPOINT_ON:
         raise ConfigError("MODEL.KEYPOINT_ON is True, but --dataset is for boxes and masks")
-    name = dataset_name(args.dataset) if args.dataset else "own"
-    dataset = load_dataset(name, splits, strict=args.strict, masks=cfg.MODEL.MASK_ON)
+    name = dataset_name(source.dataset) if source.dataset else "own"
+    dataset = load_dataset(name, splits, strict=source.strict, masks=cfg.MODEL.MASK_ON)
     lines = dataset.lines + set_num_classes(layers, dataset) + set_mask_format(layers, dataset)
     names = register(dataset, os.path.join(cfg.OUTPUT_DIR, "annotations"))
     if "DATASETS.TRAIN" not in given:
@@ -123,7 +148,7 @@ def _use_dataset(layers: Layers, args: Any, splits: dict[str, Split]) -> list[st
     if "DATASETS.TEST" not in given:
         evaluated = [key for key in ("val", "test") if key in names][:1]
         cfg.DATASETS.TEST = tuple(names[k] for k in evaluated if dataset.splits[k].objects)
-    used = {*cfg.DATASETS.TEST, *(() if args.eval_only else cfg.DATASETS.TRAIN)}
+    used = {*cfg.DATASETS.TEST, *(cfg.DATASETS.TRAIN if trains else ())}
     if is_first_of_machine():
         for data in [dataset.splits[key] for key, name in names.items() if name in used]:
             defects = check_headers(data, progress_bar, ImageLimits.from_config(cfg))

@@ -1,7 +1,70 @@
-"""The switches that name a dataset. Apart from what they lead to, so that --help is quick."""
+"""The switches that name a dataset, and what they ask for once they are read.
+
+Apart from what they lead to, so that --help is quick.
+"""
 
 import argparse
 import os
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+class _Asked:
+    """Fields that have the names of switches."""
+
+    @classmethod
+    def by(cls, args: argparse.Namespace, **others: Any):
+        """What a command line asks for; ``others`` where that says it otherwise.
+
+        A switch that the command does not have keeps its default.
+        """
+        names = [x.name for x in fields(cls)]  # type: ignore[arg-type]
+        return cls(**{**{x: getattr(args, x) for x in names if hasattr(args, x)}, **others})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource(_Asked):
+    """Where data of one's own are: a dataset, or COCO files and folders of images; or nowhere.
+
+    Attributes:
+        dataset: a folder in any known layout, or a file that describes it.
+        train_json, train_images, val_json, val_images: instead of it.
+        split: the part of the training images that stays for training, the others become a
+            validation split; or the record of an earlier division.
+        split_seed: of that division.
+        strict: whether data are refused of which anything would have to be dropped or clipped.
+    """
+
+    dataset: str | None = None
+    train_json: str | None = None
+    train_images: str | None = None
+    val_json: str | None = None
+    val_images: str | None = None
+    split: float | str | None = None
+    split_seed: int = 0
+    strict: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(_Asked):
+    """What is asked of a run beside its config and its data.
+
+    Attributes:
+        eval_only: evaluate, train nothing.
+        resume, overwrite: go on with the run in ``OUTPUT_DIR``, or replace it.
+        epochs: the length of the run in passes over the data; None: ``SOLVER.MAX_ITER``.
+        fit_anchors, fit_image_size: choose sizes by the boxes of the training set.
+        config_file, command: for the log; what was typed, as the shell takes it.
+    """
+
+    eval_only: bool = False
+    resume: bool = False
+    overwrite: bool = False
+    epochs: float | None = None
+    fit_anchors: bool = False
+    fit_image_size: bool = False
+    config_file: str = ""
+    command: str = ""
 
 
 def add_dataset_args(parser: argparse.ArgumentParser) -> None:

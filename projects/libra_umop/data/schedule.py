@@ -3,7 +3,6 @@
 import math
 import os
 from collections.abc import Collection
-from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.utils import comm
@@ -15,19 +14,6 @@ LARGEST_WARMUP = 0.1
 # One checkpoint an epoch is many: 100 epochs of an R-50 are about 50 GB. The last, and the one
 # before to fall back on.
 KEEP_WITH_EPOCHS = 2
-
-
-def world_size(args: Any) -> int:
-    """Processes of this run.
-
-    Those of the process group, else torchrun's ``WORLD_SIZE``, else ``--num-gpus`` times
-    ``--num-machines``.
-    """
-    if comm.get_world_size() > 1:
-        return comm.get_world_size()
-    if "WORLD_SIZE" in os.environ:
-        return int(os.environ["WORLD_SIZE"])
-    return max(1, args.num_gpus) * max(1, args.num_machines)
 
 
 def is_first_of_machine() -> bool:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser
 
 from ..config.checks import check_config
 from ..config.devices import choose_device
 from ..config.loading import load_layers
-from ..data.arguments import add_dataset_args, configure_dataset
+from ..data.arguments import DataSource, RunOptions, configure_dataset
 from ..errors import ConfigError
 from .records import run_folder
 from .variants import Variant, merge_pairs, parse_variants
@@ -117,24 +116,12 @@ def _configure(
         cfg = layers.cfg
         merge_pairs(cfg, [(k, v) for k, v in STUDY_DEFAULTS.items() if k not in given])
         if not gpus:  # otherwise nothing may ask CUDA before the runs are forked
-            lines.append(choose_device(cfg, _train_args(args, path)))
+            lines.append(choose_device(cfg, layers.given))
         cfg.OUTPUT_DIR = str(folder / "data" / name)
-        lines += configure_dataset(layers, _train_args(args, path))
+        source = DataSource.by(args, dataset=path)
+        lines += configure_dataset(layers, source, RunOptions.by(args, resume=False))
         bases[name] = cfg
     return bases, [line for line in lines if line]
-
-
-def _train_args(args: argparse.Namespace, dataset: str) -> argparse.Namespace:
-    """The study's arguments as ``train_net.py`` would have them for one dataset."""
-    parser = default_argument_parser()
-    add_dataset_args(parser)
-    words = ["--config-file", args.config_file, "--dataset", dataset]
-    words += ["--strict"] * args.strict
-    if args.split is not None:
-        words += ["--split", str(args.split), "--split-seed", str(args.split_seed)]
-    words += ["--fit-anchors"] * args.fit_anchors + ["--fit-image-size"] * args.fit_image_size
-    words += ["--epochs", str(args.epochs)] if args.epochs is not None else []
-    return parser.parse_args([*words, *args.opts])
 
 
 def _config_of(folder: Path, base: CfgNode, dataset: str, variant: Variant, seed: int) -> CfgNode:

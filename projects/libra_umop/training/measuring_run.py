@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 from detectron2.config import CfgNode
-from detectron2.engine import SimpleTrainer, default_argument_parser, hooks
+from detectron2.engine import SimpleTrainer, hooks
 from detectron2.solver import build_lr_scheduler
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import CommonMetricPrinter, JSONWriter
@@ -13,7 +13,7 @@ from detectron2.utils.logger import setup_logger
 from ..config.checks import check_together
 from ..config.devices import choose_device
 from ..config.loading import load_layers
-from ..data.arguments import add_dataset_args, configure_dataset
+from ..data.arguments import DataSource, RunOptions, configure_dataset
 from ..errors import ConfigError
 from ..imbalance.probes.collector import ImbalanceCollector
 from .checkpoint.checkpointer import LibraCheckpointer
@@ -33,18 +33,14 @@ def configured(config_file: str, dataset: str | None, opts: Sequence[str]) -> Cf
     """
     setup_logger(name="fvcore")
     setup_logger()
-    parser = default_argument_parser()
-    add_dataset_args(parser)
-    given = ["--config-file", config_file] + (["--dataset", dataset] if dataset else [])
-    args = parser.parse_args([*given, *opts])
-    layers = load_layers(config_file, args.opts)
+    layers = load_layers(config_file, opts)
     cfg = layers.cfg
-    choose_device(cfg, args)
-    if "OUTPUT_DIR" not in opts[::2]:
+    choose_device(cfg, layers.given)
+    if "OUTPUT_DIR" not in layers.given:
         cfg.OUTPUT_DIR = free_folder(os.path.join(cfg.OUTPUT_DIR, "measured"))
     elif traces_of_run(cfg.OUTPUT_DIR):
         raise ConfigError(f"OUTPUT_DIR is {cfg.OUTPUT_DIR!r}, which holds a run; give another one")
-    print("\n".join(configure_dataset(layers, args)))
+    print("\n".join(configure_dataset(layers, DataSource(dataset=dataset), RunOptions())))
     check_together(cfg, layers.source)
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED)
     return cfg

@@ -14,6 +14,7 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
+from ..data.dataset_args import RunOptions
 from ..errors import ConfigError, can_be_mended
 from ..utils.ranks import is_end_of_peer
 from .output_dir import claim_output_dir, traces_of_run
@@ -21,7 +22,7 @@ from .output_dir import claim_output_dir, traces_of_run
 LIBRARIES = ("detectron2", "fvcore")
 
 
-def setup_run(cfg: CfgNode, args: Any) -> None:
+def setup_run(cfg: CfgNode, options: RunOptions) -> None:
     """Detectron2's ``default_setup`` in a folder that this run may have; call it on all ranks.
 
     Environment and config, some 700 lines, go to ``log.txt`` only. An evaluation leaves the
@@ -30,10 +31,10 @@ def setup_run(cfg: CfgNode, args: Any) -> None:
     Raises:
         ConfigError: OUTPUT_DIR holds another run, or cannot be written to.
     """
-    resume = args.resume or args.eval_only
-    line = claim_output_dir(cfg.OUTPUT_DIR, resume=resume, overwrite=args.overwrite)
+    resume = options.resume or options.eval_only
+    line = claim_output_dir(cfg.OUTPUT_DIR, resume=resume, overwrite=options.overwrite)
     try:
-        _set_up(cfg, args, line)
+        _set_up(cfg, options, line)
     except OSError as e:
         file = f" ({e.filename})" if e.filename else ""
         raise ConfigError(
@@ -41,19 +42,19 @@ def setup_run(cfg: CfgNode, args: Any) -> None:
         ) from e
 
 
-def _set_up(cfg: CfgNode, args: Any, line: str) -> None:
+def _set_up(cfg: CfgNode, options: RunOptions, line: str) -> None:
     rank = comm.get_rank()
     # As default_setup calls it, which then gets these very loggers.
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="fvcore")
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank)
     logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="libra_umop")
-    if not args.eval_only:
+    if not options.eval_only:
         logger.info(line)
     config = Path(cfg.OUTPUT_DIR, "config.yaml")
-    is_another = args.eval_only and config.is_file() and traces_of_run(cfg.OUTPUT_DIR)
+    is_another = options.eval_only and config.is_file() and traces_of_run(cfg.OUTPUT_DIR)
     kept = config.read_bytes() if is_another and comm.is_main_process() else None
     with quiet_console():
-        default_setup(cfg, args)
+        default_setup(cfg, options)
     if kept is not None:
         config.write_bytes(kept)
 

@@ -71,15 +71,6 @@ def contenders_of(args: argparse.Namespace) -> list:
     return contenders
 
 
-def as_for_training(args: argparse.Namespace, contender) -> argparse.Namespace:
-    """The arguments with which training would load the data of a contender."""
-    from detectron2.engine import default_argument_parser
-
-    values = vars(default_argument_parser().parse_args([]))
-    values.update(vars(args), config_file=contender.config_file, opts=list(contender.opts))
-    return argparse.Namespace(**values)
-
-
 @exit_code_of
 def main(argv=None) -> int:
     """Run the tool; returns its exit code."""
@@ -114,7 +105,7 @@ def figures_of(args: argparse.Namespace, workload) -> dict[str, Any]:
     """What every contender costs, by its label; with data of one's own, its loading too."""
     from ...benchmark.measure import loading_speed, measure
     from ...config.loading import load_layers
-    from ...data.arguments import configure_dataset
+    from ...data.arguments import DataSource, RunOptions, configure_dataset
 
     contenders = contenders_of(args)
     figures: dict[str, Any] = measure(
@@ -128,6 +119,6 @@ def figures_of(args: argparse.Namespace, workload) -> dict[str, Any]:
     if args.dataset or args.train_json:
         for contender in contenders:
             layers = load_layers(contender.config_file, contender.opts)
-            configure_dataset(layers, as_for_training(args, contender))
+            configure_dataset(layers, DataSource.by(args), RunOptions.by(args))
             figures[contender.label]["loading"] = loading_speed(layers.cfg, args.iterations)
     return figures

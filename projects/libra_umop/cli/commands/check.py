@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from ...data.dataset_args import add_dataset_location_args
+from ...data.dataset_args import DataSource, add_dataset_location_args
 from ...errors import ConfigError, DatasetError
 from ...utils.output_files import check_writable, refuse_to_overwrite, writing
 from ..argument_types import config_file, positive
@@ -82,7 +82,7 @@ def main(argv=None) -> int:
     from ...data.check.report import as_json, as_text
     from ...data.check.statistics import ResizedTo
 
-    splits = named_splits(args, needs_train=False)
+    splits = named_splits(DataSource.by(args), needs_train=False)
     refuse_to_overwrite([args.json, args.gallery], [split.source for split in splits.values()])
     if not splits:
         raise DatasetError("no dataset is named; give --dataset DIR or --train-json FILE")

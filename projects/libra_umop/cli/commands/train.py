@@ -17,6 +17,7 @@ def main(argv=None) -> int:
     # Not at the top: these take seconds, which --help and a wrong command need not wait for.
     from ...config.devices import choose_device
     from ...config.loading import load_layers
+    from ...data.dataset_args import DataSource, RunOptions
     from ...training.words import usage
     from ..launching import launch
     from ..training_run import main as run
@@ -25,6 +26,7 @@ def main(argv=None) -> int:
     if not args.config_file:
         print(usage(shlex.join(argv) or "--dataset DIR"))
         return EXIT_USER_ERROR
-    note = choose_device(layers.cfg, args)
-    run_of_process = functools.partial(run, layers, note)
+    note = choose_device(layers.cfg, layers.given, args.num_gpus)
+    options = RunOptions.by(args, command=shlex.join(argv))
+    run_of_process = functools.partial(run, layers, DataSource.by(args), options, note)
     return launch(run_of_process, args, device=layers.cfg.MODEL.DEVICE)

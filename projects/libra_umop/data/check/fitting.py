@@ -127,23 +127,23 @@ def proposal(data: CocoData) -> dict[str, Any]:
     return {"min_size": side, "max_size": long_side, "anchors": anchors, "lines": lines}
 
 
-def fit_to_data(cfg: CfgNode, args: Any, given: Set[str]) -> list[str]:
-    """Do what :func:`add_fit_args`' switches ask for, in place; returns what was set, as lines.
+def fit_to_data(
+    cfg: CfgNode, given: Set[str], *, anchors: bool = False, image_size: bool = False
+) -> list[str]:
+    """Do what ``--fit-anchors``, ``--fit-image-size`` ask for, in place; what was set, as lines.
 
     Raises:
         ConfigError: a detector without anchors, no boxes, or keys that are given as well.
     """
-    wants_anchors = getattr(args, "fit_anchors", False)
-    wants_side = getattr(args, "fit_image_size", False)
-    if not (wants_anchors or wants_side):
+    if not (anchors or image_size):
         return []
     boxes = BoxSizes.of_dicts(
         get_detection_dataset_dicts(cfg.DATASETS.TRAIN, check_consistency=False)
     )
     if not len(boxes.width):
         raise ConfigError("--fit-anchors, --fit-image-size: the training set has no boxes")
-    lines = _set_side(cfg, boxes, given) if wants_side else []
-    return lines + (_set_anchors(cfg, boxes, given) if wants_anchors else [])
+    lines = _set_side(cfg, boxes, given) if image_size else []
+    return lines + (_set_anchors(cfg, boxes, given) if anchors else [])
 
 
 def _set_side(cfg: CfgNode, boxes: BoxSizes, given: Set[str]) -> list[str]:
