@@ -8,8 +8,8 @@ import torch
 from detectron2.utils.events import EventStorage
 
 from libra_umop.functional.atss_matching import atss_match
-from libra_umop.functional.balanced_l1_loss import balanced_l1_loss
 from libra_umop.functional.balanced_pyramid import BalancedFeaturePyramid
+from libra_umop.functional.boxes.balanced_l1_loss import balanced_l1_loss
 from libra_umop.functional.focal_loss import focal_loss_sum
 from libra_umop.functional.focal_loss.sums import _OWN_TERMS, _triton_function
 from libra_umop.functional.hard_negative_mining import hard_negative_bce_sum

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from libra_umop.functional.balanced_l1_loss import balanced_l1_loss
+from libra_umop.functional.boxes.balanced_l1_loss import balanced_l1_loss
 
 SETTINGS = [(0.2, 1.0), (0.3, 1.0), (0.5, 1.0), (0.5, 1.5), (0.5, 2.0)]
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from libra_umop.functional.box_merging import DECAYS, soft_nms, vote_boxes
+from libra_umop.functional.boxes.box_merging import DECAYS, soft_nms, vote_boxes
 
 # IoU of the first with the second 0.8, with the third 0.5, of the second with the third 0.625.
 BOXES = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 10, 5], [20, 20, 30, 30]])

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from libra_umop.functional.atss_matching import atss_match, centerness_target
-from libra_umop.functional.balanced_l1_loss import balanced_l1_loss
+from libra_umop.functional.boxes.balanced_l1_loss import balanced_l1_loss
 from libra_umop.functional.long_tail import (
     class_balanced_focal_loss_sum,
     equalized_focal_loss_sum,

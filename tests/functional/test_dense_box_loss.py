@@ -6,7 +6,7 @@ import torch
 from detectron2.modeling.box_regression import Box2BoxTransform
 from fvcore.nn import giou_loss as fvcore_giou_loss
 
-from libra_umop.functional.dense_box_loss import (
+from libra_umop.functional.boxes.dense_box_loss import (
     IOU_LOSSES,
     box_deltas,
     ciou_loss,

@@ -10,8 +10,8 @@ import pytest
 import torch
 from detectron2.modeling.box_regression import Box2BoxTransform
 
-from libra_umop.functional.balanced_l1_loss import balanced_l1_loss
 from libra_umop.functional.balanced_pyramid import BalancedFeaturePyramid
+from libra_umop.functional.boxes.balanced_l1_loss import balanced_l1_loss
 from libra_umop.functional.focal_loss import focal_loss_sum
 from libra_umop.functional.hard_negative_mining import hard_negative_bce_sum
 from libra_umop.functional.long_tail import (
@@ -25,8 +25,8 @@ from libra_umop.functional.quality_losses import (
     quality_focal_loss_sum,
     varifocal_loss_sum,
 )
-from libra_umop.modeling.dense.losses.box_loss import DenseBoxLoss
-from libra_umop.modeling.dense.losses.centerness import centerness_loss_sum
+from libra_umop.modeling.dense.losses.boxes.box_loss import DenseBoxLoss
+from libra_umop.modeling.dense.losses.boxes.centerness import centerness_loss_sum
 
 R, K = 400, 20
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}

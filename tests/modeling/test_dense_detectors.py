@@ -10,7 +10,7 @@ from detectron2.modeling.meta_arch import fcos as d2_fcos
 from detectron2.utils.events import EventStorage
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from libra_umop.modeling.dense.losses.box_loss import BOX_LOSS_TYPES
+from libra_umop.modeling.dense.losses.boxes.box_loss import BOX_LOSS_TYPES
 from libra_umop.modeling.dense.losses.classification import CLS_LOSSES
 from testing.batches import make_batch, make_input
 from testing.dense_models import (

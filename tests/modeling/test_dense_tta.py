@@ -8,7 +8,7 @@ from detectron2.structures import Boxes, Instances
 
 from libra_umop.config.loading import load_config
 from libra_umop.evaluation.tta import build_tta_model
-from libra_umop.modeling.dense.tta import DenseDetectorWithTTA, MultiScaleViews
+from libra_umop.modeling.tta.dense import DenseDetectorWithTTA, MultiScaleViews
 from testing.batches import make_input
 from testing.dense_models import DETECTORS, spread_scores, tiny_cfg, tiny_model
 from testing.shrink import shrink

@@ -8,7 +8,7 @@ from detectron2.modeling.roi_heads import FastRCNNOutputLayers
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from libra_umop.functional.balanced_l1_loss import balanced_l1_loss
+from libra_umop.functional.boxes.balanced_l1_loss import balanced_l1_loss
 from libra_umop.modeling import BalancedL1OutputLayers, region_losses
 
 NUMBERS = {"alpha": 0.2, "gamma": 1.0, "formula": "exact"}

@@ -5,7 +5,7 @@ import torch
 from detectron2.structures import Boxes
 from detectron2.utils.events import EventStorage
 
-from libra_umop.functional.balanced_l1_loss import balanced_l1_loss
+from libra_umop.functional.boxes.balanced_l1_loss import balanced_l1_loss
 from testing.batches import a_batch
 from testing.tiny_rcnn import tiny_config, tiny_model
 

@@ -10,7 +10,7 @@ from detectron2.utils.events import EventStorage
 from libra_umop.functional.focal_loss import focal_loss_sum
 from libra_umop.functional.hard_negative_mining import hard_negative_bce_sum
 from libra_umop.functional.quality_losses import quality_focal_loss_sum, varifocal_loss_sum
-from libra_umop.modeling.dense.losses.box_loss import BOX_LOSS_TYPES
+from libra_umop.modeling.dense.losses.boxes.box_loss import BOX_LOSS_TYPES
 from testing.batches import make_batch
 from testing.dense_models import DETECTORS, EDGE_DISTANCE_DETECTORS, keys_of, tiny_model
 

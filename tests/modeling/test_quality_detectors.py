@@ -10,7 +10,7 @@ from fvcore.nn import giou_loss
 
 from libra_umop.config.checks import check_config
 from libra_umop.errors import ConfigError
-from libra_umop.functional.balanced_l1_loss import balanced_l1_loss
+from libra_umop.functional.boxes.balanced_l1_loss import balanced_l1_loss
 from libra_umop.functional.progressive_focal_loss import progressive_focus
 from libra_umop.functional.quality_losses import quality_focal_loss_sum, varifocal_loss_sum
 from libra_umop.modeling.backbones.deformable import DeformConv2d

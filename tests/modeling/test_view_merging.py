@@ -8,9 +8,9 @@ from detectron2.modeling import GeneralizedRCNNWithTTA
 from detectron2.structures import Boxes, Instances
 
 from libra_umop.evaluation.tta import build_tta_model
-from libra_umop.modeling.dense.tta import DenseDetectorWithTTA, MultiScaleViews
-from libra_umop.modeling.rcnn.tta import RCNNWithTTA
-from libra_umop.modeling.view_merging import ViewMerging, in_scale_range
+from libra_umop.modeling.tta.dense import DenseDetectorWithTTA, MultiScaleViews
+from libra_umop.modeling.tta.rcnn import RCNNWithTTA
+from libra_umop.modeling.tta.view_merging import ViewMerging, in_scale_range
 from testing.batches import make_input
 from testing.dense_models import spread_scores, tiny_cfg
 from testing.dense_models import tiny_model as tiny_dense_model

@@ -4,8 +4,8 @@ from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..modeling.dense.tta import DenseDetectorWithTTA, MultiScaleViews
-from ..modeling.rcnn.tta import RCNNWithTTA
+from ..modeling.tta.dense import DenseDetectorWithTTA, MultiScaleViews
+from ..modeling.tta.rcnn import RCNNWithTTA
 
 __all__ = ["build_tta_model"]
 

@@ -5,7 +5,6 @@ Every one has an example, which runs after ``import torch`` and
 """
 
 from .atss_matching import atss_match, centerness_target
-from .balanced_l1_loss import balanced_l1_loss
 from .balanced_pyramid import (
     BalancedFeaturePyramid,
     ConvRefinement,
@@ -13,8 +12,16 @@ from .balanced_pyramid import (
     gather_levels,
     scatter_levels,
 )
-from .box_merging import soft_nms, vote_boxes
-from .dense_box_loss import box_deltas, box_iou, ciou_loss, diou_loss, giou_loss
+from .boxes import (
+    balanced_l1_loss,
+    box_deltas,
+    box_iou,
+    ciou_loss,
+    diou_loss,
+    giou_loss,
+    soft_nms,
+    vote_boxes,
+)
 from .focal_loss import focal_loss_sum
 from .hard_negative_mining import hard_negative_bce_sum, hardest
 from .iou_balanced_sampling import sample_instance_balanced_positives, sample_iou_balanced_negatives

@@ -2,7 +2,7 @@
 
 from ... import ranges
 from ...key import Key, declare
-from ...modeling.dense.losses.box_loss import BOX_LOSS_TYPES
+from ...modeling.dense.losses.boxes.box_loss import BOX_LOSS_TYPES
 from ...modeling.dense.losses.normalizers import LOSS_NORMALIZERS
 from ...ranges import OneOf
 

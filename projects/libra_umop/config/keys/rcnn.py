@@ -1,7 +1,7 @@
 """Keys of two-stage detectors. Their samplers bring theirs."""
 
 from ... import ranges
-from ...functional.balanced_l1_loss import FORMULAS
+from ...functional.boxes.balanced_l1_loss import FORMULAS
 from ...key import Key, declare
 from ...ranges import OneOf
 

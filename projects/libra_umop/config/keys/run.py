@@ -2,7 +2,7 @@
 
 from ... import ranges
 from ...key import Key, declare
-from ...modeling.view_merging import NMS_TYPES
+from ...modeling.tta.view_merging import NMS_TYPES
 from ...ranges import OneOf, Range, is_number
 
 BETAS = Range(

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from ...functional.atss_matching import atss_match
 from .centerness_detector import CenternessDetector, PointHead, centerness_targets
 from .detector import BoxPart
-from .losses.box_loss import clip_to_image
-from .losses.centerness import centerness_loss_sum
+from .losses.boxes.box_loss import clip_to_image
+from .losses.boxes.centerness import centerness_loss_sum
 from .losses.normalizers import RankTotals, count_positives
 from .losses.predictions import LabelledPredictions
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..anchors import TorchvisionAnchorGenerator
 from .centerness_detector import CenternessDetector, centerness_targets
 from .detector import BoxPart
-from .losses.centerness import centerness_loss_sum
+from .losses.boxes.centerness import centerness_loss_sum
 from .losses.normalizers import LossNormalizer
 from .losses.predictions import LabelledPredictions
 

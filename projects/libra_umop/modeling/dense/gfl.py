@@ -17,7 +17,7 @@ from .atss import ATSSHead
 from .centerness_detector import init_conv
 from .detector import BoxPart
 from .edge_distances import EdgeDistanceATSS
-from .losses.box_loss import target_deltas
+from .losses.boxes.box_loss import target_deltas
 from .losses.predictions import LabelledPredictions
 from .losses.quality import LevelQualityFocalLoss
 

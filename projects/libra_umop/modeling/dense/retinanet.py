@@ -8,7 +8,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch import RetinaNet
 
 from .detector import BoxPart, DenseLosses
-from .losses.box_loss import DenseBoxLoss, clip_to_image
+from .losses.boxes.box_loss import DenseBoxLoss, clip_to_image
 from .losses.normalizers import LossNormalizer
 from .losses.predictions import LabelledPredictions
 

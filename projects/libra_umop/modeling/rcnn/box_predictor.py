@@ -12,8 +12,8 @@ from detectron2.structures import Instances
 from fvcore.nn import smooth_l1_loss
 from torch import nn
 
-from ...functional.balanced_l1_loss import balanced_l1_loss
-from ...functional.dense_box_loss import IOU_LOSSES
+from ...functional.boxes.balanced_l1_loss import balanced_l1_loss
+from ...functional.boxes.dense_box_loss import IOU_LOSSES
 from .class_losses import build_class_loss
 
 __all__ = ["BalancedL1OutputLayers", "BalancedOutputLayers", "balance_losses", "region_losses"]

@@ -12,7 +12,7 @@ from detectron2.utils.events import get_event_storage
 from detectron2.utils.memory import retry_if_cuda_oom
 from torch import Tensor
 
-from ...functional.balanced_l1_loss import balanced_l1_loss
+from ...functional.boxes.balanced_l1_loss import balanced_l1_loss
 from ..ignore_regions import is_ignored
 
 __all__ = ["LibraRPN"]

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....functional.dense_box_loss import box_iou
-from .box_loss import decode_boxes
+from ....functional.boxes.dense_box_loss import box_iou
+from .boxes.box_loss import decode_boxes
 
 __all__ = ["LabelledPredictions"]
 

@@ -7,7 +7,7 @@ from typing import Any
 from detectron2.layers import batched_nms
 from detectron2.structures import Boxes, Instances
 
-from ..functional.box_merging import DECAYS, soft_nms, vote_boxes
+from ...functional.boxes.box_merging import DECAYS, soft_nms, vote_boxes
 
 __all__ = ["NMS_TYPES", "ViewMerging", "in_scale_range"]
 

@@ -7,7 +7,7 @@ from detectron2.modeling import GeneralizedRCNNWithTTA
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from ..view_merging import ViewMerging, in_scale_range
+from .view_merging import ViewMerging, in_scale_range
 
 __all__ = ["RCNNWithTTA"]
 

@@ -12,8 +12,8 @@ from detectron2.structures import Boxes, Instances
 from fvcore.nn import smooth_l1_loss
 from torch import Tensor
 
-from ....functional.balanced_l1_loss import balanced_l1_loss
-from ....functional.dense_box_loss import IOU_LOSSES, box_deltas
+from .....functional.boxes.balanced_l1_loss import balanced_l1_loss
+from .....functional.boxes.dense_box_loss import IOU_LOSSES, box_deltas
 
 __all__ = ["BOX_LOSS_TYPES", "DenseBoxLoss", "clip_to_image", "decode_boxes", "target_deltas"]
 

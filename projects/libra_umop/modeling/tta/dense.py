@@ -15,7 +15,7 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..view_merging import ViewMerging, in_scale_range
+from .view_merging import ViewMerging, in_scale_range
 
 __all__ = ["DenseDetectorWithTTA", "MultiScaleViews"]
 
