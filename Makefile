@@ -8,11 +8,12 @@ SHAPES := output/shapes
 DEMO := output/demo
 MINUTES := 8
 DATA :=
-EXTRAS := backbones,dev,export,plots,study
+USED := backbones,export,plots,study
 
 .PHONY: help setup setup-dev demo test lint pages site image gpu-check clean
 
 help:
+	@echo "make setup   make an environment in .venv with all that the commands need"
 	@echo "make demo    set up, train and evaluate Libra Faster R-CNN on drawn shapes, and look at it"
 	@echo "make test    set up, and run all tests"
 	@echo "make lint    set up, and check style, types, scripts and schemas"
@@ -23,10 +24,10 @@ help:
 	@echo "make clean   remove what the demo made"
 
 setup:
-	@$(PYTHON) dev/setup_environment.py $(VENV) --extras plots
+	@$(PYTHON) dev/setup_environment.py $(VENV) --extras $(USED)
 
 setup-dev:
-	@$(PYTHON) dev/setup_environment.py $(VENV) --extras $(EXTRAS)
+	@$(PYTHON) dev/setup_environment.py $(VENV) --extras $(USED),dev
 
 demo: setup
 	$(RUN) tools/make_shapes.py --output $(SHAPES)

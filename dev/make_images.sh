@@ -1,15 +1,20 @@
 #!/bin/bash
-# Make the pictures of docs/images from the study's JSON and from what `make demo` left behind: run that
-# first, and look at each picture before it is committed. Needs chromium; PYTHON is that of the environment.
+# Make the pictures of docs/images from the study's JSON, from what `make demo` left behind, and from the same
+# run without levers, which is trained if it is not there. Look at each picture before it is committed.
+# Needs chromium; PYTHON is that of the environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-DEMO=output/demo SHAPES=output/shapes IMAGES=docs/images
+DEMO=output/demo PLAIN=output/plain SHAPES=output/shapes IMAGES=docs/images
 PYTHON=${PYTHON:-.venv/bin/python}
 CHROMIUM=${CHROMIUM:-chromium}
 
 if [ ! -f "$DEMO/model_final.pth" ]; then
   echo "make_images.sh: $DEMO/model_final.pth is not there; 'make demo' trains it" >&2
   exit 2
+fi
+if [ ! -f "$PLAIN/model_final.pth" ]; then
+  "$PYTHON" train_net.py --config-file configs/quick/faster_rcnn_R_18_FPN_shapes.yaml --dataset "$SHAPES" \
+    --overwrite OUTPUT_DIR "$PLAIN" ANALYSIS.ENABLED True ANALYSIS.PERIOD 10
 fi
 
 "$PYTHON" tools/contact_sheet.py --weights "$DEMO/model_final.pth" --dataset "$SHAPES" --output "$IMAGES/demo.jpg"
@@ -19,7 +24,7 @@ fi
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-"$PYTHON" tools/report.py "$DEMO" --output "$scratch/report.html" > /dev/null
+"$PYTHON" tools/report.py "$PLAIN" --output "$scratch/report.html" > /dev/null
 "$PYTHON" dev/study_answer.py --figure "$scratch/study.html"
 
 # A page from its top, in px.

@@ -19,6 +19,8 @@ PAGES = {
     **{f"benchmarks/log/{p.name}": f"benchmarks/log/{p.name}"
        for p in (REPO / "benchmarks" / "log").glob("*.md")},
 }  # fmt: skip
+# Of a room, its docstring alone: what it offers follows.
+ITSELF = "{members: false, show_root_heading: false, show_root_toc_entry: false}"
 FENCED = re.compile(r"(^ *```.*?^ *```$)", re.M | re.S)
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 
@@ -59,10 +61,10 @@ def api_pages() -> dict[str, str]:
     offered = {room: names for room, path in rooms.items() if (names := offered_by(path))}
     page_of = {name: room for room, names in offered.items() for name in names}
     pages = {}
-    for room, path in {"": PACKAGE / "__init__.py", **{r: rooms[r] for r in offered}}.items():
+    for room in ["", *offered]:
         title = f"libra_umop.{room}".rstrip(".")
-        parts = [f"# {title}", ast.get_docstring(ast.parse(path.read_text())) or ""]
-        for name in offered_by(path):
+        parts = [f"# {title}", f"::: {title}\n    options: {ITSELF}"]
+        for name in offered_by(PACKAGE / room / "__init__.py"):
             home = page_of.get(name, room)
             link = f"[`{name.rpartition('.')[2]}`](libra_umop.{home}.md#{name})"
             parts.append(f"::: {name}" if home == room else f"{link} of `libra_umop.{home}`")
@@ -71,9 +73,12 @@ def api_pages() -> dict[str, str]:
 
 
 def on_config(config):
-    """Add the pages of the rooms to the reference."""
+    """Add the pages of the rooms, and those of the log, to the reference."""
     reference = next(entry["Reference"] for entry in config.nav if "Reference" in entry)
     reference.insert(1, {"Python": list(api_pages())})
+    log = reference.index("benchmarks/log/README.md")
+    others = sorted(page for page in PAGES.values() if page.startswith("benchmarks/log/"))
+    reference[log] = {"Log": others}
     return config
 
 

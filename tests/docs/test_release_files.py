@@ -103,3 +103,12 @@ def test_commits_are_formatted_by_the_version_that_is_pinned(repo):
     (pinned,) = re.findall(r"^ruff==.*$", (repo / "constraints.txt").read_text(), re.M)
     assert [hook["entry"].split()[:2] for hook in hooks] == [["ruff", "check"], ["ruff", "format"]]
     assert all(hook["additional_dependencies"] == [pinned] for hook in hooks)
+
+
+def test_the_pip_line_brings_what_make_setup_brings(repo):
+    used = re.search(r"^USED := (\S+)$", (repo / "Makefile").read_text(), re.M)[1]
+    assert f"pip install -e '.[{used}]'" in (repo / "docs" / "start.md").read_text()
+    setup = configparser.ConfigParser()
+    setup.read(repo / "setup.cfg")
+    extras = set(setup["options.extras_require"]) - {"dev", "wandb"}
+    assert set(used.split(",")) == extras

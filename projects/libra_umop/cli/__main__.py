@@ -20,6 +20,7 @@ COMMANDS = {
     "sheet": "draw validation images with ground truth and predictions side by side",
     "shapes": "draw a small dataset to try all this on",
 }
+"""Name -> what it does, in the order of the help."""
 
 
 def main(argv=None) -> int:

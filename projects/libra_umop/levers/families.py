@@ -63,6 +63,7 @@ FAMILIES: dict[str, Family] = {
         _dense("vfnet", "VFNet", "VFNet", group="ATSS", loss="varifocal"),
     )
 }
+"""By name: detectors that the same keys switch."""
 
 
 def family_of(cfg: Mapping) -> Family | None:

@@ -11,6 +11,7 @@ from .ways import Way
 __all__ = ["IMBALANCES", "LEVERS", "Lever"]
 
 IMBALANCES = ("sample", "feature", "objective", "level", "class")
+"""What can be out of balance, in the order of the report."""
 
 
 class Lever(NamedTuple):
@@ -216,3 +217,4 @@ _ROWS = (
     ),
 )
 LEVERS: dict[str, Lever] = {lever.name: lever for lever in _ROWS}
+"""The rows by name: single levers first, then those that stand for several."""
