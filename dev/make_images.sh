@@ -33,5 +33,5 @@ shoot() { # NAME PAGE WIDTH HEIGHT
     --blink-settings=preferredColorScheme=1 --user-data-dir="$scratch/chromium" \
     --window-size="$3,$4" --screenshot="$IMAGES/$1" "file://$scratch/$2" 2> /dev/null
 }
-shoot report_findings.png report.html 1240 915
+shoot report_findings.png report.html 1240 1024
 shoot study_answer.png study.html 1256 736

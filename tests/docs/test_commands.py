@@ -33,7 +33,15 @@ LINES = [
     for command in COMMANDS
 ]
 # Options that the documents name of programs of others: docker, Slurm, torchrun, pip.
-OF_OTHERS = {"--build-arg", "--user", "--time", "--strict", "--sbatch", "--signal"}
+OF_OTHERS = {
+    "--build-arg",
+    "--gpus-per-node",
+    "--user",
+    "--time",
+    "--strict",
+    "--sbatch",
+    "--signal",
+}
 OF_OTHERS |= {"--signals-to-handle", "--no-deps", "--no-build-isolation", "--nproc-per-node"}
 
 
@@ -146,7 +154,7 @@ def test_a_command_that_is_wrong_would_be_found(monkeypatch):
     for words, error in ((bad_flag, SystemExit), (wrong[1], ConfigError)):
         with pytest.raises(error):
             test_a_command_of_the_documents_is_understood_by_its_program(words, monkeypatch)
-    assert named_options("by `--wights`, ``--no`` or `python x --y`") == {
+    assert named_options("by `--wights`, `--no A` or `python x --y`") == {
         "--wights": {""},
         "--no": {""},
         "--y": {"python"},
