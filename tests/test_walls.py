@@ -159,3 +159,12 @@ def test_files_and_functions_are_short():
                 words = (ast.get_docstring(node) or "").splitlines()
                 lines = node.end_lineno - node.lineno + 1 - len(words)
                 assert lines <= MOST_LINES_OF_A_FUNCTION, (path, node.name)
+
+
+def test_there_is_room_where_contributing_asks_for_a_file():
+    """Else who follows it has to move others' files first."""
+    page = (PACKAGE.parents[1] / "CONTRIBUTING.md").read_text()
+    folders = set(re.findall(r"`([\w/]+)/my_\w+\.py`", page))
+    assert {"functional", "modeling/dense", "modeling/dense/losses"} <= folders
+    crowded = [f for f in folders if len(list((PACKAGE / f).glob("[!_]*.py"))) >= MOST_FILES]
+    assert crowded == []

@@ -8,7 +8,7 @@ import pytest
 from libra_umop.data.coco.parsing import load_split, parse_split
 from libra_umop.data.defects import DROPPED, ERROR, NOTE, Defect
 from libra_umop.data.layouts.coco import splits_from_files
-from libra_umop.data.layouts.layout import Content, Split
+from libra_umop.data.layouts.reading.layout import Content, Split
 from libra_umop.data.layouts.table import dataset_name, find_splits
 from libra_umop.errors import DatasetError
 from testing.coco_files import document, write_dataset, write_images, write_json

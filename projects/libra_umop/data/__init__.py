@@ -7,7 +7,7 @@ __all__, __getattr__, __dir__ = offer(
     {
         "arguments": "DataSource RunOptions configure_dataset",
         "check.checking": "check_dataset",
-        "layouts.layout": "Split",
+        "layouts.reading.layout": "Split",
         "layouts.table": "find_splits",
         "mapper": "OwnDatasetMapper",
         "images": "read_image",

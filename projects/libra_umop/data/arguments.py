@@ -21,7 +21,7 @@ from .dataset_args import (
 from .datasets import OwnDataset, load_dataset, register
 from .defects import ERROR
 from .layouts.coco import splits_from_files
-from .layouts.layout import Split
+from .layouts.reading.layout import Split
 from .layouts.table import dataset_name, find_splits
 from .schedule import describe_solver, is_first_of_machine, scale_solver, set_epochs
 from .splitting.division import RECORD, divide, keep_record

@@ -16,7 +16,7 @@ from .coco.document import CocoData, write_coco
 from .coco.masks import compressed
 from .coco.parsing import load_split, refuse
 from .defects import NOTE, Defect, short
-from .layouts.layout import Split
+from .layouts.reading.layout import Split
 
 
 @dataclass

@@ -15,7 +15,7 @@ from ..coco.document import CocoData
 from ..coco.parsing import look_for_objects, parse_split
 from ..defects import CLIPPED, DROPPED, ERROR, KEPT, NOTE, REPAIRED, Defect, short
 from ..images import MAX_IMAGE_PIXELS, DecodedImage, ImageHeader, decode, for_each_file, read_header
-from ..layouts.layout import Split
+from ..layouts.reading.layout import Split
 
 # Exit codes of a check.
 CLEAN, DEFECTS, UNUSABLE = 0, 1, 2

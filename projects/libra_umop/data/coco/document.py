@@ -29,7 +29,7 @@ class CocoData:
         num_annotations_in_file: before anything was dropped.
         used_category_ids: of all categories that an annotation of the file names, usable or not.
         exact: whether pycocotools would read just this content from ``source`` itself.
-        places: where entries come from, see :class:`libra_umop.data.layouts.layout.Content`.
+        places: where entries come from, see ``Content`` of the layouts.
     """
 
     source: str

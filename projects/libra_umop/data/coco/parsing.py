@@ -11,7 +11,7 @@ from typing import Any
 from ...errors import DatasetError
 from ..defects import KEPT, NOTE, Defect, short
 from ..file_names import file_name_problem, find_files
-from ..layouts.layout import Split
+from ..layouts.reading.layout import Split
 from .annotations import parse_annotations
 from .classes import equal_names, placeholder_ids
 from .document import CocoData

@@ -2,4 +2,4 @@
 
 from ...utils.lazy import offer
 
-__all__, __getattr__, __dir__ = offer(__name__, {"layout": "Split", "table": "find_splits"})
+__all__, __getattr__, __dir__ = offer(__name__, {"reading.layout": "Split", "table": "find_splits"})

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ...errors import DatasetError
 from ..coco.document import read_json
-from .layout import Content, Layout, Split
+from .reading.layout import Content, Layout, Split
 from .reading.split_names import SPLITS, folders_of_splits, split_of
 
 __all__ = ["LAST_LAYOUTS", "LAYOUTS", "OTHER_LAYOUTS", "coco_file", "splits_from_files"]

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from .layout import Content, Layout, Split
 from .reading.builder import DocumentBuilder
+from .reading.layout import Content, Layout, Split
 from .reading.pictures import Pictures
 from .reading.split_names import folders_of_splits
 from .reading.values import BadValue, json_lists, numbers, one_picture, text

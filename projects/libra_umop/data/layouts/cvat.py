@@ -14,8 +14,8 @@ from pycocotools import mask as mask_utils
 from ...errors import DatasetError
 from ..coco.values import number_in_text
 from ..defects import REPAIRED, short
-from .layout import Content, Layout, Split
 from .reading.builder import DocumentBuilder, enclosing, polygon_area
+from .reading.layout import Content, Layout, Split
 from .reading.pictures import Pictures
 from .reading.split_names import SPLITS, split_of
 from .reading.values import BadValue, one_picture, whole_size

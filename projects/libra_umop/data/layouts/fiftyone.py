@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from ...errors import DatasetError
 from ..coco.document import read_json
 from ..defects import short
-from .layout import Content, Layout, Split
 from .reading.builder import DocumentBuilder
+from .reading.layout import Content, Layout, Split
 from .reading.pictures import Pictures
 from .reading.split_names import SPLITS, split_of
 from .reading.values import BadValue, numbers, one_picture, text

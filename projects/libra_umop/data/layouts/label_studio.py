@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from ..defects import REPAIRED, short
-from .layout import Content, Layout, Split
 from .reading.builder import DocumentBuilder, enclosing, polygon_area
+from .reading.layout import Content, Layout, Split
 from .reading.pictures import Pictures, is_picture, local_name
 from .reading.values import (
     BadValue,

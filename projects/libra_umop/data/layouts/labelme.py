@@ -13,8 +13,8 @@ from typing import Any
 from ...errors import DatasetError
 from ..coco.document import read_json
 from ..defects import short
-from .layout import Content, Layout, Split
 from .reading.builder import DocumentBuilder, enclosing, polygon_area
+from .reading.layout import Content, Layout, Split
 from .reading.pictures import Pictures, subfolders
 from .reading.split_names import by_folders
 from .reading.values import BadValue, numbers, one_picture, text

@@ -5,7 +5,7 @@ import re
 
 from ...errors import DatasetError
 from . import coco, createml, cvat, fiftyone, label_studio, labelme, voc, yolo
-from .layout import Layout, Split
+from .reading.layout import Layout, Split
 from .reading.recognised import looks_like
 from .reading.split_names import SPLITS
 

@@ -18,8 +18,8 @@ from typing import Any
 from ...errors import DatasetError
 from ..coco.values import number_in_text
 from ..defects import short
-from .layout import Content, Layout, Split
 from .reading.builder import DocumentBuilder, polygon_area, sizes_of
+from .reading.layout import Content, Layout, Split
 from .reading.pictures import Pictures, subfolders
 from .reading.split_names import SPLITS, by_folders, split_of
 from .reading.xml import Element, first_tag, read_xml

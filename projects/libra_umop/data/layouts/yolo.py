@@ -14,8 +14,8 @@ import yaml
 
 from ...errors import ConfigError, DatasetError
 from ..defects import short
-from .layout import Content, Layout, Split
 from .reading.builder import DocumentBuilder
+from .reading.layout import Content, Layout, Split
 from .reading.pictures import is_picture, subfolders
 from .reading.split_names import SPLITS, folders_of_splits, split_of
 from .reading.yolo_lines import LineCounts, judge, numbered_lines, read_label_file

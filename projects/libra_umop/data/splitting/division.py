@@ -20,7 +20,7 @@ from ..coco.document import read_json
 from ..coco.values import is_text
 from ..defects import NOTE, Defect, short
 from ..file_names import ImageFolder
-from ..layouts.layout import Content, Split
+from ..layouts.reading.layout import Content, Split
 from .groups import LARGEST_CLIP, Groups, look_alike, same_name
 
 __all__ = ["Division", "divide", "keep_record", "read_record"]

@@ -7,7 +7,7 @@ import numpy as np
 from ...data.check.areas import count_areas
 from ...data.coco.classes import placeholder_ids
 from ...data.coco.parsing import parse_split, refuse
-from ...data.layouts.layout import Split
+from ...data.layouts.reading.layout import Split
 from ..report.run import Run
 from .level import HEADS
 

@@ -10,7 +10,7 @@ import yaml
 
 from ...data.coco.document import read_json
 from ...data.layouts.coco import coco_file
-from ...data.layouts.layout import Split
+from ...data.layouts.reading.layout import Split
 from .. import records
 
 

@@ -1,4 +1,4 @@
-"""What the layouts share: making a COCO document, finding pictures, reading XML and values."""
+"""What the layouts share: what one is, making COCO documents, finding pictures, reading values."""
 
 from ....utils.lazy import offer
 
@@ -6,6 +6,7 @@ __all__, __getattr__, __dir__ = offer(
     __name__,
     {
         "builder": "DocumentBuilder",
+        "layout": "Content Layout Split",
         "pictures": "Pictures",
         "xml": "read_xml",
     },

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from ....errors import DatasetError
 from ...defects import DROPPED, ERROR, NOTE, Defect
-from ..layout import Content
+from .layout import Content
 
 __all__ = ["DocumentBuilder", "common_folder", "enclosing", "polygon_area", "sizes_of"]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..defects import Defect
+from ...defects import Defect
 
 __all__ = ["Content", "Layout", "Split"]
 
