@@ -44,7 +44,7 @@ lint: setup-dev
 pages: setup-dev
 	$(RUN) dev/config_page.py
 	$(RUN) dev/levers_table.py
-	$(RUN) dev/model_zoo.py --measure
+	$(RUN) dev/model_zoo.py
 
 site:
 	$(PYTHON) -m venv .venv-site
