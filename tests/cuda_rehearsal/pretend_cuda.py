@@ -71,6 +71,8 @@ class PretendCUDA(TorchDispatchMode):
         for target, name, stand_in in (
             (torch.cuda, "_lazy_init", lambda: None),
             (torch.cuda, "Event", mock.MagicMock),
+            (torch.accelerator, "is_available", lambda: True),
+            (torch.Tensor, "pin_memory", _pinned),
             (torch.cuda, "is_bf16_supported", lambda *args, **kwargs: True),
             (torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
             (torch.Tensor, "tolist", lambda x: _TOLIST(x.cpu())),  # subclasses have none
@@ -103,6 +105,13 @@ def to_cuda(module: nn.Module) -> nn.Module:
             if buffer is not None:
                 part._buffers[name] = PretendTensor(buffer.clone())
     return module
+
+
+def _pinned(tensor):
+    """Stands in for :meth:`torch.Tensor.pin_memory`."""
+    pinned = tensor.clone()
+    pinned.pretends_to_be_pinned = True
+    return pinned
 
 
 def _compute(func, args, kwargs, note):

@@ -8,36 +8,11 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from pretend_cuda import to_cuda
 
 from libra_umop.config.loading import load_config
+from testing.detectors import DETECTORS as DETECTORS
 from testing.shrink import shrink
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SIZE = (64, 96)
-DETECTORS = (
-    "COCO-Detection/retinanet_R_50_FPN_1x",
-    "COCO-Detection/libra_retinanet_R_50_FPN_1x",
-    "ablations/ohem_retinanet_R_50_FPN_1x",
-    "COCO-Detection/umop_retinanet_R_50_FPN_1x",
-    "COCO-Detection/atss_R_50_FPN_1x",
-    "COCO-Detection/umop_atss_R_50_FPN_1x",
-    "COCO-Detection/fcos_R_50_FPN_1x",
-    "COCO-Detection/umop_fcos_R_50_FPN_1x",
-    "COCO-Detection/umop_gfl_R_50_FPN_1x",
-    "COCO-Detection/vfnet_R_50_FPN_1x",
-    "ablations/qfl_atss_R_50_FPN_1.5x",
-    "COCO-Detection/umop_atss_R_101_DCN_FPN_1.5x",
-    "COCO-Detection/umop_atss_Swin_S_FPN_2x_ms480-960",
-    "COCO-Detection/faster_rcnn_R_50_FPN_1x",
-    "COCO-Detection/libra_faster_rcnn_R_50_FPN_1x",
-    "ablations/libra_released_R_50_FPN_1x",
-    "ablations/bfp_R_50_PAFPN_1x",
-    "COCO-Detection/libra_cascade_rcnn_R_50_FPN_1x",
-    "ablations/libra_every_stage_cascade_rcnn_R_50_FPN_1x",
-    "COCO-Detection/libra_faster_rcnn_R_50_C4_1x",
-    "ablations/ohem_R_50_FPN_1x",
-    "COCO-InstanceSegmentation/libra_mask_rcnn_R_50_FPN_1x",
-    "ablations/equalized_focal_retinanet_R_50_FPN_1x",
-    "ablations/seesaw_R_50_FPN_1x",
-)
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 # What waits here in the forward pass of a two-stage detector, where the number of regions is not
 # known before, and how often at most. In one of a dense detector nothing does.

@@ -13,6 +13,7 @@ from ..modeling.backbones.timm.models import without_pretrained
 from ..modeling.compiling import compile_parts
 from ..training.loop import DTYPES
 from ..training.optimizer import build_optimizer
+from ..training.pinned import PinnableBatch, send
 from ..training.trainer import LibraTrainer
 from .inputs import Workload, draw_proposals, fix_proposals, synthetic_batch
 
@@ -59,11 +60,14 @@ class Bench:
         self._optimizer = build_optimizer(cfg, self.model)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self._storage = EventStorage()
+        self._is_pinned = cfg.DATALOADER.PIN_MEMORY and self.device.type == "cuda"
         _calibrate_frozen_norms(self.model, self.batch)
         _wake_refinement(self.model)
         if workload.num_proposals and hasattr(self.model, "proposal_generator"):
             drawn = [draw_proposals(x["instances"], workload.num_proposals) for x in self.batch]
             fix_proposals(self.model, [x.to(self.device) for x in drawn])
+        if self._is_pinned:  # which a thread of the loader does beside a training
+            self.batch = PinnableBatch(self.batch).pin_memory()
         if contender.compiled or cfg.MODEL.COMPILE:
             compile_parts(self.model)
 
@@ -76,8 +80,9 @@ class Bench:
         """Forward, backward, and the optimizer's step."""
         self.model.train()
         with self._storage:
+            batch = send(self.batch, self.device) if self._is_pinned else self.batch
             with self._autocast():
-                losses = sum(self.model(self.batch).values())
+                losses = sum(self.model(batch).values())
             self._optimizer.zero_grad()
             self._scaler.scale(losses).backward()
             self._scaler.step(self._optimizer)

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.data import build_detection_train_loader
-from detectron2.data.build import trivial_batch_collator
 from detectron2.data.common import DatasetFromList
 from detectron2.utils import comm
 from torch.utils.data import Dataset, Sampler
@@ -25,6 +24,7 @@ from ..data.check.class_balance import with_repeat_threshold
 from ..data.shielded_loader import ShieldedDataLoader
 from ..errors import ConfigError
 from ..utils.rng import sample_rng
+from .pinned import PinnableBatch, send
 from .setup import quiet_console
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,15 @@ def build_train_loader(cfg, mapper: Callable | None = None) -> "ResumableTrainLo
         batch_size=total // world_size,
         is_wide=is_wide if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
+        pinned_for=_pinned_for(cfg),
     )
+
+
+def _pinned_for(cfg) -> torch.device | None:
+    """Where batches are sent, if they are to be pinned. Pictures are drawn of boxes on the host."""
+    device = torch.device(cfg.MODEL.DEVICE)
+    is_pinned = cfg.DATALOADER.PIN_MEMORY and device.type == "cuda" and cfg.VIS_PERIOD == 0
+    return device if is_pinned else None
 
 
 def _quietly(function: Callable, *args: Any, **kwargs: Any) -> Any:
@@ -82,6 +90,8 @@ class ResumableTrainLoader:
         num_workers: processes that decode and augment.
         seed: of order and augmentation; by default drawn from numpy's generator, the same on all
             ranks.
+        pinned_for: a CUDA device: batches are pinned and sent there, see :mod:`.pinned`. None:
+            they stay in the host's memory as they are.
     """
 
     def __init__(
@@ -94,6 +104,7 @@ class ResumableTrainLoader:
         is_wide: Sequence[bool] | None = None,
         num_workers: int = 0,
         seed: int | None = None,
+        pinned_for: torch.device | None = None,
     ):
         self.batch_size = batch_size
         self.seed = comm.shared_random_seed() if seed is None else seed
@@ -103,6 +114,7 @@ class ResumableTrainLoader:
         self._build_sampler = build_sampler
         self._is_wide = is_wide or [False] * len(dataset)
         self._num_workers = num_workers
+        self._pinned_for = pinned_for
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         with _numpy_seed(self.seed):
@@ -112,12 +124,13 @@ class ResumableTrainLoader:
             _SeededDataset(self._dataset, self._mapper, self.seed, *_rank_and_size()),
             batch_sampler=_Batches(itertools.islice(batches, self.batches_given, None)),
             num_workers=self._num_workers,
-            collate_fn=trivial_batch_collator,
+            collate_fn=PinnableBatch,
+            pin_memory=self._pinned_for is not None,
             generator=torch.Generator().manual_seed(self.seed),  # leaves the global one alone
         )
         for batch in loader:
             self.batches_given += 1
-            yield batch
+            yield send(batch, self._pinned_for) if self._pinned_for else batch
 
     def state_dict(self) -> dict[str, int]:
         """Seed and position, and what they hold for."""

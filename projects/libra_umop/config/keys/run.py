@@ -75,6 +75,16 @@ declare(
     ),
 )
 declare(
+    "DATALOADER",
+    PIN_MEMORY=Key(
+        False,
+        ranges.BOOL,
+        "On CUDA, training batches go to the GPU from page-locked memory and before the model asks"
+        " for them, so that the host does not wait for the copies. Off: it was not timed on a GPU."
+        " Without effect on the CPU, and where VIS_PERIOD draws the batches.",
+    ),
+)
+declare(
     "INPUT",
     IGNORE_REGIONS=Key(
         False,
