@@ -9,31 +9,17 @@ from detectron2.utils.events import EventStorage
 
 from libra_umop.functional.atss_matching import atss_match
 from libra_umop.functional.balanced_pyramid import BalancedFeaturePyramid
-from libra_umop.functional.boxes.balanced_l1_loss import balanced_l1_loss
 from libra_umop.functional.focal_loss import focal_loss_sum
 from libra_umop.functional.focal_loss.sums import _OWN_TERMS, _triton_function
-from libra_umop.functional.hard_negative_mining import hard_negative_bce_sum
-from libra_umop.functional.progressive_focal_loss import progressive_focus
-from libra_umop.functional.quality_losses import (
-    distribution_focal_loss,
-    quality_focal_loss_sum,
-    varifocal_loss_sum,
+from libra_umop.functional.iou_balanced_sampling import (
+    sample_instance_balanced_positives,
+    sample_iou_balanced_negatives,
 )
 from libra_umop.modeling.dense.scalars import DeferredScalars
+from testing.losses import LOSSES, K, R, Targets
+from testing.sync_counter import no_waiting
 
 pytestmark = pytest.mark.gpu
-
-
-@contextlib.contextmanager
-def no_waiting(device):
-    """CUDA raises where the host would wait for the device."""
-    if device == "cuda":
-        torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        if device == "cuda":
-            torch.cuda.set_sync_debug_mode("default")
 
 
 def value_and_grad(function, x, device):
@@ -50,12 +36,6 @@ def value_and_grad(function, x, device):
     return results
 
 
-def logits_and_labels(num_classes=20):
-    labels = torch.randint(0, num_classes + 1, (5000,))
-    labels[::7] = -1
-    return torch.randn(5000, num_classes) * 3, labels
-
-
 @pytest.mark.parametrize("kind", _OWN_TERMS)
 def test_loss_has_its_kernels(device, kind):
     if device == "cpu":
@@ -65,21 +45,23 @@ def test_loss_has_its_kernels(device, kind):
         assert _triton_function(kind, torch.device(device)) is not None
 
 
-@pytest.mark.parametrize("gamma", [0.5, 2.0])
-def test_focal_loss(device, gamma):
-    x, labels = logits_and_labels()
-    placed = {"cpu": labels, device: labels.to(device)}
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_is_that_of_the_cpu(name, device):
+    targets = {
+        torch.float64: Targets(torch.float64),
+        torch.float32: Targets(torch.float32, device),
+    }
     (a, grad_a), (b, grad_b) = value_and_grad(
-        lambda x: focal_loss_sum(x, placed[x.device.type], gamma=gamma, alpha=0.25), x, device
+        lambda x: LOSSES[name](x, targets[x.dtype]), 3 * torch.randn(R, K), device
     )
-    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(grad_a, grad_b, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(b, a, rtol=1e-5, atol=1e-5)
+    assert (grad_b - grad_a).norm() < 1e-4 * grad_a.norm()
 
 
 def test_focal_loss_on_another_gpu_than_the_current_one(device):
     if torch.cuda.device_count() < 2:
         pytest.skip("torch sees one GPU at most")
-    x, labels = logits_and_labels()
+    x, labels = torch.randn(R, K), Targets(torch.float32).labels
     results = []
     for place in ("cuda:0", "cuda:1"):
         logits = x.to(place).requires_grad_()
@@ -90,56 +72,28 @@ def test_focal_loss_on_another_gpu_than_the_current_one(device):
     torch.testing.assert_close(*results)
 
 
-@pytest.mark.parametrize("loss_sum", [quality_focal_loss_sum, varifocal_loss_sum])
-def test_quality_losses(device, loss_sum):
-    x, labels = logits_and_labels()
-    placed = {"cpu": (labels, torch.rand(len(labels)))}
-    placed[device] = tuple(value.to(device) for value in placed["cpu"])
-    (a, grad_a), (b, grad_b) = value_and_grad(
-        lambda x: loss_sum(x, *placed[x.device.type]), x, device
-    )
-    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(grad_a, grad_b, rtol=1e-4, atol=1e-5)
-
-
-def test_distribution_focal_loss(device):
-    target = 16 * torch.rand(500)
-    placed = {"cpu": target, device: target.to(device)}
-    (a, grad_a), (b, grad_b) = value_and_grad(
-        lambda x: distribution_focal_loss(x, placed[x.device.type]), torch.randn(500, 17), device
-    )
-    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(grad_a, grad_b, rtol=1e-4, atol=1e-6)
-
-
-def test_progressive_focus_and_hard_negatives(device):
-    x, labels = logits_and_labels()
-    placed = {"cpu": labels, device: labels.to(device)}
-
-    def loss(x):
-        gamma, alpha = progressive_focus(x, placed[x.device.type])
-        return focal_loss_sum(x, placed[x.device.type], gamma=gamma, alpha=alpha)
-
-    (a, grad_a), (b, grad_b) = value_and_grad(loss, x, device)
-    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(grad_a, grad_b, rtol=1e-3, atol=1e-5)
-    (a, _), (b, _) = value_and_grad(
-        lambda x: hard_negative_bce_sum(x, placed[x.device.type], neg_pos_ratio=3.0), x, device
-    )
-    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("formula", ["exact", "reference"])
-def test_balanced_l1(device, formula):
-    target = torch.randn(1000, 4)
-    placed = {"cpu": target, device: target.to(device)}
-    (a, grad_a), (b, grad_b) = value_and_grad(
-        lambda x: balanced_l1_loss(x, placed[x.device.type].to(x.dtype), beta=1.0, formula=formula),
-        torch.randn(1000, 4),
-        device,
-    )
-    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(grad_a, grad_b, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize(
+    "sample, groups",
+    [
+        # Two from each third of [0, 0.5); four of each box.
+        (
+            lambda x: sample_iou_balanced_negatives(x, 6),
+            {0.0: (96, 2), 0.2: (2, 2), 0.4: (2, 2)},
+        ),
+        (lambda x: sample_instance_balanced_positives(x, 8), {0: (90, 4), 1: (10, 4)}),
+    ],
+    ids=["negatives by IoU", "positives by box"],
+)
+def test_sampler_draws_evenly(sample, groups, device):
+    values = torch.cat([torch.full((size,), value) for value, (size, _) in groups.items()])
+    values = values.to(device)
+    sample(values)  # kernels are loaded, which waits
+    with no_waiting(device):
+        chosen = sample(values)
+    drawn = values[chosen].cpu()
+    assert len(set(chosen.tolist())) == len(chosen)
+    for value, (_, share) in groups.items():
+        assert int((drawn == value).sum()) == share
 
 
 @pytest.mark.parametrize("refine_type", ["non_local", "conv", "none"])

@@ -1,6 +1,7 @@
 """Every detector trains, is evaluated, resumes and predicts on a GPU, with what goes beside it."""
 
 import copy
+import itertools
 import json
 from pathlib import Path
 
@@ -13,30 +14,18 @@ from libra_umop.config.loading import Layers, load_config
 from libra_umop.data.arguments import DataSource, RunOptions, configure_dataset
 from libra_umop.data.shapes import write_shapes
 from libra_umop.inference.predictor import LibraPredictor
+from libra_umop.modeling.compiling import compile_parts
 from libra_umop.training.trainer import LibraTrainer
+from testing.batches import make_input
+from testing.dense_models import tiny_model
+from testing.detectors import DETECTORS
 from testing.shrink import shrink
+from testing.sync_counter import no_waiting
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-DETECTORS = [
-    "COCO-Detection/faster_rcnn_R_50_FPN_1x",
-    "COCO-Detection/libra_faster_rcnn_R_50_FPN_1x",
-    "COCO-Detection/libra_cascade_rcnn_R_50_FPN_1x",
-    "ablations/ohem_R_50_FPN_1x",
-    "COCO-Detection/retinanet_R_50_FPN_1x",
-    "COCO-Detection/libra_retinanet_R_50_FPN_1x",
-    "ablations/ohem_retinanet_R_50_FPN_1x",
-    "COCO-Detection/umop_retinanet_R_50_FPN_1x",
-    "COCO-Detection/atss_R_50_FPN_1x",
-    "COCO-Detection/umop_atss_R_50_FPN_1x",
-    "COCO-Detection/fcos_R_50_FPN_1x",
-    "COCO-Detection/umop_fcos_R_50_FPN_1x",
-    "COCO-Detection/umop_gfl_R_50_FPN_1x",
-    "COCO-Detection/vfnet_R_50_FPN_1x",
-    "ablations/qfl_atss_R_50_FPN_1.5x",
-    "COCO-InstanceSegmentation/libra_mask_rcnn_R_50_FPN_1x",
-]
 # One part of a batch for each image, clipping of all gradients as one, averaged weights, losses on
-# the validation set between the steps, and the collector of imbalances: what a run can have.
+# the validation set between the steps, the collector of imbalances, pinned batches: what a run can
+# have.
 EVERYTHING = [
     *("SOLVER.GRADIENT_ACCUMULATION", "2"),
     *("SOLVER.CLIP_GRADIENTS.ENABLED", "True"),
@@ -47,6 +36,7 @@ EVERYTHING = [
     *("TEST.EVAL_PERIOD", "2"),
     *("ANALYSIS.ENABLED", "True"),
     *("ANALYSIS.PERIOD", "2"),
+    *("DATALOADER.PIN_MEMORY", "True"),
 ]
 
 pytestmark = pytest.mark.gpu
@@ -132,3 +122,43 @@ def test_half_precision_losses_are_near_those_of_fp32(name, dtype, device, shape
         with EventStorage(), torch.autocast(device, dtype=amp_dtype, enabled=enabled):
             totals.append(sum(fresh(batch).values()).item())
     assert totals[1] == pytest.approx(totals[0], rel=0.05)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_pinned_batches_are_there_when_the_model_asks_and_nobody_waited(
+    num_workers, device, shapes, tmp_path
+):
+    cfg = config_of(DETECTORS[-1], device, shapes, tmp_path)
+    cfg.DATALOADER.NUM_WORKERS = num_workers
+    streams = []
+    for cfg.DATALOADER.PIN_MEMORY in (False, True):
+        loader = LibraTrainer.build_train_loader(cfg)
+        loader.seed = 3
+        streams.append(iter(loader))
+    next(streams[1])  # the allocator's first pinned memory may wait
+    for expected in itertools.islice(streams[0], 1, 4):
+        with no_waiting(device):
+            batch = next(streams[1])
+        for ours, theirs in zip(batch, expected, strict=True):
+            assert ours["image"].device.type == device
+            assert torch.equal(ours["image"].cpu(), theirs["image"])
+            a, b = (x["instances"].gt_boxes.tensor for x in (ours, theirs))
+            assert a.device.type == device and torch.equal(a.cpu(), b)
+
+
+def test_a_compiled_step_is_that_of_eager_at_every_size(device, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    if device == "cpu":
+        pytest.skip("a rehearsal: MODEL.COMPILE on a CPU has tests of its own")
+    eager, compiled = (tiny_model("UMOPRetinaNet").to(device) for _ in range(2))
+    compile_parts(compiled)
+    for size in ((160, 192), (256, 160), (224, 288)):
+        batch = [make_input([[10, 10, 90, 80]], [1], size=size, seed=0)]
+        results = []
+        for model in (eager, compiled):
+            model.zero_grad()
+            with EventStorage():
+                losses = model(batch)
+            sum(losses.values()).backward()
+            results.append((losses, [p.grad for p in model.parameters() if p.requires_grad]))
+        torch.testing.assert_close(*results, rtol=1e-3, atol=1e-3)

@@ -1,4 +1,6 @@
-"""Count what would make the host wait for a GPU, on a machine that has none."""
+"""Count what would make the host wait for a GPU, where there is none; refuse it where there is."""
+
+import contextlib
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -25,3 +27,15 @@ class SyncCounter(TorchDispatchMode):
 
 def _has_mask(indices):
     return any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in indices)
+
+
+@contextlib.contextmanager
+def no_waiting(device):
+    """CUDA raises where the host would wait for the device."""
+    if device == "cuda":
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
