@@ -1,40 +1,32 @@
 """The sections of gpu_check.py: each measures, and writes its figures as it has them."""
 
 import argparse
+import io
 import os
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from gpu_groups import DENSE, PRECISIONS, TINY, TWO_STAGE, Group, addition_groups, step_groups
+from torchvision.models import resnet50
 
 from libra_umop.benchmark.bench import Bench, Contender
 from libra_umop.benchmark.inputs import Workload
 from libra_umop.benchmark.measure import allocated_memory, time_steps
 from libra_umop.benchmark.table import environment
+from libra_umop.export import DEFAULT_OPSET
+from libra_umop.export.detector_graph import DetectorGraph
+from libra_umop.export.onnx_symbolics import dynamic_resizing
 
 REPO = Path(__file__).resolve().parents[1]
-CONFIGS = REPO / "configs"
 START = time.monotonic()
 Write = Callable[[dict[str, Any]], None]
-
-TINY = (
-    *("MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.RES2_OUT_CHANNELS", "32"),
-    *("MODEL.RESNETS.WIDTH_PER_GROUP", "8", "MODEL.FPN.OUT_CHANNELS", "64"),
-    *("MODEL.ROI_BOX_HEAD.FC_DIM", "64", "MODEL.RPN.PRE_NMS_TOPK_TRAIN", "100"),
-)
-PRECISIONS = {
-    "fp32": (),
-    "bf16": ("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "bfloat16"),
-}
-CHANNELS_LAST = ("MODEL.CHANNELS_LAST", "True")
-# What Detectron2's zoo trains: Caffe's weights, whose inputs are not divided by their spread.
-ZOO = ("MODEL.PIXEL_MEAN", "[103.53,116.28,123.675]", "MODEL.PIXEL_STD", "[1.0,1.0,1.0]")
 
 
 def environment_of(device: str) -> dict[str, Any]:
@@ -62,7 +54,7 @@ def tests(args: argparse.Namespace, write: Write) -> None:
     command += map(str, marked)
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     if args.device == "cpu":
-        command += ["-k", "test_focal_loss or test_balanced_l1"]
+        command += ["-k", "test_loss_is_that_of_the_cpu"]
         env["LIBRA_UMOP_TEST_DEVICE"] = "cpu"
     else:
         command += ["-n", str(min(8, os.cpu_count() or 1))]
@@ -79,42 +71,21 @@ def tests(args: argparse.Namespace, write: Write) -> None:
     sys.exit(code)
 
 
-def contender(name: str, *opts: str, folder: str = "COCO-Detection", label: str = "") -> Contender:
-    """A R-50 config of the zoo."""
-    return Contender(label or name, str(CONFIGS / folder / f"{name}_R_50_FPN_1x.yaml"), opts)
-
-
-TWO_STAGE = [
-    contender("faster_rcnn"),
-    contender("libra_faster_rcnn"),
-    contender("iou_sampling", folder="ablations"),
-    contender("bfp", folder="ablations"),
-    contender("balanced_l1", folder="ablations"),
-    contender("ohem", folder="ablations"),
-    contender("faster_rcnn", *ZOO, label="faster_rcnn, zoo's input"),
-]
-HALF_ATTENTION = contender(
-    "libra_faster_rcnn", "MODEL.BFP.PRECISION", "autocast", label="libra, attention in half"
-)
-DENSE = [
-    contender(name)
-    for name in [
-        "retinanet",
-        "umop_retinanet",
-        "libra_retinanet",
-        "atss",
-        "umop_atss",
-        "fcos",
-        "umop_fcos",
-    ]
-]
-
-
 def steps(args: argparse.Namespace, write: Write) -> None:
     """Training steps in turns: time, memory, and ratios to the first of each group."""
+    measure_groups(args, write, step_groups(args.device))
+
+
+def additions(args: argparse.Namespace, write: Write) -> None:
+    """The same of what no GPU had run when it was built."""
+    measure_groups(args, write, addition_groups(args.device))
+
+
+def measure_groups(args: argparse.Namespace, write: Write, groups: list[Group]) -> None:
+    """Time the groups while there is time."""
     size = (800, 1333) if args.device == "cuda" else (64, 96)
     figures: list[dict[str, Any]] = []
-    for title, precision, batch_size, contenders in step_groups(args.device):
+    for title, precision, batch_size, contenders in groups:
         if seconds_left() < 15:
             return
         opts = (*PRECISIONS[precision], "MODEL.DEVICE", args.device)
@@ -126,30 +97,6 @@ def steps(args: argparse.Namespace, write: Write) -> None:
         place = {"group": title, "precision": precision, "batch": batch_size, "size": size}
         figures.append({**place, "rows": rows})
         write({"groups": figures})
-
-
-def step_groups(device: str) -> list[tuple]:
-    """Title, precision, images and contenders of each comparison, the most telling first."""
-    both = [TWO_STAGE[0], TWO_STAGE[1], DENSE[0], DENSE[1]]
-    if device == "cpu":
-        pairs = (("two-stage", TWO_STAGE), ("dense", DENSE))
-        return [(title, "fp32", 1, [more(x, TINY) for x in pair[:2]]) for title, pair in pairs]
-    return [
-        ("two-stage", "fp32", 2, TWO_STAGE),
-        ("dense", "fp32", 2, DENSE),
-        ("two-stage", "bf16", 2, [*TWO_STAGE[:2], HALF_ATTENTION, *TWO_STAGE[2:5]]),
-        ("dense", "bf16", 2, DENSE),
-        ("two-stage", "bf16", 16, [*TWO_STAGE[:2], HALF_ATTENTION]),
-        ("dense", "bf16", 16, [*DENSE[:2], *DENSE[3:5]]),
-        *(("channels last", "bf16", 2, [x, more(x, CHANNELS_LAST, "last")]) for x in both),
-        *(("compiled", "bf16", 2, [x, more(x, (), "compiled")]) for x in both),
-    ]
-
-
-def more(x: Contender, opts: Sequence[str], suffix: str = "") -> Contender:
-    """The same with further options, compiled if ``suffix`` says so."""
-    label = f"{x.label}, {suffix}" if suffix else x.label
-    return x._replace(label=label, opts=(*x.opts, *opts), compiled=suffix == "compiled")
 
 
 def compare(contenders, workload: Workload, *, iterations: int) -> dict[str, Any]:
@@ -172,7 +119,7 @@ def compare(contenders, workload: Workload, *, iterations: int) -> dict[str, Any
 
 
 def losses(args: argparse.Namespace, write: Write) -> None:
-    """Losses and matching alone, against Detectron2's way and against the card's copying speed."""
+    """Losses, matching, optimizers alone, beside Detectron2's way and the card's copying speed."""
     import bm_umop_losses as bm
 
     on_gpu = args.device == "cuda"
@@ -185,7 +132,8 @@ def losses(args: argparse.Namespace, write: Write) -> None:
     )
     elements = 2 * bm_args.anchors_focal * bm_args.classes
     figures: dict[str, Any] = {"copy_gb_per_s": copy_speed(args.device, elements), "rows": {}}
-    for functions in (bm.focal_losses(bm_args), bm.matchings(bm_args)):
+    steps_alone = optimizer_steps(args.device)
+    for functions in (bm.focal_losses(bm_args), bm.matchings(bm_args), steps_alone):
         for name, function in functions.items():
             figures["rows"][name] = {"ms": milliseconds(function, args.device)}
     for name, row in figures["rows"].items():
@@ -194,6 +142,21 @@ def losses(args: argparse.Namespace, write: Write) -> None:
             moved = (4 if "progressive" in name else 3) * 4 * elements
             row["gb_per_s"] = moved / row["ms"] / 1e6
     write(figures)
+
+
+def optimizer_steps(device: str) -> dict[str, Callable[[], Any]]:
+    """A step of each optimizer for a ResNet-50, or without a GPU for one layer, in both forms."""
+    model = (resnet50() if device == "cuda" else torch.nn.Linear(8, 8)).to(device)
+    for p in model.parameters():
+        p.grad = torch.randn_like(p)
+    kinds = {"SGD": {"momentum": 0.9}, "AdamW": {}}
+    return {
+        f"{name}, {form}": getattr(torch.optim, name)(
+            model.parameters(), lr=1e-9, **{form: True}, **options
+        ).step
+        for name, options in kinds.items()
+        for form in ("foreach", "fused")
+    }
 
 
 def copy_speed(device: str, elements: int) -> float:
@@ -223,13 +186,12 @@ def milliseconds(function: Callable[[], Any], device: str, iterations: int = 20)
 
 @torch.no_grad()
 def inference(args: argparse.Namespace, write: Write) -> None:
-    """Eager and TorchScript, batches of 1 and 8."""
-    from libra_umop.export.detector_graph import DetectorGraph
-
+    """Eager, batches of 1 and 8, TorchScript, and ONNX Runtime where it knows the device."""
     on_gpu = args.device == "cuda"
     size, batches, iterations = ((800, 1333), (8, 1), 12) if on_gpu else ((64, 96), (1,), 1)
     figures: dict[str, Any] = {"size": size, "rows": {}}
-    for x in (TWO_STAGE[1], DENSE[1], TWO_STAGE[0], DENSE[0], DENSE[4]):
+    shipped = (TWO_STAGE[1], DENSE[1], TWO_STAGE[0], DENSE[0], DENSE[4])
+    for x in shipped if on_gpu else shipped[:2]:
         if seconds_left() < 8:
             return
         bench = Bench(for_device(x, args.device), Workload(size, max(batches)))
@@ -245,6 +207,30 @@ def inference(args: argparse.Namespace, write: Write) -> None:
         ms = milliseconds(partial(graph, image), args.device, iterations)
         figures["rows"][f"{x.label}, fp32"]["TorchScript"] = ms
         write(figures)
+        run_onnx = onnx_form(DetectorGraph(bench.model.cpu()), image.cpu(), args.device)
+        if run_onnx is not None:
+            ms = milliseconds(run_onnx, args.device, iterations)
+            figures["rows"][f"{x.label}, fp32"]["ONNX Runtime"] = ms
+            write(figures)
+
+
+def onnx_form(graph: DetectorGraph, image: torch.Tensor, device: str) -> Callable | None:
+    """The graph under ONNX Runtime on the device, image and detections copied; None without it."""
+    try:
+        import onnx  # noqa: F401  (of which torch's exporter makes use)
+        import onnxruntime
+    except ImportError:
+        return None
+    provider = f"{device.upper()}ExecutionProvider"
+    if provider not in onnxruntime.get_available_providers():
+        return None
+    file = io.BytesIO()
+    with dynamic_resizing(DEFAULT_OPSET):
+        torch.onnx.export(
+            graph, (image,), file, dynamo=False, opset_version=DEFAULT_OPSET, input_names=["image"]
+        )
+    session = onnxruntime.InferenceSession(file.getvalue(), providers=[provider])
+    return partial(session.run, None, {"image": image.numpy()})
 
 
 def for_device(x: Contender, device: str, precision: str = "fp32") -> Contender:

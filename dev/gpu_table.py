@@ -78,6 +78,7 @@ def study(figures: dict[str, Any]) -> str:
 
 SECTIONS = {
     "tests": tests,
+    "additions": steps,
     "steps": steps,
     "losses": losses,
     "inference": inference,

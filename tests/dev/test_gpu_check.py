@@ -1,6 +1,7 @@
 """dev/gpu_check.py on a machine without a GPU: its sections work, and end when they have to."""
 
 import argparse
+import importlib.util
 import json
 import sys
 
@@ -19,20 +20,32 @@ def check(repo, monkeypatch):
 
 def test_every_measuring_section_gives_a_row_of_the_table(check, tmp_path):
     args = argparse.Namespace(device="cpu", output=tmp_path, section="")
-    for args.section in ("steps", "losses", "inference", "profile"):
+    sections = ("additions", "steps", "losses", "inference", "profile")
+    for args.section in sections:
         check.run_section(args)
     report = json.loads(check.result_file(args).read_text())
-    assert set(report) == {"environment", "steps", "losses", "inference", "profile"}
+    assert set(report) == {"environment", *sections}
     from gpu_table import markdown
 
     table = markdown(report)
-    for label in ("libra_faster_rcnn", "umop_retinanet", "focal_loss_sum", "TorchScript"):
+    for label in ("libra_faster_rcnn", "umop_gfl", "focal_loss_sum", "SGD, fused", "TorchScript"):
         assert label in table
-    for group in report["steps"]["groups"]:
+    assert ("ONNX Runtime" in table) == bool(importlib.util.find_spec("onnxruntime"))
+    for group in [*report["steps"]["groups"], *report["additions"]["groups"]]:
         first, *others = group["rows"].values()
         assert first["ratio"] == 1
         for row in others:
             assert row["ratio"] == pytest.approx(row["ms"] / first["ms"])
+
+
+def test_what_a_gpu_is_asked_can_be_loaded(check):
+    import gpu_groups
+
+    for group in [*gpu_groups.step_groups("cuda"), *gpu_groups.addition_groups("cuda")]:
+        labels = [x.label for x in group.contenders]
+        assert len(labels) == len(set(labels)) > 1 and group.precision in gpu_groups.PRECISIONS
+        for x in group.contenders:
+            assert x.load().MODEL.META_ARCHITECTURE
 
 
 def test_a_section_that_takes_too_long_is_ended_with_its_children(check, tmp_path):
