@@ -290,6 +290,7 @@ def _wrap(model: nn.Module) -> nn.Module:
     """For several processes; devices are named on CUDA only."""
     on_cuda = next(model.parameters()).device.type == "cuda"
     devices = [comm.get_local_rank()] if on_cuda else None
-    # Gradients are views of what is sent, and not a second copy of all of them.
+    # Gradients are views of what is sent, and not a second copy of all of them. No static_graph:
+    # it changes no weight, and with GRADIENT_ACCUMULATION it ends in an assertion of torch's.
     options = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
     return create_ddp_model(model, device_ids=devices, **options)
