@@ -1,6 +1,5 @@
 """benchmarks/bm_inference.py: every form of a detector gives a row, with the ratio of its times."""
 
-import importlib.util
 import re
 
 import cv2
@@ -9,20 +8,17 @@ import pytest
 
 from libra_umop.export.verify import sample_image
 from libra_umop.inference.predictor import LibraPredictor
+from testing.scripts import load_script
 
 CONFIG = "configs/COCO-Detection/{}_R_50_FPN_1x.yaml"
 SIZE = (96, 128)
 
 
 @pytest.fixture
-def bm(repo):
+def bm():
     """The script as a module."""
     pytest.importorskip("onnxruntime", reason="onnxruntime (extra export) is absent")
-    path = repo / "benchmarks" / "bm_inference.py"
-    spec = importlib.util.spec_from_file_location("bm_inference", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/bm_inference.py")
 
 
 def test_every_form_is_a_row_of_what_it_took(bm, checkpoint, tmp_path, capsys):
