@@ -54,6 +54,12 @@ def assert_same(one, other):
     assert torch.equal(one.pred_classes, other.pred_classes)
 
 
+def test_what_is_said_of_loading_is_of_the_weights_alone(weights, caplog):
+    with caplog.at_level("INFO"):
+        LibraPredictor.from_weights(str(weights), device="cpu")
+    assert str(weights) in caplog.text and "from scratch" not in caplog.text
+
+
 @pytest.mark.parametrize("input_format", ["BGR", "RGB"])
 def test_gives_the_numbers_of_default_predictor(weights, input_format):
     cfg = tiny_config()

@@ -5,7 +5,9 @@ of ``DefaultPredictor``; beyond it, it checks its input, takes several images at
 over augmented copies (``tta=True``), knows the class names, and loads nothing that could run code.
 """
 
-from collections.abc import Sequence
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,7 +64,8 @@ class LibraPredictor(DefaultPredictor):
         cfg.defrost()
         if threshold is not None:
             _lower_score_thresholds(cfg.MODEL, threshold)
-        super().__init__(without_pretrained(cfg))
+        with _without_info():  # it loads nothing, and says that the model starts from scratch
+            super().__init__(without_pretrained(cfg))
         self.cfg = cfg
         stored = LibraCheckpointer(self.model).load_all(cfg.MODEL.WEIGHTS).get("class_names")
         self.threshold = threshold
@@ -242,3 +245,13 @@ def _class_names_of(cfg: CfgNode) -> list[str]:
         if names:
             return names
     return []
+
+
+@contextlib.contextmanager
+def _without_info() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.INFO))
+    try:
+        yield
+    finally:
+        logging.disable(before)

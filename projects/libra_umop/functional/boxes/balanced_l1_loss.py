@@ -22,7 +22,7 @@ def balanced_l1_loss(
     """An L1 loss whose inliers weigh more: they give only 30 % of smooth L1's gradient.
 
     Libra R-CNN, equations 5 to 7. The gradient is alpha ln(b|x| + 1) for inliers, |x| < 1, and
-    gamma for outliers; the two meet at 1, which fixes b = exp(gamma / alpha) - 1. Integrated::
+    gamma for outliers; the two meet at 1, which fixes b = exp(gamma / alpha) - 1. Integrated:
 
         L(x) = alpha / b (b|x| + 1) ln(b|x| + 1) - alpha|x|     if |x| < 1
                gamma|x| + gamma / b - alpha                     otherwise

@@ -48,16 +48,14 @@ class LibraCheckpointer(DetectionCheckpointer):
 
     The format is a dict, written by ``torch.save``:
 
-    ====================  =====================================================================
-    ``"model"``           dict[str, Tensor], the weights to predict with: with averaging the
-                          average. Names are the same with and without a BFP, see there
-    ``"training_model"``  with averaging only: the weights that training goes on with
-    ``"config"``          str, the run's config as YAML
-    ``"class_names"``     list[str], by label: what output 0, 1, ... of the model stands for
-    ``"class_ids"``       list[int], by label: the category ids of the training annotations
-    ``"iteration"``       int, the last that was done, from 0
-    ``"trainer"``         what training goes on from; absent in files to predict with only
-    ====================  =====================================================================
+    - ``"model"``: dict[str, Tensor], the weights to predict with: with averaging the average.
+      Names are the same with and without a BFP, see there.
+    - ``"training_model"``: with averaging only, the weights that training goes on with.
+    - ``"config"``: str, the run's config as YAML.
+    - ``"class_names"``: list[str], by label, what output 0, 1, ... of the model stands for.
+    - ``"class_ids"``: list[int], by label, the category ids of the training annotations.
+    - ``"iteration"``: int, the last that was done, from 0.
+    - ``"trainer"``: what training goes on from; absent in files to predict with only.
 
     All but ``"model"`` may be absent. Version 0.1.0 wrote no ``"class_ids"``.
 
