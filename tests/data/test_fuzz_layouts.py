@@ -11,6 +11,7 @@ from test_fuzz_coco import mutate
 
 from libra_umop.data.check.checking import check_dataset
 from libra_umop.data.datasets import dataset_dicts, load_dataset
+from libra_umop.data.layouts.reading.pictures import is_picture
 from libra_umop.data.layouts.table import find_splits
 from libra_umop.errors import DatasetError
 from testing.coco_files import document, write_images
@@ -38,7 +39,7 @@ WORD = re.compile(r"[\w.+-]+")
 
 
 def annotation_files(root):
-    return sorted(p for p in root.rglob("*") if p.suffix in (".json", ".xml", ".txt", ".yaml"))
+    return sorted(p for p in root.rglob("*") if p.is_file() and not is_picture(p.name))
 
 
 def damage(path, rng):

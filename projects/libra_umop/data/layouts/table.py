@@ -4,7 +4,8 @@ import os
 import re
 
 from ...errors import DatasetError
-from . import coco, createml, cvat, fiftyone, label_studio, labelme, voc, yolo
+from . import coco, cvat, voc, yolo
+from .annotation_tools import createml, fiftyone, label_studio, labelme
 from .reading.layout import Layout, Split
 from .reading.recognised import looks_like
 from .reading.split_names import SPLITS

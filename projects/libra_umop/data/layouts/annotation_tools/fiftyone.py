@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
-from ...errors import DatasetError
-from ..coco.document import read_json
-from ..defects import short
-from .reading.builder import DocumentBuilder
-from .reading.layout import Content, Layout, Split
-from .reading.pictures import Pictures
-from .reading.split_names import SPLITS, split_of
-from .reading.values import BadValue, numbers, one_picture, text
+from ....errors import DatasetError
+from ...coco.document import read_json
+from ...defects import short
+from ..reading.builder import DocumentBuilder
+from ..reading.layout import Content, Layout, Split
+from ..reading.pictures import Pictures
+from ..reading.split_names import SPLITS, split_of
+from ..reading.values import BadValue, numbers, one_picture, text
 
 __all__ = ["LAYOUTS"]
 

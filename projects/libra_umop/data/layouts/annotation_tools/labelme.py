@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from ...errors import DatasetError
-from ..coco.document import read_json
-from ..defects import short
-from .reading.builder import DocumentBuilder, enclosing, polygon_area
-from .reading.layout import Content, Layout, Split
-from .reading.pictures import Pictures, subfolders
-from .reading.split_names import by_folders
-from .reading.values import BadValue, numbers, one_picture, text
+from ....errors import DatasetError
+from ...coco.document import read_json
+from ...defects import short
+from ..reading.builder import DocumentBuilder, enclosing, polygon_area
+from ..reading.layout import Content, Layout, Split
+from ..reading.pictures import Pictures, subfolders
+from ..reading.split_names import by_folders
+from ..reading.values import BadValue, numbers, one_picture, text
 
 __all__ = ["LAYOUTS"]
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from .reading.builder import DocumentBuilder
-from .reading.layout import Content, Layout, Split
-from .reading.pictures import Pictures
-from .reading.split_names import folders_of_splits
-from .reading.values import BadValue, json_lists, numbers, one_picture, text
+from ..reading.builder import DocumentBuilder
+from ..reading.layout import Content, Layout, Split
+from ..reading.pictures import Pictures
+from ..reading.split_names import folders_of_splits
+from ..reading.values import BadValue, json_lists, numbers, one_picture, text
 
 __all__ = ["LAYOUTS"]
 

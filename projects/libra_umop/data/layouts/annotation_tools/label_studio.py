@@ -10,11 +10,11 @@ import re
 from functools import partial
 from typing import Any
 
-from ..defects import REPAIRED, short
-from .reading.builder import DocumentBuilder, enclosing, polygon_area
-from .reading.layout import Content, Layout, Split
-from .reading.pictures import Pictures, is_picture, local_name
-from .reading.values import (
+from ...defects import REPAIRED, short
+from ..reading.builder import DocumentBuilder, enclosing, polygon_area
+from ..reading.layout import Content, Layout, Split
+from ..reading.pictures import Pictures, is_picture, local_name
+from ..reading.values import (
     BadValue,
     json_lists,
     numbers,
