@@ -15,7 +15,7 @@ from libra_umop.functional.iou_balanced_sampling import (
     sample_instance_balanced_positives,
     sample_iou_balanced_negatives,
 )
-from libra_umop.modeling.dense.scalars import DeferredScalars
+from libra_umop.modeling.scalars import DeferredScalars
 from testing.losses import LOSSES, K, R, Targets
 from testing.sync_counter import no_waiting
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from libra_umop.functional import dense_box_loss
 from libra_umop.modeling.dense.losses import box_loss
-from libra_umop.modeling.dense.scalars import DeferredScalars
+from libra_umop.modeling.scalars import DeferredScalars
 
 
 def vector(*numbers):

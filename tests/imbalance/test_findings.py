@@ -10,11 +10,11 @@ from libra_umop.imbalance.findings import (
     feature,
     level,
     objective,
-    rows,
     sample,
 )
 from libra_umop.imbalance.findings.finding import percent
 from libra_umop.imbalance.measures.objective import measure_objective
+from libra_umop.imbalance.report.all_findings import CAVEAT, find_all
 from libra_umop.imbalance.report.run import load_runs
 
 FINDERS = [module.find for module in (sample, feature, objective, level, data)]
@@ -207,7 +207,7 @@ def test_bfp_is_said_to_add_what_it_added():
 
 
 def test_nothing_measured_nothing_said():
-    assert rows.find_all([], [measured()], FINDERS) == []
+    assert find_all([], [measured()], FINDERS) == []
 
 
 def test_comparison_gives_differences_and_says_that_it_is_one_run_each(tmp_path):
@@ -220,8 +220,8 @@ def test_comparison_gives_differences_and_says_that_it_is_one_run_each(tmp_path)
 
 
 def test_the_caveat_says_that_a_lever_may_not_help():
-    assert "may not help" in rows.CAVEAT and "37.0 to 36.4" in rows.CAVEAT
-    assert "none was shown to" in rows.CAVEAT and "libra-umop study --dataset" in rows.CAVEAT
+    assert "may not help" in CAVEAT and "37.0 to 36.4" in CAVEAT
+    assert "none was shown to" in CAVEAT and "libra-umop study --dataset" in CAVEAT
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage
 
-from libra_umop.modeling.dense import scalars
-from libra_umop.modeling.dense.scalars import DeferredScalars
+from libra_umop.modeling import scalars
+from libra_umop.modeling.scalars import DeferredScalars
 
 
 class OnDevice(torch.Tensor):

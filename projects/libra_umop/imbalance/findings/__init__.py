@@ -2,4 +2,4 @@
 
 from ...utils.lazy import offer
 
-__all__, __getattr__, __dir__ = offer(__name__, {"finding": "Finding", "rows": "find_all"})
+__all__, __getattr__, __dir__ = offer(__name__, {"finding": "Finding"})

@@ -5,6 +5,7 @@ from ...utils.lazy import offer
 __all__, __getattr__, __dir__ = offer(
     __name__,
     {
+        "all_findings": "find_all",
         "report": "Report",
         "imbalances": "IMBALANCES Imbalance",
         "run": "load_runs",

@@ -6,9 +6,9 @@ from typing import Any
 
 from ...levers import LEVERS
 from ..findings.finding import Finding
-from ..findings.rows import CAVEAT, find_all
 from ..measures.measure import measure_run
 from ..records import PathLike, shorten
+from .all_findings import CAVEAT, find_all
 from .compare import ap_table
 from .imbalances import IMBALANCES
 from .page import TEMPLATES, render

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from ...utils.ranks import sum_over_ranks
 from ..ignore_regions import is_ignored
+from ..scalars import DeferredScalars
 from .losses.boxes.box_loss import DenseBoxLoss
 from .losses.classification import CLS_LOSSES, ClassificationLoss, LevelLoss
 from .losses.focal import LevelFocalLoss
 from .losses.normalizers import LossNormalizer, LossSum, RankTotals
 from .losses.predictions import LabelledPredictions
-from .scalars import DeferredScalars
 
 __all__ = ["BoxPart", "DenseLosses"]
 

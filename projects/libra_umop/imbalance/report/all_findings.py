@@ -6,9 +6,9 @@ Nothing is said that was not measured; what a switch would do to AP is never sai
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..report.run import Run
-from . import comparison
-from .finding import SIZES, Finding
+from ..findings import comparison
+from ..findings.finding import SIZES, Finding
+from .run import Run
 
 CAVEAT = (
     "A finding says which imbalance is there, not that curing it raises AP. Off COCO a lever"
