@@ -48,12 +48,10 @@ PLAIN["cascade"][1].extend(["MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True"])
 
 
 def lever_that_sets(key, value):
-    """There has to be one, and one only."""
-    rows = [
-        row for row in LEVERS.values() if any(w.on.get(key) == value for w in row.ways.values())
-    ]
-    (name,) = (row.name for row in rows)
-    return name
+    """The one row that sets a key to a value."""
+    rows = [x.name for x in LEVERS.values() if any(w.on.get(key) == value for w in x.ways.values())]
+    assert len(rows) == 1, f"{key} {value}: the table of levers has {rows}, should have one row"
+    return rows[0]
 
 
 # What is registered is a lever, wherever the detector chooses it by that key. Lever -> its class.
