@@ -247,6 +247,27 @@ REFUSED = {
         '"bounding_box": [1, ',
         "samples.json, sample number 1, detection 1: its bounding_box is",
     ),
+    "samples: pixels": (
+        "FiftyOne",
+        "samples.json",
+        '"bounding_box": [0.',
+        '"bounding_box": [500.',
+        "detection 1: its bounding_box is .500.*, like pixels; should be fractions",
+    ),
+    "counted from 1": (
+        YOLO,
+        "labels/train/*.txt",
+        None,
+        f"1{LINE[1:]}\n2{OTHER[1:]}\n",
+        "class indices are 1 to 2, as if counted from 1; the names begin at 0",
+    ),
+    "corners": (
+        YOLO,
+        "labels/train/*.txt",
+        None,
+        "".join(f"0 0.{k} 0.1 0.{k + 3} 0.8\n" for k in range(1, 7)),
+        "its 12 boxes look like class x1 y1 x2 y2; should be the class and x y width height",
+    ),
     "labels: class": (
         "FiftyOne's detections",
         "labels.json",
@@ -545,3 +566,19 @@ def test_yolo_takes_lists_of_folders_relative_paths_and_names_by_index(tmp_path,
     assert names == ["train/1.png", "train/2.png", "val/v.png"]
     assert [(c["id"], c["name"]) for c in data.categories] == [(0, "cat"), (1, "dog")]
     assert boxes(data)[0] == pytest.approx([8, 8, 40, 30]) and not data.defects
+
+
+def test_text_files_of_powershell_are_read(tmp_path, sound):
+    shutil.copytree(sound / "YOLO with lists", tmp_path / "x")
+    for file in [*(tmp_path / "x").rglob("*.txt"), tmp_path / "x" / "data.yaml"]:
+        file.write_bytes(file.read_text().replace("\n", "\r\n").encode("utf-16"))
+    data = load_split(find_splits(str(tmp_path / "x"))["train"])
+    assert boxes(data)[0] == pytest.approx([8, 8, 40, 30]) and len(data.images) == 2
+
+
+def test_large_objects_in_the_middle_are_no_corners(tmp_path, sound):
+    shutil.copytree(sound / YOLO, tmp_path / "x")
+    lines = "".join(f"0 0.5 0.5 0.{k} 0.9\n" for k in range(60, 90, 5))
+    for file in (tmp_path / "x" / "labels" / "train").iterdir():
+        file.write_text(lines)
+    assert len(load_split(find_splits(str(tmp_path / "x"))["train"]).annotations) == 12

@@ -18,7 +18,7 @@ from .reading.builder import DocumentBuilder
 from .reading.layout import Content, Layout, Split
 from .reading.pictures import is_picture, subfolders
 from .reading.split_names import SPLITS, folders_of_splits, split_of
-from .reading.yolo_lines import LineCounts, judge, numbered_lines, read_label_file
+from .reading.yolo_lines import LineCounts, judge, numbered_lines, read_label_file, read_text
 from .reading.yolo_paths import expected_label, label_file, labels_without_picture, pictures_of
 
 __all__ = ["LAYOUTS"]
@@ -124,8 +124,7 @@ def _load(file: str) -> dict[str, Any]:
     from ...config.loading import refuse_repeated_keys  # needs Detectron2
 
     try:
-        with open(file, encoding="utf-8-sig") as f:
-            text = f.read()
+        text = read_text(file)
         config = yaml.safe_load(text)
         refuse_repeated_keys(text, file)
         as_written = yaml.load(text, yaml.BaseLoader)

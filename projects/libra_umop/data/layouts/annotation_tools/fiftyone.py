@@ -21,6 +21,8 @@ from ..reading.values import BadValue, numbers, one_picture, text
 
 __all__ = ["LAYOUTS"]
 
+PIXELS = 2.0  # no fraction of a picture, even of one that is cut
+
 
 class _Sample(NamedTuple):
     """A picture and its detections, with the place of both; ``found`` are pictures, if known."""
@@ -124,6 +126,8 @@ def _add(
         if not isinstance(box, list) or len(box) != 4:
             raise BadValue(f"is {short(box)}, should be [x, y, width, height]")
         x, y, w, h = numbers(dict(zip("xywh", box, strict=True)), "xywh")
+        if max(x, y, w, h) > PIXELS:
+            raise BadValue(f"is {short(box)}, like pixels; should be fractions of the image")
     except BadValue as e:
         builder.defect("bbox_type", f"its bounding_box {e}", place)
         return

@@ -4,6 +4,7 @@
 polygon), as fractions of the picture's size as it is shown.
 """
 
+import codecs
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -12,12 +13,14 @@ from ....errors import DatasetError
 from ...defects import CLIPPED, DROPPED, ERROR, NOTE, short
 from .builder import DocumentBuilder, enclosing, polygon_area
 
-__all__ = ["LineCounts", "judge", "numbered_lines", "read_label_file"]
+__all__ = ["LineCounts", "judge", "numbered_lines", "read_label_file", "read_text"]
 
 # By so much, as a part of the picture, a number may miss [0, 1] before that counts: rounding.
 TOLERANCE = 1e-3
 # Numbers beyond it in this part of all lines are hardly fractions.
 PIXELS, MANY = 2.0, 0.2
+# Boxes that reach over the edge by more than this part of the picture; so few boxes tell nothing.
+OVER, FEW = 0.01, 10
 
 
 class _Bad(Exception):
@@ -29,7 +32,9 @@ class LineCounts:
 
     def __init__(self) -> None:
         self.total = self.boxes = self.nine = self.longer = self.beyond = 0
+        self.ordered = self.over_edge = 0
         self.first_place = ""
+        self.class_ids: set[int] = set()
 
 
 class _Object(NamedTuple):
@@ -98,7 +103,7 @@ def _parse(
         _Bad: the line cannot be used.
     """
     lines.total += 1
-    class_id = _class_id(words[0], classes)
+    class_id = _class_id(words[0], classes, lines)
     is_box = len(words) in (5, 5 + keypoints)
     if len(words) == 6:
         raise _Bad("columns", "has 6 numbers, like a detector's output; should be 5", ERROR)
@@ -117,6 +122,8 @@ def _parse(
     if is_box:
         x, y, w, h = numbers
         corners: Sequence[float] = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
+        lines.ordered += w > x and h > y
+        lines.over_edge += min(corners) < -OVER or max(corners) > 1 + OVER
         polygon = None
     else:
         polygon = [min(max(v, 0.0), 1.0) for v in numbers] if outside else numbers
@@ -128,13 +135,14 @@ def _parse(
     return _Object(class_id, corners, polygon), problem
 
 
-def _class_id(word: str, classes: dict[int, str]) -> int:
+def _class_id(word: str, classes: dict[int, str], lines: LineCounts) -> int:
     try:
         number = float(word)
     except ValueError:
         number = math.nan
     if not number.is_integer():
         raise _Bad("class_index", f"class index is {short(word)}, should be a whole number", ERROR)
+    lines.class_ids.add(int(number))
     if int(number) not in classes:
         known = f"{len(classes)} classes, {min(classes)} to {max(classes)}"
         said = f"class index is {word}, which has no name; there are {known}"
@@ -159,6 +167,17 @@ def judge(builder: DocumentBuilder, lines: LineCounts) -> None:
         message = f"{said}; should be fractions of the image"
         builder.defect("pixels", message, lines.first_place)
         builder.defects.insert(0, builder.defects.pop())
+    if lines.ordered == lines.boxes >= FEW and lines.over_edge > MANY * lines.boxes:
+        message = f"its {lines.boxes} boxes look like class x1 y1 x2 y2; should be the class and"
+        builder.defect("corners", f"{message} x y width height", lines.first_place)
+        builder.defects.insert(0, builder.defects.pop())
+    if len(builder.classes) in lines.class_ids and min(lines.class_ids) > min(builder.classes):
+        message = (
+            f"class indices are {min(lines.class_ids)} to {max(lines.class_ids)}, as if counted"
+        )
+        message += f" from {min(lines.class_ids)}; the names begin at {min(builder.classes)}"
+        builder.defect("class_index", message, lines.first_place)
+        builder.defects.insert(0, builder.defects.pop())
     if lines.nine and not lines.longer and not lines.boxes:
         message = f"its {lines.nine} lines of 9 numbers look like oriented boxes (OBB), which are"
         message += " not trained on here; taken are the upright boxes around them"
@@ -168,8 +187,7 @@ def judge(builder: DocumentBuilder, lines: LineCounts) -> None:
 def numbered_lines(file: str) -> Iterator[tuple[int, str]]:
     """``(number, text)`` of a text file's lines that are not blank."""
     try:
-        with open(file, encoding="utf-8-sig") as f:
-            text = f.read()
+        text = read_text(file)
     except OSError as e:
         raise DatasetError(f"{file}: cannot be read: {e.strerror}") from e
     except ValueError as e:
@@ -177,3 +195,17 @@ def numbered_lines(file: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield number, line.strip()
+
+
+def read_text(file: str) -> str:
+    """The text of a file in UTF-8, or in UTF-16 with its mark, as PowerShell writes it.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no such text.
+    """
+    with open(file, "rb") as f:
+        raw = f.read()
+    is_utf16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = raw.decode("utf-16" if is_utf16 else "utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
