@@ -1,5 +1,7 @@
 """How a run ends: what a user can mend, what another rank did, and what was asked for."""
 
+import re
+
 # Documented exit codes of train_net.py beside 0 (done) and 1 (an error with its traceback).
 EXIT_USER_ERROR = 2
 # Ctrl-C, with nothing to go on from: 128 + SIGINT, as shells have it.
@@ -7,6 +9,14 @@ EXIT_INTERRUPTED = 130
 # A signal asked to stop, and a checkpoint of that iteration was written (EX_TEMPFAIL of sysexits.h:
 # "try again later"). 128 + signal number stays what it always is: killed with nothing saved.
 EXIT_PREEMPTED = 75
+
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def one_line(text: object) -> str:
+    """A text as one line that does nothing to a terminal: what is no character as its escape."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 class ConfigError(ValueError):
@@ -17,16 +27,17 @@ class DatasetError(ValueError):
     """A dataset that cannot be used.
 
     The message is always one line: file, image id, annotation id, what is wrong, what would be
-    right.
+    right. A line break in a name is its escape.
 
     Also when it was raised in a worker of a data loader, where PyTorch raises it a second time
     with the worker's traceback in front of the message: only the last line is kept.
     """
 
     def __init__(self, message: str):
-        last_line = str(message).strip().splitlines()[-1:]
-        marker = f"{type(self).__name__}: "
-        super().__init__("".join(last_line).rpartition(marker)[2])
+        text = str(message).strip()
+        if "Traceback (most recent call last)" in text:
+            text = text.splitlines()[-1]
+        super().__init__(one_line(text.rpartition(f"{type(self).__name__}: ")[2]))
 
 
 def can_be_mended(error: BaseException | None) -> bool:

@@ -9,6 +9,7 @@ from ..errors import (
     NO_DETECTRON2,
     ConfigError,
     DatasetError,
+    one_line,
 )
 from ..utils.library_warnings import hide_library_warnings
 
@@ -57,6 +58,7 @@ def _let_any_name_be_printed() -> None:
 
 
 def _say_once(line: str) -> None:
+    line = one_line(line)
     if _is_first_to_say(line):
         print(line, file=sys.stderr, flush=True)
 

@@ -15,7 +15,7 @@ from detectron2.structures import Instances
 from tqdm import tqdm
 
 from ..data.images import read_image
-from ..errors import DatasetError
+from ..errors import DatasetError, one_line
 from .image_ids import CocoIds
 from .inputs import Input, Video, printable
 from .outputs import DrawnVideo, coco_records, drawn_name, write_image
@@ -99,7 +99,7 @@ class PredictionRun:
                     self._skip(item, f"cannot be drawn: {_one_line(e)}")
                     continue
                 target = f" -> {file}"
-            print(f"{item.name}: {_summary(records)}{target}")
+            print(one_line(f"{item.name}: {_summary(records)}{target}"))
 
     def predict_video(self, item: Input) -> None:
         """Detect in every frame of a video, with a progress bar, and draw it as an MP4.
@@ -111,7 +111,7 @@ class PredictionRun:
         except ValueError as e:
             return self._skip(item, str(e))
         drawn = self._drawn_video(item, video)
-        frames = tqdm(video, total=video.num_frames or None, desc=item.name, unit="frame")
+        frames = tqdm(video, total=video.num_frames or None, desc=one_line(item.name), unit="frame")
         before = self.num_images
         try:
             numbered = (
@@ -129,7 +129,8 @@ class PredictionRun:
         count = self.num_images - before
         if not count:
             return self._skip(item, "no frame of it can be read")
-        print(f"{item.name}: {count} frames{f' -> {drawn.file}' if drawn else ''}")
+        target = f" -> {drawn.file}" if drawn else ""
+        print(one_line(f"{item.name}: {count} frames{target}"))
 
     def summary(self) -> str:
         """A line with counts and speed."""
@@ -148,7 +149,7 @@ class PredictionRun:
             try:
                 image = read_image(str(item.path), "BGR", **limits)
             except DatasetError as e:
-                self._skip(item, str(e).removeprefix(f"{item.path}: "))
+                self._skip(item, str(e).removeprefix(one_line(f"{item.path}: ")))
                 continue
             yield item, image
 
@@ -192,7 +193,7 @@ class PredictionRun:
 
     def _skip(self, item: Input, reason: str) -> None:
         self.skipped.append(str(item.path))
-        print(f"skipped {printable(item.path)}: {reason}", file=sys.stderr)
+        print(one_line(f"skipped {printable(item.path)}: {reason}"), file=sys.stderr)
 
     def _drawn_video(self, item: Input, video: Video) -> DrawnVideo | None:
         if self._output_dir is None:

@@ -11,6 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 
+from ..errors import one_line
 from .hooks import BestCheckpointHook
 
 NOT_EVALUATED = (
@@ -50,7 +51,7 @@ CreateML lay it out. The configs are in configs/."""
 def say(lines: Iterable[str]) -> None:
     """To the console and to ``log.txt``."""
     for line in lines:
-        logger.info(line)
+        logger.info(one_line(line))
 
 
 def where_it_goes(cfg: CfgNode, device_note: str = "") -> list[str]:

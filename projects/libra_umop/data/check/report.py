@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+from ...errors import one_line
 from ..defects import SEVERITIES, Defect
 from .checking import CLEAN, DEFECTS, UNUSABLE, CheckedDataset
 from .fitting import proposal
@@ -64,7 +65,7 @@ def as_text(checked: CheckedDataset, resized_to: ResizedTo, max_listed: int = 10
         lines += _defect_lines(name, defects, max_listed)
     total = sum(len(defects) for defects in checked.defects.values())
     lines.append(f"{STATUS[checked.exit_code]}: {total} findings, exit code {checked.exit_code}")
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 def _split_lines(name: str, split: dict[str, Any]) -> list[str]:
