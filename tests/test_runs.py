@@ -19,6 +19,7 @@ sys.path.insert(0, str(HERE.parent))
 
 import train_net  # noqa: E402
 
+from libra_umop.data.dataset_args import DataSource  # noqa: E402
 from libra_umop.training.checkpoint import checkpointer as checkpoint  # noqa: E402
 from libra_umop.training.words import CONFIG  # noqa: E402
 from testing.engine_runs import DETECTING, RETINANET, weights, write_config, write_dataset  # noqa: E402
@@ -140,12 +141,12 @@ def test_measuring_without_an_output_dir_takes_a_folder_of_its_own(
 
     monkeypatch.chdir(tmp_path)
     for folder in ("measured", "measured_2"):
-        cfg = configured(str(config), str(data), ["MODEL.WEIGHTS", ""])
+        cfg = configured(str(config), DataSource(dataset=str(data)), ["MODEL.WEIGHTS", ""])
         assert f"./output/{folder}" == cfg.OUTPUT_DIR
         collect(cfg, 1)
         assert len(Path(cfg.OUTPUT_DIR, "imbalance", "steps.jsonl").read_text().splitlines()) == 1
     with pytest.raises(ConfigError, match="which holds a run; give another one"):
-        configured(str(config), str(data), ["OUTPUT_DIR", "output/measured"])
+        configured(str(config), DataSource(dataset=str(data)), ["OUTPUT_DIR", "output/measured"])
 
 
 def test_an_unwritable_folder_is_one_line(base, tmp_path, capsys):

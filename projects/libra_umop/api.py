@@ -24,6 +24,7 @@ from .data.images import read_image
 from .errors import ConfigError, DatasetError, StopTraining
 from .inference.inputs import find_inputs
 from .inference.predictor import LibraPredictor
+from .inference.sliced import TiledPredictor, with_tiles
 from .training.words import weights_to_use
 from .utils.library_warnings import hide_library_warnings
 
@@ -45,10 +46,12 @@ class TrainedDetector:
     weights: Path
     results: dict[str, dict[str, float]]
 
-    def predictor(self, *, threshold: float = 0.5) -> LibraPredictor:
+    def predictor(self, *, threshold: float = 0.5) -> LibraPredictor | TiledPredictor:
         """The detector of :attr:`weights`; detections below ``threshold`` are left out."""
-        return LibraPredictor.from_weights(
-            str(self.weights), device=self.cfg.MODEL.DEVICE, threshold=threshold
+        return with_tiles(
+            LibraPredictor.from_weights(
+                str(self.weights), device=self.cfg.MODEL.DEVICE, threshold=threshold
+            )
         )
 
 
@@ -66,7 +69,7 @@ class Prediction:
     path: Path | None
     image: np.ndarray
     instances: Instances
-    predictor: LibraPredictor
+    predictor: LibraPredictor | TiledPredictor
 
     @property
     def class_names(self) -> list[str]:
@@ -138,7 +141,7 @@ def _split(split: float | str | None) -> float | str | None:
 
 
 def predict(
-    weights: str | PathLike | TrainedDetector | LibraPredictor,
+    weights: str | PathLike | TrainedDetector | LibraPredictor | TiledPredictor,
     images: str | PathLike | np.ndarray | Iterable[str | PathLike | np.ndarray],
     *,
     threshold: float = 0.5,
@@ -147,7 +150,7 @@ def predict(
 
     Args:
         weights: a checkpoint of this project, what :func:`train` gave back, or a predictor, whose
-            threshold then stays what it is.
+            threshold then stays what it is. On tiles where its config's ``TEST.TILES`` says so.
         images: one or several of: image file, folder (with those below), glob, BGR uint8 array.
         threshold: the lowest score, in [0, 1].
 
@@ -171,15 +174,15 @@ def predict(
     return found
 
 
-def _predictor_of(weights, threshold: float) -> LibraPredictor:
-    if isinstance(weights, LibraPredictor):
+def _predictor_of(weights, threshold: float) -> LibraPredictor | TiledPredictor:
+    if isinstance(weights, (LibraPredictor, TiledPredictor)):
         return weights
     if isinstance(weights, TrainedDetector):
         return weights.predictor(threshold=threshold)
-    return LibraPredictor.from_weights(str(weights), threshold=threshold)
+    return with_tiles(LibraPredictor.from_weights(str(weights), threshold=threshold))
 
 
-def _read(item: Any, predictor: LibraPredictor):
+def _read(item: Any, predictor: LibraPredictor | TiledPredictor):
     """Path and array of each image that ``item`` names."""
     if isinstance(item, np.ndarray):
         yield None, item

@@ -8,6 +8,7 @@ from libra_umop.cli import training_run
 from libra_umop.cli.commands.train import main
 from libra_umop.config import checks, devices, loading
 from libra_umop.key import KEYS
+from libra_umop.data.dataset_args import DataSource
 from libra_umop.training import measuring_run
 from testing.engine_runs import RETINANET, write_config, write_dataset
 
@@ -73,7 +74,7 @@ def test_training_reads_once_and_checks_once(counted, run, more, monkeypatch):
 
 def test_a_report_reads_once_and_checks_once(counted, run):
     base, config, data, opts = run
-    measuring_run.configured(config, data, opts)
+    measuring_run.configured(config, DataSource(dataset=data), opts)
     once(counted, base, config)
 
 

@@ -8,7 +8,8 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from libra_umop.errors import ConfigError
-from libra_umop.inference.sliced import TiledPredictor, merge_tiles, tile_windows
+from libra_umop.evaluation.sliced import merge_tiles, tile_windows
+from libra_umop.inference.sliced import TiledPredictor
 
 
 @pytest.mark.parametrize("height, width", [(100, 100), (101, 350), (64, 40), (1000, 333)])

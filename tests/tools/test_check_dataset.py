@@ -70,3 +70,28 @@ def test_levels_follow_the_test_size_of_a_config(tmp_path, run):
         800: {"P2": 0, "P3": 0, "P4": 6, "P5": 0},
         64: {"P2": 6, "P3": 0, "P4": 0, "P5": 0},
     }
+
+
+def test_names_with_line_breaks_leave_the_lines_as_they_are(tmp_path, run):
+    content = document(3)
+    content["categories"][0]["name"] = "c\nzz"
+    content["images"][0]["file_name"] = "a\nb.png"
+    code, out, _ = run("--dataset", write_dataset(tmp_path / "b", content, content))
+    assert out.count("c\\nzz") == 1 and "\nzz" not in out
+    (tmp_path / "b" / "images" / "train" / "a\nb.png").write_text("no image")
+    code, out, _ = run("--dataset", str(tmp_path / "b"))
+    assert code == 2 and "a\\nb.png" in out and "\nb.png" not in out
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_the_gallery_shows_mosaics_where_the_config_makes_them(tmp_path, run, suffix):
+    root = write_dataset(tmp_path / "data")
+    drawn = []
+    for prob in ("0.0", "1.0"):
+        config = tmp_path / "c.yaml"
+        config.write_text(f"INPUT:\n  MOSAIC:\n    PROB: {prob}\n")
+        out = tmp_path / f"look{prob}.{suffix}"
+        argv = ["--dataset", root, "--config-file", str(config), "--gallery", str(out)]
+        assert run(*argv)[0] == 0
+        drawn.append(out.read_bytes())
+    assert drawn[0] != drawn[1]

@@ -285,5 +285,23 @@ def test_names_grow_until_they_differ(tmp_path):
     assert names == ["x/a/1.png", "y/a/1.png", "b/1.png", "2.png"]
 
 
+def test_a_name_with_a_line_break_stays_on_one_line(predict, tmp_path):
+    folder = tmp_path / "photos"
+    write_photo(folder / "a\nb.png")
+    (folder / "c\r\x1b[31md.png").write_text("no image")
+    out = tmp_path / "out.json"
+    code, printed, err = predict(folder, "--threshold", 0.06, "--json", out)
+    assert code == 1
+    assert printed.startswith("a\\nb.png: ") and printed.count("\n") == 2  # and the summary
+    assert "c\\r\\x1b[31md.png: " in err and err.count("\n") == 1 and "\x1b" not in err
+    assert {r["file_name"] for r in json.loads(out.read_text())} == {"a\nb.png"}
+
+
+def test_a_pattern_with_a_line_break_that_matches_nothing_is_one_line(predict):
+    code, _, err = predict("no\nsuch.png")
+    assert code == 2 and err.splitlines()[0] == "skipped no\\nsuch.png: no such file, and no file" \
+        " matches it"  # fmt: skip
+
+
 def test_printable_names_are_utf_8():
     assert printable(os.fsdecode(b"caf\xe9/\xc3\xa9.png")) == "caf\\xe9/\u00e9.png"

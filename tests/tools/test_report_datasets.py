@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 from test_report import write_dataset, write_run
 
 from libra_umop.imbalance import records
@@ -128,3 +130,27 @@ def test_data_of_other_ids_than_the_runs_are_refused_in_one_line(tool, tmp_path,
         err = capsys.readouterr().err
         assert f"has no {name} 2" in err and err.count("\n") == 1
         file.write_text(json.dumps(before))
+
+
+def test_split_makes_the_validation_images_that_a_run_was_evaluated_on(tool, tmp_path, capsys):
+    """A set of one split, of which training kept a part aside: the same part, from its record."""
+    dataset = write_dataset(tmp_path / "data", num_images=10)
+    (dataset / "annotations" / "val.json").unlink()
+    for i, file in enumerate(sorted((dataset / "images").iterdir())):  # of equal ones none is apart
+        noise = np.random.default_rng(i).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(file)
+    run = write_run(tmp_path / "run", dataset, knows_data=False)
+    (run / records.FOLDER / records.STEPS_FILE).unlink()
+    (run / "inference" / "coco_instances_results.json").unlink()
+    argv = [str(run), "--dataset", str(dataset)]
+    assert tool("report").main(argv) == 0
+    assert "10 boxes in 10 training images" in capsys.readouterr().out
+    assert tool("report").main([*argv, "--split", "0.7"]) == 0
+    assert "7 boxes in 7 training images" in capsys.readouterr().out
+
+
+def test_split_without_a_dataset_is_one_line(tool, tmp_path, capsys):
+    run = write_run(tmp_path / "run", write_dataset(tmp_path / "data"), knows_data=False)
+    assert tool("report").main([str(run), "--split", "0.7"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "--split is for one's own data, and none are named; give --dataset DIR" in err

@@ -23,6 +23,14 @@ def positive(text: str) -> int:
     return value
 
 
+def count(text: str) -> int:
+    """A whole number of at least 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
+
+
 def image_size(text: str) -> tuple[int, int]:
     """HxW in pixels, each at least 32, the stride of a backbone."""
     height, _, width = text.partition("x")

@@ -39,6 +39,7 @@ def contradictions(cfg: CfgNode) -> Iterator[Contradiction]:
     """
     yield from _train_sizes(cfg)
     yield from _crop(cfg)
+    yield from _boxes_only(cfg)
     yield from _learning_rate(cfg)
     yield from _pixels(cfg)
     detector = _class(META_ARCH_REGISTRY, cfg.MODEL.META_ARCHITECTURE)
@@ -119,6 +120,19 @@ def _crop(cfg: CfgNode) -> Iterator[Contradiction]:
         right, want = size[0] <= size[1], "the smallest and the largest side"
     if not right:
         yield Contradiction("INPUT.CROP.SIZE", size, f"{want}, as INPUT.CROP.TYPE is {kind!r}")
+
+
+def _boxes_only(cfg: CfgNode) -> Iterator[Contradiction]:
+    """What this project's mosaics and tiles would lose without a word."""
+    cannot = {
+        "INPUT.MOSAIC.PROB": ("MODEL.KEYPOINT_ON", "MODEL.LOAD_PROPOSALS"),
+        "TEST.TILES.SIZE": ("MODEL.MASK_ON", "MODEL.KEYPOINT_ON", "MODEL.LOAD_PROPOSALS"),
+    }
+    for key, others in cannot.items():
+        group, name, leaf = key.split(".")
+        for other in others:
+            if cfg[group][name][leaf] and cfg.MODEL[other.removeprefix("MODEL.")]:
+                yield Contradiction(key, cfg[group][name][leaf], f"0 where {other} is True")
 
 
 def _learning_rate(cfg: CfgNode) -> Iterator[Contradiction]:

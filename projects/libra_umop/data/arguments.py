@@ -108,7 +108,7 @@ def named_splits(
         return _splits_of(source, needs_train)
     splits = _splits_of(source, needs_train=True)
     if not splits:
-        raise DatasetError("--split is for one's own data; give --dataset DIR or --train-json FILE")
+        raise DatasetError("--split is for one's own data, and none are named; give --dataset DIR")
     if "val" in splits:
         there = splits["val"].source
         raise DatasetError(f"{there}: is a validation split already; leave out --split")

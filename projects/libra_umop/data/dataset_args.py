@@ -97,7 +97,7 @@ def add_dataset_location_args(parser: argparse.ArgumentParser) -> argparse._Argu
     return group
 
 
-def add_split_args(group: argparse._ArgumentGroup) -> None:
+def add_split_args(group: argparse._ActionsContainer) -> None:
     """Add ``--split`` and ``--split-seed``."""
     group.add_argument(
         "--split",

@@ -9,6 +9,6 @@ __all__, __getattr__, __dir__ = offer(
         "inputs": "find_inputs",
         "predictor": "LibraPredictor",
         "run": "PredictionRun",
-        "sliced": "TiledPredictor",
+        "sliced": "TiledPredictor with_tiles",
     },
 )

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..data.coco.document import read_json
+from ..data.coco.document import CocoData, read_json
 from ..data.defects import short
 from ..errors import DatasetError
-from .inputs import Input
+from .inputs import Input, printable
+
+__all__ = ["CocoIds", "inputs_of_split"]
 
 Parts = tuple[str, ...]
 
@@ -55,6 +57,25 @@ class CocoIds:
                 f"categories {sorted(categories, key=str)}"
             )
         self._category_ids = [categories[name] for name in self._names]
+
+    @classmethod
+    def of_split(
+        cls, class_names: Sequence[str], data: CocoData, categories: Sequence[dict[str, Any]]
+    ) -> "CocoIds":
+        """The ids of a dataset's split, of which :func:`inputs_of_split` gives the inputs.
+
+        Args:
+            class_names: of the model's classes 0, 1, ...
+            data: the split.
+            categories: of the dataset; the model's classes are among them.
+        """
+        ids = cls(class_names)
+        of_name = {category["name"]: category["id"] for category in categories}
+        ids._category_ids = [of_name[name] for name in class_names]
+        ids._file = Path(data.source)
+        names = [item.name for item in inputs_of_split(data)]
+        ids._assigned = dict(zip(names, (image["id"] for image in data.images), strict=True))
+        return ids
 
     def assign(self, inputs: Sequence[Input]) -> list[str]:
         """Find out which image of the annotation file each input is.
@@ -120,6 +141,12 @@ class CocoIds:
     def class_name(self, class_idx: int) -> str:
         """The name of class ``class_idx``, or its number where it has none."""
         return self._names[class_idx] if class_idx < len(self._names) else str(class_idx)
+
+
+def inputs_of_split(data: CocoData) -> list[Input]:
+    """The images of a dataset's split, named as there."""
+    names = [image["file_name"] for image in data.images]
+    return [Input(Path(data.image_root, name), printable(name)) for name in names]
 
 
 def _parts(name: str) -> Parts:

@@ -21,11 +21,12 @@ from .output_dir import free_folder, traces_of_run
 from .trainer import LibraTrainer
 
 
-def configured(config_file: str, dataset: str | None, opts: Sequence[str]) -> CfgNode:
+def configured(config_file: str, source: DataSource, opts: Sequence[str]) -> CfgNode:
     """A config on a data set, as train_net.py makes it; seeds the process and sets up loggers.
 
     Args:
-        config_file, dataset: as ``--config-file`` and ``--dataset`` of train_net.py.
+        config_file: as ``--config-file`` of train_net.py.
+        source: the data; those that ``DATASETS`` names already, where there is none.
         opts: ``KEY value ...``. Without OUTPUT_DIR among them, results go to a new folder in it.
 
     Raises:
@@ -40,7 +41,7 @@ def configured(config_file: str, dataset: str | None, opts: Sequence[str]) -> Cf
         cfg.OUTPUT_DIR = free_folder(os.path.join(cfg.OUTPUT_DIR, "measured"))
     elif traces_of_run(cfg.OUTPUT_DIR):
         raise ConfigError(f"OUTPUT_DIR is {cfg.OUTPUT_DIR!r}, which holds a run; give another one")
-    print("\n".join(configure_dataset(layers, DataSource(dataset=dataset), RunOptions())))
+    print("\n".join(configure_dataset(layers, source, RunOptions())))
     check_together(cfg, layers.source)
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED)
     return cfg

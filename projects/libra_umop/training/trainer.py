@@ -22,6 +22,7 @@ from ..data.mapper import OwnDatasetMapper
 from ..data.shielded_loader import build_test_loader
 from ..errors import StopTraining
 from ..evaluation.coco import build_coco_evaluator
+from ..evaluation.sliced import at_own_size, on_tiles
 from ..evaluation.validation_losses import validation_losses
 from ..imbalance.probes.collector import ImbalanceCollector
 from ..modeling.backbones.timm.models import without_pretrained
@@ -270,6 +271,11 @@ class LibraTrainer(DefaultTrainer):
             return build_test_loader(cfg, dataset_name, mapper)
 
     @classmethod
+    def test(cls, cfg, model, evaluators=None):
+        """Detectron2's; where ``TEST.TILES`` asks for it, on tiles, as in predicting."""
+        return super().test(*on_tiles(cfg, model), evaluators)
+
+    @classmethod
     def test_with_augmentation(cls, cfg, model) -> dict[str, Any]:
         """Evaluate with the augmentations of ``TEST.AUG``; names end in ``_TTA``.
 
@@ -278,9 +284,7 @@ class LibraTrainer(DefaultTrainer):
         """
         from ..evaluation.tta import build_tta_model
 
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.INPUT.MIN_SIZE_TEST = 0  # keeps the size
+        cfg = at_own_size(cfg)
         with eager():
             results = cls.test(cfg, build_tta_model(cfg, model))
         return OrderedDict((f"{name}_TTA", value) for name, value in results.items())

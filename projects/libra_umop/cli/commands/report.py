@@ -8,6 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ...data.dataset_args import DataSource, add_split_args
 from ...errors import ConfigError
 from ...utils.output_files import check_writable, refuse_to_overwrite, writing
 from ..argument_types import config_file, positive, score
@@ -41,6 +42,7 @@ def argument_parser() -> argparse.ArgumentParser:
         "data", "where runs were evaluated, if they do not say; with --config-file, train on"
     )
     data.add_argument("--dataset", metavar="DIR", help="as in train_net.py")
+    add_split_args(data)
     _add_collect_args(parser)
     return parser
 
@@ -66,11 +68,11 @@ def _add_collect_args(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def lend_dataset(runs, dataset: str) -> None:
+def lend_dataset(runs, source: DataSource) -> None:
     """Tell the runs that do not know it themselves where their images and annotations are."""
-    from ...data.layouts.table import find_splits
+    from ...data.arguments import named_splits
 
-    splits = find_splits(dataset, needs_train=False)
+    splits = named_splits(source, needs_train=False)
     test = splits.get("val") or splits.get("test")
     for run in runs:
         if run.ground_truth is None and test is not None:
@@ -116,13 +118,12 @@ def main(argv=None) -> int:
     if args.config_file:
         from ...training.measuring_run import collect, configured
 
-        folders.append(
-            collect(configured(args.config_file, args.dataset, args.opts), args.iterations)
-        )
+        cfg = configured(args.config_file, DataSource.by(args), args.opts)
+        folders.append(collect(cfg, args.iterations))
     try:
         runs = load_runs(folders, args.names)
-        if args.dataset:
-            lend_dataset(runs, args.dataset)
+        if args.dataset or args.split:
+            lend_dataset(runs, DataSource.by(args))
         report = Report(runs, min_score=args.min_score)
     except (ValueError, ModuleNotFoundError) as error:
         print(f"report: {error}", file=sys.stderr)

@@ -122,6 +122,31 @@ declare(
     ),
 )
 declare(
+    "INPUT.MOSAIC",
+    PROB=Key(
+        0.0,
+        ranges.FRACTION,
+        "How probably a training sample is a mosaic of four images (YOLOv4), each made as it is"
+        " alone, in the size of the first. Of an object that a border cuts at least a tenth of the"
+        " box and 2 pixels a side have to be left, or it is dropped.",
+    ),
+    UNTIL=Key(
+        0.9,
+        ranges.FRACTION,
+        "Part of `SOLVER.MAX_ITER` after which there are none, so that training ends on images as"
+        " they are.",
+    ),
+)
+declare(
+    "INPUT.CROP",
+    OBJECT_PROB=Key(
+        0.0,
+        ranges.FRACTION,
+        "How probably `INPUT.CROP` is placed so that it shows a random object of the image, whole"
+        " where it fits, instead of anywhere: for large images, of which most crops are empty.",
+    ),
+)
+declare(
     "MODEL",
     CHANNELS_LAST=Key(
         False,
@@ -176,6 +201,21 @@ declare(
     ),
     SCORE_THRESH=Key(0.5, ranges.FRACTION, "Least score of a detection that counts."),
     IOU_THRESH=Key(0.5, COCO_IOU, "Least box IoU at which it is right."),
+)
+declare(
+    "TEST.TILES",
+    SIZE=Key(
+        0,
+        Range(lambda v: type(v) is int and (v == 0 or v >= 32), "0, or 32 pixels or more"),
+        "Side of the tiles, in pixels of the image, that large images are evaluated and predicted"
+        " in, each resized by `INPUT.MIN_SIZE_TEST` like an image of its own; 0: whole images."
+        " Boxes only.",
+    ),
+    OVERLAP=Key(
+        0.2,
+        Range(lambda v: is_number(v) and 0 <= v <= 0.9, "in [0, 0.9]"),
+        "Of neighbouring tiles, as a part of `SIZE`; objects that are smaller are whole in one.",
+    ),
 )
 declare(
     "TEST.AUG",

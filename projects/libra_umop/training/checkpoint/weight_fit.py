@@ -6,6 +6,7 @@ that all tensors are there and that the classes are the data's, label by label.
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -207,6 +208,29 @@ def require_same_classes(
     difference = stored.difference(data) if stored and data else ""
     if difference:
         raise ConfigError(f"{path}: is of other classes than {dataset}: {difference}. {demand}")
+
+
+def require_classes_of(
+    categories: Sequence[dict[str, Any]], class_names: Sequence[str], *, path: str, dataset: str
+) -> None:
+    """Refuse a detector, of the weights in ``path``, of other classes than a dataset of one's own.
+
+    Args:
+        categories: of the dataset, "name" and "id" by label.
+        class_names: of the detector; empty where they are not known.
+        path, dataset: what the message calls them.
+
+    Raises:
+        ConfigError: naming the first label that differs.
+    """
+    names, ids = (tuple(c[key] for c in categories) for key in ("name", "id"))
+    require_same_classes(
+        Classes(tuple(class_names)) if class_names else None,
+        Classes(names, ids),
+        path=path,
+        dataset=dataset,
+        demand="Give the data of the classes that the weights were trained on",
+    )
 
 
 def current_name(name: str, known: set[str]) -> str:
