@@ -15,23 +15,27 @@ ROWS = {
     "INPUT.COLOR_JITTER 0.4": ["INPUT.COLOR_JITTER", "0.4"],
     "INPUT.SCALE_JITTER [0.3,2.0]": ["INPUT.SCALE_JITTER", "[0.3,2.0]"],
     "INPUT.CROP.ENABLED True": ["INPUT.CROP.ENABLED", "True", "INPUT.CROP.SIZE", "[0.6,0.6]"],
+    "INPUT.MOSAIC.PROB 1.0": ["INPUT.MOSAIC.PROB", "1.0"],
 }
 SEEDS, TILE_PX = (1, 6, 9, 10), 220
 KEYS = ["INPUT.RANDOM_FLIP", "none", "INPUT.MAX_SIZE_TRAIN", "192"]  # the side of drawn images
 
 
-def tiles_of(record, opts: list[str], caption: str) -> list[np.ndarray]:
-    """The picture of one record as ``SEEDS`` draw it, longer side ``TILE_PX`` at most."""
+def tiles_of(records, opts: list[str], caption: str) -> list[np.ndarray]:
+    """The picture of the second record as ``SEEDS`` draw it, longer side ``TILE_PX`` at most."""
     from libra_umop.config.loading import load_config
+    from libra_umop.data.augmentation import Mosaic
     from libra_umop.data.mapper import OwnDatasetMapper
     from libra_umop.inference.tiles import Boxes, captioned, class_colour, draw_boxes
     from libra_umop.utils.rng import sample_rng
 
     cfg = load_config(CONFIG, [*KEYS, *opts])
     mapper, tiles = OwnDatasetMapper(cfg, is_train=True), []
+    if cfg.INPUT.MOSAIC.PROB:
+        mapper = Mosaic.from_config(cfg, mapper, records)
     for seed in SEEDS:
         with sample_rng(seed):
-            sample = mapper(record)
+            sample = mapper(records[1])
         image = sample["image"].numpy().transpose(1, 2, 0)[:, :, ::-1]  # RGB to BGR
         boxes, classes = sample["instances"].gt_boxes.tensor.numpy(), sample["instances"].gt_classes
         colours = {c: class_colour(c) for c in classes.tolist()}
@@ -59,8 +63,8 @@ def main() -> None:
 
     checked = check_dataset(find_splits(args.dataset))
     ids = {class_id: i for i, class_id in enumerate(checked.class_ids)}
-    record = dataset_dicts(checked.splits["train"], ids)[1]
-    write_image(grid([tiles_of(record, o, name) for name, o in ROWS.items()], 1), args.output)
+    records = dataset_dicts(checked.splits["train"], ids)
+    write_image(grid([tiles_of(records, o, name) for name, o in ROWS.items()], 1), args.output)
 
 
 if __name__ == "__main__":

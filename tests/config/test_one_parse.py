@@ -7,8 +7,8 @@ import pytest
 from libra_umop.cli import training_run
 from libra_umop.cli.commands.train import main
 from libra_umop.config import checks, devices, loading
-from libra_umop.key import KEYS
 from libra_umop.data.dataset_args import DataSource
+from libra_umop.key import KEYS
 from libra_umop.training import measuring_run
 from testing.engine_runs import RETINANET, write_config, write_dataset
 

@@ -7,7 +7,8 @@ from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 
 from libra_umop.config.loading import get_config
-from libra_umop.data.mapper import OwnDatasetMapper, training_augmentations
+from libra_umop.data.augmentation import training_augmentations
+from libra_umop.data.mapper import OwnDatasetMapper
 from libra_umop.training.loader import ResumableTrainLoader
 from libra_umop.utils.rng import sample_rng
 

@@ -216,3 +216,5 @@ def test_prediction_takes_the_tiles_of_the_config_unless_told_otherwise():
     assert (told._size, told._overlap) == (100, 0.5)
     predictor.cfg.TEST.TILES.SIZE = 0
     assert with_tiles(predictor) is predictor
+    with pytest.raises(ConfigError, match="--tile-overlap is 0.5, but there are no tiles"):
+        with_tiles(predictor, overlap=0.5)

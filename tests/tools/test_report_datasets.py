@@ -153,4 +153,7 @@ def test_split_without_a_dataset_is_one_line(tool, tmp_path, capsys):
     run = write_run(tmp_path / "run", write_dataset(tmp_path / "data"), knows_data=False)
     assert tool("report").main([str(run), "--split", "0.7"]) == 2
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "--split is for one's own data, and none are named; give --dataset DIR" in err
+    assert (
+        err.count("\n") == 1
+        and "--split is for one's own data, and none are named; give --dataset DIR" in err
+    )

@@ -23,9 +23,11 @@ VFNET = {
         "ATSS": {"NUM_CONVS": 1, "NORM": "", "CLS_LOSS_TYPE": "progressive_varifocal"},
     },
 }
-# Levers that remember: the order of repeated images, and how often each class was seen.
+# What remembers: the order of repeated images and their mosaics, which end before the run does, and
+# how often each class was seen.
 REPEATED = {
     **RETINANET,
+    "INPUT": {**RETINANET["INPUT"], "MOSAIC": {"PROB": 0.7, "UNTIL": 0.8}},
     "DATALOADER": {
         **RETINANET["DATALOADER"],
         "SAMPLER_TRAIN": "RepeatFactorTrainingSampler",
@@ -53,7 +55,7 @@ def rename_hooks(file):
 @pytest.mark.parametrize(
     "config, of_0_1_0",
     [(REPEATED, False), (SEESAW, True), (VFNET, False)],
-    ids=["retinanet, repeated", "libra with seesaw, of 0.1.0", "vfnet"],
+    ids=["retinanet, repeated mosaics", "libra with seesaw, of 0.1.0", "vfnet"],
 )
 def test_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(
     config, of_0_1_0, tiny_coco, tmp_path

@@ -107,9 +107,13 @@ def _train_sizes(cfg: CfgNode) -> Iterator[Contradiction]:
 
 
 def _crop(cfg: CfgNode) -> Iterator[Contradiction]:
-    if not cfg.INPUT.CROP.ENABLED:
+    crop = cfg.INPUT.CROP
+    if not crop.ENABLED:
+        if crop.OBJECT_PROB:
+            want = "0 where INPUT.CROP.ENABLED is False"
+            yield Contradiction("INPUT.CROP.OBJECT_PROB", crop.OBJECT_PROB, want)
         return
-    size, kind = tuple(cfg.INPUT.CROP.SIZE), cfg.INPUT.CROP.TYPE
+    size, kind = tuple(crop.SIZE), crop.TYPE
     if kind.startswith("relative"):
         right = len(size) == 2 and all(0 < v <= 1 for v in size)
         want = "two parts of height and width in (0, 1]"

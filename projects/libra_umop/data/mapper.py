@@ -1,11 +1,12 @@
 """A dataset mapper that reads every image or names the one that it cannot read."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode, configurable
+from detectron2.config import configurable
 from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
@@ -13,36 +14,8 @@ from detectron2.structures import Boxes, BoxMode
 
 from ..errors import DatasetError
 from ..modeling.ignore_regions import InstancesWithRegions
+from .augmentation.transforms import training_augmentations
 from .images import MAX_IMAGE_PIXELS, WHITE_16BIT, read_image
-
-
-class _SaturationOfBGR(T.RandomSaturation):
-    """Detectron2's takes the grey value of an RGB image."""
-
-    def get_transform(self, image: np.ndarray) -> T.Transform:
-        """Same interface as the parent's, for a BGR image."""
-        return super().get_transform(image[..., ::-1])
-
-
-def training_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
-    """Detectron2's transforms by key: random crop, colour, size, flip, in this order.
-
-    They draw from numpy's generator alone, which the training loader seeds for each sample.
-    """
-    resize, *flips = utils.build_augmentation(cfg, is_train=True)
-    crop = cfg.INPUT.CROP
-    found = [T.RandomCrop(crop.TYPE, crop.SIZE)] if crop.ENABLED else []
-    strength = cfg.INPUT.COLOR_JITTER
-    if strength:
-        saturation = _SaturationOfBGR if cfg.INPUT.FORMAT == "BGR" else T.RandomSaturation
-        changes = (T.RandomBrightness, T.RandomContrast, saturation)
-        found += [change(1 - strength, 1 + strength) for change in changes]
-    if not cfg.INPUT.SCALE_JITTER:
-        return [*found, resize, *flips]
-    side, (smallest, largest) = cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.SCALE_JITTER
-    scaled = T.ResizeScale(smallest, largest, target_height=side, target_width=side)
-    # Not padded, as that hides where the image ends: boxes that a crop has cut would reach into it.
-    return [*found, scaled, T.FixedSizeCrop((side, side), pad=False), *flips]
 
 
 class OwnDatasetMapper(DatasetMapper):
@@ -97,7 +70,8 @@ class OwnDatasetMapper(DatasetMapper):
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """Same interface as the parent's; what is wrong with an image is a DatasetError."""
         record = copy.deepcopy(dataset_dict)
-        aug_input = T.AugInput(self._read(record))
+        objects = _boxes(record.get("annotations", ()), crowd=False) if self.is_train else None
+        aug_input = T.AugInput(self._read(record), boxes=objects)
         transforms = self.augmentations(aug_input)
         image = np.ascontiguousarray(aug_input.image.transpose(2, 0, 1))  # (C, H, W)
         record["image"] = torch.as_tensor(image)
@@ -149,14 +123,19 @@ class OwnDatasetMapper(DatasetMapper):
             )
 
 
-def _crowd_boxes(annotations: list[dict[str, Any]], transforms, image_shape) -> Boxes:
-    """The crowd regions in the frame of the transformed image, without those outside of it."""
+def _boxes(annotations: Sequence[dict[str, Any]], *, crowd: bool) -> np.ndarray:
+    """(N, 4) XYXY float64 of the crowd regions, or of all others."""
     boxes = [
         BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
         for annotation in annotations
-        if annotation.get("iscrowd", 0)
+        if bool(annotation.get("iscrowd", 0)) == crowd
     ]
-    xyxy = transforms.apply_box(np.array(boxes, dtype=np.float64).reshape(-1, 4))
+    return np.array(boxes, dtype=np.float64).reshape(-1, 4)
+
+
+def _crowd_boxes(annotations: list[dict[str, Any]], transforms, image_shape) -> Boxes:
+    """The crowd regions in the frame of the transformed image, without those outside of it."""
+    xyxy = transforms.apply_box(_boxes(annotations, crowd=True))
     regions = Boxes(torch.as_tensor(xyxy, dtype=torch.float32))
     regions.clip(image_shape)
     return regions[regions.nonempty()]

@@ -19,11 +19,19 @@ EMPTY_EVERY = 20  # one image in this many has no object
 CROWDED_EVERY = 10  # one image in this many has CROWDED_OBJECTS of them, all small
 CROWDED_OBJECTS = 20
 MAX_OBJECTS = 6
+LARGEST = 0.85  # of the image's side
 MAX_OVERLAP = 0.2  # intersection over the smaller box, so that no object hides another
 
 
 def write_shapes(
-    root: Path | str, *, num_train: int = 600, num_val: int = 100, size: int = 192, seed: int = 0
+    root: Path | str,
+    *,
+    num_train: int = 600,
+    num_val: int = 100,
+    size: int = 192,
+    largest: float | None = None,
+    most_objects: int = MAX_OBJECTS,
+    seed: int = 0,
 ) -> None:
     """Write the set as ``root/images/*.png`` and ``root/annotations/{train,val}.json``.
 
@@ -34,15 +42,21 @@ def write_shapes(
         root: folder to write to; made if missing.
         num_train, num_val: images per split.
         size: side of the square images, in pixels; at least 64.
+        largest: longest side of an object, in pixels; None for most of the image.
+        most_objects: of an image that is not crowded.
         seed: of NumPy's generator.
 
     Raises:
-        ValueError: ``size`` is below 64 or a split is empty.
+        ValueError: ``size`` is below 64, a split is empty, or objects are none or too large.
     """
     if size < 64:
         raise ValueError(f"size is {size}: at least 64 pixels are needed to hold every object size")
     if min(num_train, num_val) < 1:
         raise ValueError(f"num_train, num_val are {num_train}, {num_val}, should be >= 1 each")
+    largest = size * LARGEST if largest is None else largest
+    if not MIN_SIZE_PX <= largest <= size * LARGEST or most_objects < 1:
+        limits = f"{MIN_SIZE_PX} to {size * LARGEST:g} and >= 1"
+        raise ValueError(f"largest, most_objects are {largest}, {most_objects}, should be {limits}")
     root = Path(root)
     (root / "images").mkdir(parents=True, exist_ok=True)
     (root / "annotations").mkdir(exist_ok=True)
@@ -52,7 +66,7 @@ def write_shapes(
         annotations: list[dict[str, Any]] = []
         for i in range(num_images):
             file_name = f"{split}_{i:05d}.png"
-            image, objects = _draw_image(rng, i, size)
+            image, objects = _draw_image(rng, i, size, largest, most_objects)
             cv2.imwrite(str(root / "images" / file_name), image)
             images.append({"id": i + 1, "file_name": file_name, "width": size, "height": size})
             for category_id, box in objects:
@@ -60,7 +74,7 @@ def write_shapes(
         _write_json(root / "annotations" / f"{split}.json", images, annotations)
 
 
-def _draw_image(rng: np.random.Generator, index: int, size: int):
+def _draw_image(rng: np.random.Generator, index: int, size: int, largest: float, most_objects: int):
     """One BGR uint8 image (size, size, 3) and its objects as (category id, XYXY pixels)."""
     shade = rng.integers(60, 196, size=3)
     image = np.full((size, size, 3), shade, dtype=np.float32)
@@ -69,8 +83,8 @@ def _draw_image(rng: np.random.Generator, index: int, size: int):
     if index % EMPTY_EVERY == EMPTY_EVERY - 1:
         return image, []
     crowded = index % CROWDED_EVERY == CROWDED_EVERY // 2
-    num_objects = CROWDED_OBJECTS if crowded else int(rng.integers(1, MAX_OBJECTS + 1))
-    largest = size / 8 if crowded else size * 0.85
+    num_objects = CROWDED_OBJECTS if crowded else int(rng.integers(1, most_objects + 1))
+    largest = min(size / 8, largest) if crowded else largest
     objects: list[tuple[int, np.ndarray]] = []
     for _ in range(num_objects):
         box = _place(rng, [b for _, b in objects], largest, size)

@@ -77,5 +77,7 @@ def with_tiles(
     """
     tiles = predictor.cfg.TEST.TILES
     size = tiles.SIZE if size is None else size
+    if overlap is not None and not size:
+        raise ConfigError(f"--tile-overlap is {overlap:g}, but there are no tiles; give --tiles PX")
     overlap = tiles.OVERLAP if overlap is None else overlap
     return TiledPredictor(predictor, size=size, overlap=overlap) if size else predictor

@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from detectron2.data import build_detection_train_loader
 from detectron2.data.common import DatasetFromList
+from detectron2.data.samplers import RepeatFactorTrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import Dataset, Sampler
 
+from ..data.augmentation.mosaic import Mosaic
 from ..data.check.class_balance import with_repeat_threshold
 from ..data.shielded_loader import ShieldedDataLoader
 from ..errors import ConfigError
@@ -53,15 +55,37 @@ def build_train_loader(cfg, mapper: Callable | None = None) -> "ResumableTrainLo
     cfg, about_repeats = with_repeat_threshold(cfg, parts["dataset"])
     if about_repeats:
         logger.info(about_repeats)
+
+    def build_sampler() -> Sampler:
+        return _quietly(from_config, cfg, mapper=parts["mapper"], dataset=dataset)["sampler"]
+
+    mosaic = None
+    if cfg.INPUT.MOSAIC.PROB:
+        weights = _draws(build_sampler)
+        mosaic = Mosaic.from_config(cfg, parts["mapper"], dataset, weights=weights)
     return ResumableTrainLoader(
         dataset,
         parts["mapper"],
-        lambda: _quietly(from_config, cfg, mapper=parts["mapper"], dataset=dataset)["sampler"],
+        build_sampler,
         batch_size=total // world_size,
         is_wide=is_wide if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         pinned_for=_pinned_for(cfg),
+        mosaic=mosaic,
+        mosaic_until=round(cfg.INPUT.MOSAIC.UNTIL * cfg.SOLVER.MAX_ITER),
     )
+
+
+def _draws(build_sampler: Callable[[], Sampler]) -> Any | None:
+    """How often the sampler draws each image, on average; None: all alike.
+
+    Only repeat factors, to which Detectron2's weighted samplers come down, make a difference.
+    """
+    with _numpy_seed(0):  # its order is not wanted
+        sampler = build_sampler()
+    if not isinstance(sampler, RepeatFactorTrainingSampler):
+        return None
+    return (sampler._int_part + sampler._frac_part).tolist()
 
 
 def _pinned_for(cfg) -> torch.device | None:
@@ -88,6 +112,8 @@ class ResumableTrainLoader:
         batch_size: of this process.
         is_wide: per dict, its aspect ratio group; batches are of one group. None: no groups.
         num_workers: processes that decode and augment.
+        mosaic: makes the samples instead of ``mapper``, for the first ``mosaic_until`` iterations.
+        mosaic_until: counted from the start of the run, a batch each.
         seed: of order and augmentation; by default drawn from numpy's generator, the same on all
             ranks.
         pinned_for: a CUDA device: batches are pinned and sent there, see :mod:`.pinned`. None:
@@ -103,6 +129,8 @@ class ResumableTrainLoader:
         batch_size: int,
         is_wide: Sequence[bool] | None = None,
         num_workers: int = 0,
+        mosaic: Callable | None = None,
+        mosaic_until: int = 0,
         seed: int | None = None,
         pinned_for: torch.device | None = None,
     ):
@@ -110,7 +138,9 @@ class ResumableTrainLoader:
         self.seed = comm.shared_random_seed() if seed is None else seed
         self.batches_given = 0
         self._dataset = dataset
-        self._mapper = mapper
+        self._mappers = {False: mapper, True: mosaic}
+        self._mosaic_until = mosaic_until if mosaic else 0
+        self._iterations_before = 0  # of this run, in a stream that was left
         self._build_sampler = build_sampler
         self._is_wide = is_wide or [False] * len(dataset)
         self._num_workers = num_workers
@@ -119,9 +149,13 @@ class ResumableTrainLoader:
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         with _numpy_seed(self.seed):
             sampler = self._build_sampler()
-        batches = group_samples(sampler, self._is_wide, self.batch_size)
+        groups = group_samples(sampler, self._is_wide, self.batch_size)
+        batches = (
+            [(*sample, iteration < self._mosaic_until) for sample in samples]
+            for iteration, samples in enumerate(groups, self._iterations_before)
+        )
         loader = ShieldedDataLoader(
-            _SeededDataset(self._dataset, self._mapper, self.seed, *_rank_and_size()),
+            _SeededDataset(self._dataset, self._mappers, self.seed, *_rank_and_size()),
             batch_sampler=_Batches(itertools.islice(batches, self.batches_given, None)),
             num_workers=self._num_workers,
             collate_fn=PinnableBatch,
@@ -137,6 +171,7 @@ class ResumableTrainLoader:
         return {
             "seed": self.seed,
             "batches_given": self.batches_given,
+            "iterations_before": self._iterations_before,
             "batch_size": self.batch_size,
             "world_size": comm.get_world_size(),
         }
@@ -153,6 +188,8 @@ class ResumableTrainLoader:
             self.batch_size,
             comm.get_world_size(),
         )
+        before = state.get("iterations_before", 0)
+        self._iterations_before = before + (0 if same else state["batches_given"])
         self.seed = state["seed"] if same else (state["seed"] + state["batches_given"]) % 2**31
         self.batches_given = state["batches_given"] if same else 0
         return same
@@ -180,19 +217,19 @@ def group_samples(
 class _Batches(Sampler):
     """What ``DataLoader(batch_sampler=)`` wants: something that is iterated once."""
 
-    def __init__(self, batches: Iterator[list[Sample]]):
+    def __init__(self, batches: Iterator[list[tuple[int, int, bool]]]):
         self._batches = batches
 
-    def __iter__(self) -> Iterator[list[Sample]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int, bool]]]:
         return self._batches
 
 
 class _SeededDataset(Dataset):
-    """Maps ``(position, index)`` under a random stream of that position over all ranks."""
+    """Maps ``(position, index, is_mosaic)`` under a random stream of that position on all ranks."""
 
-    def __init__(self, dataset: Sequence, mapper: Callable, seed: int, rank: int, world_size: int):
+    def __init__(self, dataset: Sequence, mappers: dict, seed: int, rank: int, world_size: int):
         self._dataset = dataset
-        self._mapper = mapper
+        self._mappers = mappers
         self._seed = seed
         self._rank = rank
         self._world_size = world_size
@@ -200,11 +237,11 @@ class _SeededDataset(Dataset):
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitem__(self, sample: Sample) -> dict[str, Any]:
-        position, index = sample
+    def __getitem__(self, sample: tuple[int, int, bool]) -> dict[str, Any]:
+        position, index, is_mosaic = sample
         stream = np.random.SeedSequence([self._seed, position * self._world_size + self._rank])
         with sample_rng(int(stream.generate_state(1)[0])):
-            return self._mapper(self._dataset[index])
+            return self._mappers[is_mosaic](self._dataset[index])
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from ...data.dataset_args import DataSource, add_dataset_location_args
-from ...errors import ConfigError, DatasetError
+from ...errors import ConfigError, DatasetError, one_line
 from ...utils.output_files import check_writable, refuse_to_overwrite, writing
 from ..argument_types import config_file, positive
 from ..exit_codes import exit_code_of
@@ -109,13 +109,18 @@ def main(argv=None) -> int:
         print(as_text(checked, resized_to, args.max_listed))
     lines = write_clean(checked, args.convert) if args.convert else []
     lines += draw_gallery(checked, args) if args.gallery else []
-    print("\n".join(lines), file=sys.stderr if to_stdout else sys.stdout, end="\n" * bool(lines))
+    print(
+        "\n".join(map(one_line, lines)),
+        file=sys.stderr if to_stdout else sys.stdout,
+        end="\n" * bool(lines),
+    )
     return checked.exit_code
 
 
 def draw_gallery(checked, args: argparse.Namespace) -> list[str]:
     """Write the picture that ``--gallery`` asks for; a line for people."""
     from ...config.loading import load_config
+    from ...data.augmentation import Mosaic
     from ...data.check.checking import UNUSABLE
     from ...data.datasets import dataset_dicts
     from ...data.mapper import OwnDatasetMapper
@@ -130,13 +135,14 @@ def draw_gallery(checked, args: argparse.Namespace) -> list[str]:
     shown = next(iter(records.values()))
     refuse_to_overwrite([args.gallery], [record["file_name"] for record in shown])
     cfg = load_config(args.config_file)
+    mapper = OwnDatasetMapper(cfg, is_train=True)
     counts = {
         name: [sum(a["category_id"] == c for a in data.objects) for c in checked.class_ids]
         for name, data in usable.items()
     }
     sheet = gallery(
         shown,
-        OwnDatasetMapper(cfg, is_train=True),
+        Mosaic.from_config(cfg, mapper, shown) if cfg.INPUT.MOSAIC.PROB else mapper,
         checked.class_names,
         counts,
         bgr=cfg.INPUT.FORMAT == "BGR",

@@ -17,6 +17,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--num-train", type=int, default=600, help="training images (%(default)s)")
     parser.add_argument("--num-val", type=int, default=100, help="validation images (%(default)s)")
     parser.add_argument("--size", type=int, default=192, help="image side in pixels (%(default)s)")
+    parser.add_argument(
+        "--largest",
+        type=float,
+        metavar="PX",
+        help="longest side of an object (default: most of the image)",
+    )
+    parser.add_argument(
+        "--objects", type=int, default=6, metavar="N", help="of an image at most (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="random seed (%(default)s)")
     return parser
 
@@ -41,6 +50,8 @@ def main(argv=None) -> int:
             num_train=args.num_train,
             num_val=args.num_val,
             size=args.size,
+            largest=args.largest,
+            most_objects=args.objects,
             seed=args.seed,
         )
     except ValueError as error:
