@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 
@@ -38,3 +39,22 @@ def test_every_difference_is_that_of_the_runs_and_every_interval_scipys(script):
                 assert found["verdict"].startswith("not") == (test.pvalue > 0.05)
                 compared += 1
     assert compared == 20
+
+
+def test_an_interval_that_other_documents_name_stands_in_the_log(script, repo):
+    log = script.LOG.read_text()
+    for page in (repo / "README.md", repo / "BENCHMARKS.md", *(repo / "docs").glob("*.md")):
+        for interval in re.findall(
+            r"[+-]\d\.\d\d \[[+-]\d\.\d\d, [+-]\d\.\d\d\]", page.read_text()
+        ):
+            assert interval in log, (page.name, interval)
+
+
+def test_libra_over_both_sets_is_scipys_interval_of_its_ten_pairs(script):
+    stats = pytest.importorskip("scipy.stats", reason="scipy, of the extra 'study'")
+    libra = [r for r in script.rows() if r.variant["name"] == "libra" and r.is_decisive]
+    pairs = [difference for row in libra for difference in row.difference["by_seed"].values()]
+    low, high = stats.ttest_1samp(pairs, 0).confidence_interval(0.95)
+    said = f"{sum(pairs) / len(pairs):+.2f} [{low:+.2f}, {high:+.2f}]"
+    assert len(pairs) == 10
+    assert said in script.README.read_text() and said in script.LOG.read_text()
