@@ -9,6 +9,9 @@ REPO = Path(__file__).resolve().parents[2]
 FOLDERS = [".github", "benchmarks", "configs", "deploy", "docs", "examples", "projects"]
 PAGES = [*REPO.glob("*.md"), *(page for f in FOLDERS for page in (REPO / f).rglob("*.md"))]
 FENCED = re.compile(r"^( *)(```|~~~).*?^\1\2", re.M | re.S)
+NAMED = re.compile(
+    r"(?<![\w./-])((?:benchmarks|configs|deploy|dev|docs|examples|projects|tests|tools)/[\w./*{},-]*[\w*}])"
+)
 LINK = re.compile(r"\]\(([^()\s]+)(?: \"[^\"]*\")?\)")
 
 
@@ -48,13 +51,30 @@ def test_every_relative_link_leads_somewhere(page):
     assert broken(page, REPO) == []
 
 
+def missing(page: Path, root: Path) -> list[str]:
+    """Files that code in line names and that are not there; my_... is a reader's."""
+    text = FENCED.sub("", page.read_text())
+    named = [path for code in re.findall(r"`([^`\n]+)`", text) for path in NAMED.findall(code)]
+    patterns = {path: re.sub(r"\{[^}]*\}", "*", path) for path in named if "my_" not in path}
+    return [path for path, pattern in patterns.items() if not any(root.glob(pattern))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(REPO)))
+def test_every_file_that_the_text_names_is_there(page):
+    assert [path for path in missing(page, REPO) if path != "configs/quick/X.yaml"] == []
+
+
 def test_a_broken_link_would_be_found(tmp_path):
     (tmp_path / "a.md").write_text("# A b, `c`!\n\n# A b, `c`!\n")
     page = tmp_path / "page.md"
-    page.write_text(
+    text = (
         "[x](a.md) [x](a.md#a-b-c-1) [x](a.md#a-b-c-2) [![i](no.png)](b.md) [y](#none)\n"
         "`[z](code.md)`\n\n```\n[w](fenced.md)\n```\n[v](https://example.org)\n"
     )
+    page.write_text(text)
     nowhere = ["a.md#a-b-c-2", "no.png", "b.md", "#none"]
     assert broken(page, tmp_path) == nowhere
+    page.write_text("`dev/none.py`, `dev/*.sh`, `x/dev/a.py`, `dev/my_own.py`\n")
+    assert missing(page, tmp_path) == ["dev/none.py", "dev/*.sh"]
+    page.write_text(text)
     assert broken(page, tmp_path / "other") == ["a.md", "a.md#a-b-c-1", *nowhere]
