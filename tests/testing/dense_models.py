@@ -26,10 +26,11 @@ DETECTORS = (
 class TinyPyramid(Backbone):
     """P3..P7: a convolution of stride 8, then one of stride 2 for each further level."""
 
-    def __init__(self):
+    def __init__(self, channels=CHANNELS):
         super().__init__()
-        self.stem = nn.Conv2d(3, CHANNELS, 8, stride=8)
-        self.down = nn.ModuleList(nn.Conv2d(CHANNELS, CHANNELS, 3, 2, 1) for _ in LEVELS[1:])
+        self.channels = channels
+        self.stem = nn.Conv2d(3, channels, 8, stride=8)
+        self.down = nn.ModuleList(nn.Conv2d(channels, channels, 3, 2, 1) for _ in LEVELS[1:])
 
     @property
     def size_divisibility(self):
@@ -42,7 +43,7 @@ class TinyPyramid(Backbone):
         return dict(zip(LEVELS, features, strict=True))
 
     def output_shape(self):
-        return {f"p{i}": ShapeSpec(channels=CHANNELS, stride=2**i) for i in range(3, 8)}
+        return {f"p{i}": ShapeSpec(channels=self.channels, stride=2**i) for i in range(3, 8)}
 
 
 if "build_tiny_pyramid" not in BACKBONE_REGISTRY:

@@ -9,36 +9,12 @@ import zipfile
 
 import pytest
 import torch
-from detectron2.layers import ShapeSpec
-from detectron2.modeling import BACKBONE_REGISTRY, Backbone
-from torch import nn
-from torch.nn import functional as F
+from detectron2.modeling import BACKBONE_REGISTRY
 
 from libra_umop import LibraPredictor
 from libra_umop.cli.commands.train import main
+from testing.dense_models import TinyPyramid
 from testing.engine_runs import weights, write_dataset
-
-LEVELS = ("p3", "p4", "p5", "p6", "p7")
-
-
-class EightChannels(Backbone):
-    """P3..P7: a convolution of stride 8, then one of stride 2 for each further level."""
-
-    size_divisibility = 32
-
-    def __init__(self):
-        super().__init__()
-        self.stem = nn.Conv2d(3, 8, 8, stride=8)
-        self.down = nn.ModuleList(nn.Conv2d(8, 8, 3, 2, 1) for _ in LEVELS[1:])
-
-    def forward(self, x):
-        features = [F.relu(self.stem(x))]
-        for conv in self.down:
-            features.append(F.relu(conv(features[-1])))
-        return dict(zip(LEVELS, features, strict=True))
-
-    def output_shape(self):
-        return {f"p{i}": ShapeSpec(channels=8, stride=2**i) for i in range(3, 8)}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -47,7 +23,7 @@ def pyramid():
 
         @BACKBONE_REGISTRY.register()
         def build_eight_channels_pyramid(cfg, input_shape):
-            return EightChannels()
+            return TinyPyramid(8)
 
 
 @pytest.mark.parametrize("kind", ["umop_retinanet", "libra_faster_rcnn"])
