@@ -14,7 +14,8 @@ from detectron2.utils.events import EventStorage
 
 from libra_umop.benchmark.inputs import draw_proposals
 from libra_umop.config.loading import Layers
-from libra_umop.data.arguments import DataSource, RunOptions, configure_dataset
+from libra_umop.data.arguments import configure_dataset
+from libra_umop.data.dataset_args import DataSource, RunOptions
 from libra_umop.inference.predictor import LibraPredictor
 from libra_umop.training.trainer import LibraTrainer
 

@@ -11,7 +11,8 @@ import torch
 from detectron2.utils.events import EventStorage
 
 from libra_umop.config.loading import Layers, load_config
-from libra_umop.data.arguments import DataSource, RunOptions, configure_dataset
+from libra_umop.data.arguments import configure_dataset
+from libra_umop.data.dataset_args import DataSource, RunOptions
 from libra_umop.data.shapes import write_shapes
 from libra_umop.inference.predictor import LibraPredictor
 from libra_umop.modeling.compiling import compile_parts

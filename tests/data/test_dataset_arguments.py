@@ -18,13 +18,9 @@ from detectron2.structures import BitMasks
 from PIL import Image
 
 from libra_umop.config.loading import load_layers
-from libra_umop.data.arguments import (
-    DataSource,
-    RunOptions,
-    add_dataset_args,
-    configure_dataset,
-)
+from libra_umop.data.arguments import configure_dataset
 from libra_umop.data.check.checking import UNUSABLE, ImageLimits, check_dataset
+from libra_umop.data.dataset_args import DataSource, RunOptions, add_dataset_args
 from libra_umop.data.layouts.table import find_splits
 from libra_umop.data.mapper import OwnDatasetMapper
 from libra_umop.errors import ConfigError, DatasetError

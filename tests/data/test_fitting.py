@@ -5,16 +5,12 @@ import pytest
 from detectron2.engine import default_argument_parser
 
 from libra_umop.config.loading import load_layers
-from libra_umop.data.arguments import (
-    DataSource,
-    RunOptions,
-    add_dataset_args,
-    configure_dataset,
-)
+from libra_umop.data.arguments import configure_dataset
 from libra_umop.data.check.checking import check_dataset
 from libra_umop.data.check.fitting import BoxSizes, fitted_anchors, fitted_side
 from libra_umop.data.check.report import as_json, as_text
 from libra_umop.data.check.statistics import ResizedTo
+from libra_umop.data.dataset_args import DataSource, RunOptions, add_dataset_args
 from libra_umop.data.layouts.table import find_splits
 from libra_umop.errors import ConfigError
 from testing.coco_files import document, write_dataset

@@ -5,7 +5,8 @@ from detectron2.utils import comm
 
 from ..config.checks import check_together
 from ..config.loading import Layers
-from ..data.arguments import DataSource, RunOptions, check_dataset_names, configure_dataset
+from ..data.arguments import check_dataset_names, configure_dataset
+from ..data.dataset_args import DataSource, RunOptions
 from ..modeling.backbones.timm.models import without_pretrained
 from ..training.checkpoint.checkpointer import LibraCheckpointer
 from ..training.setup import (

@@ -5,7 +5,8 @@ from ..utils.lazy import offer
 __all__, __getattr__, __dir__ = offer(
     __name__,
     {
-        "arguments": "DataSource RunOptions configure_dataset",
+        "arguments": "configure_dataset",
+        "dataset_args": "DataSource RunOptions",
         "check.checking": "check_dataset",
         "layouts.reading.layout": "Split",
         "layouts.table": "find_splits",

@@ -12,12 +12,7 @@ from ..errors import ConfigError, DatasetError
 from .check.checking import ImageLimits, check_headers, progress_bar
 from .check.fitting import fit_to_data
 from .coco.parsing import refuse
-from .dataset_args import (
-    DataSource,
-    RunOptions,
-    add_dataset_args,
-    add_dataset_location_args,
-)
+from .dataset_args import DataSource, RunOptions
 from .datasets import OwnDataset, load_dataset, register
 from .defects import ERROR
 from .layouts.coco import splits_from_files
@@ -26,15 +21,7 @@ from .layouts.table import dataset_name, find_splits
 from .schedule import describe_solver, is_first_of_machine, scale_solver, set_epochs
 from .splitting.division import RECORD, divide, keep_record
 
-__all__ = [
-    "DataSource",
-    "RunOptions",
-    "add_dataset_args",
-    "add_dataset_location_args",
-    "configure_dataset",
-    "named_splits",
-    "set_num_classes",
-]
+__all__ = ["check_dataset_names", "configure_dataset", "named_splits"]
 
 
 def configure_dataset(
@@ -141,7 +128,7 @@ def _use_dataset(
         raise ConfigError("MODEL.KEYPOINT_ON is True, but --dataset is for boxes and masks")
     name = dataset_name(source.dataset) if source.dataset else "own"
     dataset = load_dataset(name, splits, strict=source.strict, masks=cfg.MODEL.MASK_ON)
-    lines = dataset.lines + set_num_classes(layers, dataset) + set_mask_format(layers, dataset)
+    lines = dataset.lines + _set_num_classes(layers, dataset) + _set_mask_format(layers, dataset)
     names = register(dataset, os.path.join(cfg.OUTPUT_DIR, "annotations"))
     if "DATASETS.TRAIN" not in given:
         cfg.DATASETS.TRAIN = (names["train"],) if "train" in names else ()
@@ -193,7 +180,7 @@ def _say_dropped_steps(layers: Layers) -> list[str]:
     ]
 
 
-def set_num_classes(layers: Layers, dataset: OwnDataset) -> list[str]:
+def _set_num_classes(layers: Layers, dataset: OwnDataset) -> list[str]:
     """Set every ``NUM_CLASSES`` of a detector below ``MODEL`` to the number of classes.
 
     A value is somebody's intention, and may not contradict, if it stands on the command line or in
@@ -221,7 +208,7 @@ def set_num_classes(layers: Layers, dataset: OwnDataset) -> list[str]:
     return [f"{' = '.join(changed)} = {count}, from the data"] if changed else []
 
 
-def set_mask_format(layers: Layers, dataset: OwnDataset) -> list[str]:
+def _set_mask_format(layers: Layers, dataset: OwnDataset) -> list[str]:
     """Set ``INPUT.MASK_FORMAT`` to "bitmask" where masks are trained on and some are RLE.
 
     Detectron2 cannot read RLE as polygons; the other way it can.

@@ -11,7 +11,8 @@ from detectron2.config import CfgNode
 from ..config.checks import check_config
 from ..config.devices import choose_device
 from ..config.loading import load_layers
-from ..data.arguments import DataSource, RunOptions, configure_dataset
+from ..data.arguments import configure_dataset
+from ..data.dataset_args import DataSource, RunOptions
 from ..errors import ConfigError
 from .records import run_folder
 from .variants import Variant, merge_pairs, parse_variants

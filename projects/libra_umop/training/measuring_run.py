@@ -13,7 +13,8 @@ from detectron2.utils.logger import setup_logger
 from ..config.checks import check_together
 from ..config.devices import choose_device
 from ..config.loading import load_layers
-from ..data.arguments import DataSource, RunOptions, configure_dataset
+from ..data.arguments import configure_dataset
+from ..data.dataset_args import DataSource, RunOptions
 from ..errors import ConfigError
 from ..imbalance.probes.collector import ImbalanceCollector
 from .checkpoint.checkpointer import LibraCheckpointer

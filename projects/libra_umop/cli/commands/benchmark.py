@@ -105,7 +105,8 @@ def figures_of(args: argparse.Namespace, workload) -> dict[str, Any]:
     """What every contender costs, by its label; with data of one's own, its loading too."""
     from ...benchmark.measure import loading_speed, measure
     from ...config.loading import load_layers
-    from ...data.arguments import DataSource, RunOptions, configure_dataset
+    from ...data.arguments import configure_dataset
+    from ...data.dataset_args import DataSource, RunOptions
 
     contenders = contenders_of(args)
     figures: dict[str, Any] = measure(
