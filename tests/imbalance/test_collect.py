@@ -8,7 +8,7 @@ import pytest
 import torch
 from detectron2.engine import HookBase, SimpleTrainer
 from detectron2.modeling import build_model
-from detectron2.structures import Boxes, Instances, pairwise_iou
+from detectron2.structures import pairwise_iou
 from detectron2.utils.events import EventStorage
 
 from libra_umop.benchmark.inputs import Workload, synthetic_batch
@@ -19,6 +19,7 @@ from libra_umop.imbalance.probes.collector import ImbalanceCollector
 from libra_umop.imbalance.probes.probes import iou_histogram
 from libra_umop.imbalance.probes.roi_probe import spread
 from libra_umop.imbalance.records import NUM_IOU_BINS
+from testing.batches import a_batch
 from testing.shrink import shrink
 
 CONFIGS = "configs/COCO-Detection"
@@ -49,26 +50,12 @@ def tiny_cfg(repo, config, tmp_path, *opts):
     return cfg
 
 
-def batch(num_boxes=5, num_images=2):
-    generator = torch.Generator().manual_seed(3)
-    inputs = []
-    for _ in range(num_images):
-        corner = torch.rand(num_boxes, 2, generator=generator) * 50
-        side = 12 + torch.rand(num_boxes, 2, generator=generator) * 30
-        instances = Instances((SIZE, SIZE))
-        instances.gt_boxes = Boxes(torch.cat([corner, corner + side], dim=1))
-        instances.gt_classes = torch.randint(0, 80, (num_boxes,), generator=generator)
-        image = torch.rand(3, SIZE, SIZE, generator=generator) * 255
-        inputs.append({"image": image, "instances": instances, "height": SIZE, "width": SIZE})
-    return inputs
-
-
 def train(cfg, *, steps=1, data=None, extra_hooks=(), model=None):
     """Train ``steps`` with the collector; returns the model and what was written."""
     torch.manual_seed(0)
     model = model or build_model(cfg)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
-    trainer = SimpleTrainer(model, [data or batch()] * steps, optimizer)
+    trainer = SimpleTrainer(model, [data or a_batch(5, 5)] * steps, optimizer)
     trainer.register_hooks([ImbalanceCollector(cfg), *extra_hooks])
     trainer.train(0, steps)
     return model, records.read_steps(cfg.OUTPUT_DIR)
@@ -98,7 +85,7 @@ def train(cfg, *, steps=1, data=None, extra_hooks=(), model=None):
 )
 def test_every_detector_is_measured(repo, tmp_path, config, opts, sections, heads):
     cfg = tiny_cfg(repo, config, tmp_path, *opts)
-    data = synthetic_batch(cfg, Workload((SIZE, SIZE), 2)) if cfg.MODEL.MASK_ON else batch()
+    data = synthetic_batch(cfg, Workload((SIZE, SIZE), 2)) if cfg.MODEL.MASK_ON else a_batch(5, 5)
     model, steps = train(cfg, data=data)
     assert set(steps[0]) == sections
     assert set(steps[0]["objective"]) == heads
@@ -138,7 +125,7 @@ def test_measuring_changes_neither_losses_gradients_statistics_nor_random_state(
             probe.attach()
         torch.manual_seed(5)
         with EventStorage():
-            losses = one(batch())
+            losses = one(a_batch(5, 5))
             sum(losses.values()).backward()
         for probe in probes:
             probe.detach()
@@ -226,7 +213,7 @@ def test_only_every_period_is_measured_and_a_resumed_run_appends(repo, tmp_path)
 
 
 def test_images_without_objects_are_measured(repo, tmp_path):
-    _, (step,) = train(tiny_cfg(repo, LIBRA, tmp_path), data=batch(num_boxes=0))
+    _, (step,) = train(tiny_cfg(repo, LIBRA, tmp_path), data=a_batch(0, 0))
     assert sum(step["sample"]["all"]) == step["sample"]["all"][0] > 0
     assert step["level"]["rpn"]["positives"] == [0] * 5 and "objective" not in step
 

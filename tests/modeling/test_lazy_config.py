@@ -12,13 +12,13 @@ from detectron2.modeling import (
     ROI_HEADS_REGISTRY,
     build_model,
 )
-from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 
 from libra_umop import add_libra_umop_config, modeling
 from libra_umop.modeling.dense.atss import ATSSHead
 from libra_umop.modeling.dense.gfl import GFLHead
 from libra_umop.modeling.dense.vfnet import VFNetHead
+from testing.batches import a_batch
 from testing.dense_models import CHANNELS, DETECTORS, TinyPyramid, keys_of, tiny_model
 
 REGISTRIES = (META_ARCH_REGISTRY, PROPOSAL_GENERATOR_REGISTRY, ROI_HEADS_REGISTRY)
@@ -81,18 +81,9 @@ def example(repo):
     return LazyConfig.load(str(repo / "examples" / "lazy_config.py"))
 
 
-def batch():
-    gt = Instances((64, 64))
-    gt.gt_boxes = Boxes(torch.tensor([[8.0, 8.0, 40.0, 40.0]]))
-    gt.gt_classes = torch.tensor([1])
-    gt.gt_masks = BitMasks(torch.ones(1, 64, 64, dtype=torch.bool))
-    image = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)
-    return [{"image": image, "instances": gt}]
-
-
 def losses_of(model):
     with EventStorage():
-        losses = model.train()(batch())
+        losses = model.train()(a_batch(1))
     assert all(loss.isfinite() for loss in losses.values())
     return losses
 
