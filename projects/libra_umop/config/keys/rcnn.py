@@ -1,9 +1,7 @@
 """Keys of two-stage detectors. Their samplers bring theirs."""
 
 from ... import ranges
-from ...functional.boxes.balanced_l1_loss import FORMULAS
 from ...key import Key, declare
-from ...ranges import OneOf
 
 declare(
     "MODEL.ROI_HEADS",
@@ -51,22 +49,5 @@ declare(
         " without a positive counting as one with one; <= 0 is no limit (the paper). The released"
         " configs use 5. Under a limit the losses are divided by the anchors used, not by"
         " `BATCH_SIZE_PER_IMAGE`.",
-    ),
-)
-# Objective level (Libra R-CNN, section 3.3).
-declare(
-    "MODEL.BALANCED_L1",
-    ALPHA=Key(
-        0.5,
-        ranges.POSITIVE,
-        "Balanced L1, on where a head's `BBOX_REG_LOSS_TYPE` is \"balanced_l1\", with that head's"
-        " smooth L1 beta as its transition point: alpha, the gradient of inliers; smaller promotes"
-        " them more.",
-    ),
-    GAMMA=Key(1.5, ranges.POSITIVE, "gamma, the gradient of outliers."),
-    FORMULA=Key(
-        "exact",
-        OneOf(FORMULAS),
-        '"exact" (the equations) or "reference" (the released code; differs unless beta is 1).',
     ),
 )

@@ -11,6 +11,7 @@ from detectron2.utils import comm
 from torch import Tensor
 
 from ...utils.ranks import sum_over_ranks
+from ..balanced_l1 import balanced_l1_arguments
 from ..ignore_regions import is_ignored
 from ..scalars import DeferredScalars
 from .losses.boxes.box_loss import DenseBoxLoss
@@ -125,13 +126,11 @@ class DenseLosses:
         Raises:
             ValueError: for an unknown name, or a number out of range.
         """
-        keys, balanced = cfg.MODEL[cls.keys], cfg.MODEL.BALANCED_L1
+        keys = cfg.MODEL[cls.keys]
         return DenseBoxLoss(
             loss_type=keys.BBOX_REG_LOSS_TYPE,
             beta=keys.SMOOTH_L1_LOSS_BETA,
-            alpha=balanced.ALPHA,
-            gamma=balanced.GAMMA,
-            formula=balanced.FORMULA,
+            **balanced_l1_arguments(cfg),
         )
 
     @torch.no_grad()

@@ -7,16 +7,23 @@ import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec, cat, cross_entropy, nonzero_tuple
-from detectron2.modeling.roi_heads import FastRCNNOutputLayers
+from detectron2.modeling.roi_heads import FastRCNNOutputLayers, StandardROIHeads
 from detectron2.structures import Instances
 from fvcore.nn import smooth_l1_loss
 from torch import nn
 
 from ...functional.boxes.balanced_l1_loss import balanced_l1_loss
 from ...functional.boxes.dense_box_loss import IOU_LOSSES
+from ..balanced_l1 import balanced_l1_arguments
 from .class_losses import build_class_loss
 
-__all__ = ["BalancedL1OutputLayers", "BalancedOutputLayers", "balance_losses", "region_losses"]
+__all__ = [
+    "BalancedBoxHead",
+    "BalancedL1OutputLayers",
+    "BalancedOutputLayers",
+    "balance_losses",
+    "region_losses",
+]
 
 
 class BalancedOutputLayers(FastRCNNOutputLayers):
@@ -81,12 +88,7 @@ class BalancedL1OutputLayers(BalancedOutputLayers):
     def from_config(cls, cfg, input_shape):
         """Same interface as the parent's; reads ``MODEL.BALANCED_L1``, too."""
         ret = super().from_config(cfg, input_shape)
-        ret["balanced_l1"] = {
-            "alpha": cfg.MODEL.BALANCED_L1.ALPHA,
-            "gamma": cfg.MODEL.BALANCED_L1.GAMMA,
-            "formula": cfg.MODEL.BALANCED_L1.FORMULA,
-        }
-        return ret
+        return {**ret, "balanced_l1": balanced_l1_arguments(cfg)}
 
     def box_reg_loss(
         self,
@@ -127,6 +129,16 @@ def balance_losses(
     else:
         return predictor
     return layers(cfg, input_shape, box2box_transform=predictor.box2box_transform)
+
+
+class BalancedBoxHead(StandardROIHeads):
+    """:class:`StandardROIHeads` whose output layers are those of :func:`balance_losses`."""
+
+    @classmethod
+    def _init_box_head(cls, cfg, input_shape):
+        ret = super()._init_box_head(cfg, input_shape)
+        shape = ret["box_head"].output_shape
+        return {**ret, "box_predictor": balance_losses(cfg, ret["box_predictor"], shape)}
 
 
 def _own_class_deltas(

@@ -3,21 +3,21 @@
 import torch
 from detectron2.config import configurable
 from detectron2.layers import nonzero_tuple
-from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, StandardROIHeads
+from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY
 from detectron2.structures import ImageList, Instances
 from detectron2.utils.events import get_event_storage
 from torchvision.ops import nms
 
 from ...functional.hard_negative_mining import hardest
 from ..ignore_regions import drop_ignored
-from .box_predictor import balance_losses, region_losses
+from .box_predictor import BalancedBoxHead, region_losses
 from .poolers import use_sparse_roi_align
 
 __all__ = ["OHEMROIHeads"]
 
 
 @ROI_HEADS_REGISTRY.register()
-class OHEMROIHeads(StandardROIHeads):
+class OHEMROIHeads(BalancedBoxHead):
     """:class:`StandardROIHeads` that learn from the regions they get most wrong.
 
     OHEM, Shrivastava et al., CVPR 2016: a first pass without gradient takes the loss of every
@@ -69,14 +69,6 @@ class OHEMROIHeads(StandardROIHeads):
         ret["num_hard"] = cfg.MODEL.ROI_HEADS.OHEM.NUM_HARD
         ret["nms_thresh"] = cfg.MODEL.ROI_HEADS.OHEM.NMS_THRESH
         ret["sparse_roi_align"] = cfg.MODEL.ROI_HEADS.SPARSE_ROI_ALIGN
-        return ret
-
-    @classmethod
-    def _init_box_head(cls, cfg, input_shape):
-        ret = super()._init_box_head(cfg, input_shape)
-        ret["box_predictor"] = balance_losses(
-            cfg, ret["box_predictor"], ret["box_head"].output_shape
-        )
         return ret
 
     def _sample_proposals(

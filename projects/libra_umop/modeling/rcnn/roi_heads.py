@@ -10,14 +10,13 @@ from detectron2.modeling.roi_heads import (
     CascadeROIHeads,
     Res5ROIHeads,
     ROIHeads,
-    StandardROIHeads,
 )
 from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
 from ..ignore_regions import drop_ignored
-from .box_predictor import balance_losses
+from .box_predictor import BalancedBoxHead, balance_losses
 from .poolers import use_sparse_roi_align
 from .samplers import (
     NEGATIVE_SAMPLERS,
@@ -139,19 +138,11 @@ class BalancedSampling(ROIHeads):
 
 
 @ROI_HEADS_REGISTRY.register()
-class LibraROIHeads(BalancedSampling, StandardROIHeads):
+class LibraROIHeads(BalancedSampling, BalancedBoxHead):
     """:class:`StandardROIHeads` with balanced samplers, and with the balanced L1 loss if asked for.
 
     That is where ``MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE`` is "balanced_l1".
     """
-
-    @classmethod
-    def _init_box_head(cls, cfg, input_shape):
-        ret = super()._init_box_head(cfg, input_shape)
-        ret["box_predictor"] = balance_losses(
-            cfg, ret["box_predictor"], ret["box_head"].output_shape
-        )
-        return ret
 
 
 @ROI_HEADS_REGISTRY.register()

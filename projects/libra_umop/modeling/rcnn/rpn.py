@@ -13,6 +13,7 @@ from detectron2.utils.memory import retry_if_cuda_oom
 from torch import Tensor
 
 from ...functional.boxes.balanced_l1_loss import balanced_l1_loss
+from ..balanced_l1 import balanced_l1_arguments
 from ..ignore_regions import is_ignored
 
 __all__ = ["LibraRPN"]
@@ -54,11 +55,7 @@ class LibraRPN(RPN):
         """Same interface as the parent's; reads this project's keys, too."""
         ret = super().from_config(cfg, input_shape)
         ret["neg_pos_ratio"] = cfg.MODEL.RPN.NEG_POS_RATIO
-        ret["balanced_l1"] = {
-            "alpha": cfg.MODEL.BALANCED_L1.ALPHA,
-            "gamma": cfg.MODEL.BALANCED_L1.GAMMA,
-            "formula": cfg.MODEL.BALANCED_L1.FORMULA,
-        }
+        ret["balanced_l1"] = balanced_l1_arguments(cfg)
         return ret
 
     @torch.jit.unused
