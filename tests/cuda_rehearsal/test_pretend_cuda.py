@@ -7,8 +7,8 @@ from pretend_cuda import CUDA, PretendCUDA, PretendTensor, to_cuda
 from rehearsal import build, tiny_config, two_images
 from torch import nn
 
-from libra_umop.functional import dense_box_loss
-from libra_umop.modeling.dense.losses import box_loss
+from libra_umop.functional.boxes import dense_box_loss
+from libra_umop.modeling.dense.losses.boxes import box_loss
 from libra_umop.modeling.scalars import DeferredScalars
 
 
