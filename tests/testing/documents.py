@@ -18,7 +18,7 @@ FOREIGN = {
     "pip": "dev/try_wheel.sh",  # and make setup in every run of the tests
     "sbatch": "dev/try_slurm.sh",
     "source": "dev/try_wheel.sh",
-    **dict.fromkeys(["curl", "docker", "g++", "kubectl", "tensorboard", "uvicorn"], ""),
+    **dict.fromkeys(["./detect", "curl", "docker", "g++", "kubectl", "tensorboard", "uvicorn"], ""),
 }
 # What stands for something of the reader's.
 STAND_INS = {

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from testing.scripts import load_script
 
@@ -42,42 +44,124 @@ def test_the_service_gives_what_the_predictor_finds(repo, checkpoint, photo, mon
         assert client.post(f"/detect{query}", content=content).status_code == 422
 
 
-def onnx_runtime_for_cpp():
-    """Folders of ONNX Runtime's headers and library, if they are here."""
-    home = Path(os.environ.get("ONNXRUNTIME_HOME", "/usr"))
-    for include in (home / "include", home / "include" / "onnxruntime"):
-        if (include / "onnxruntime_cxx_api.h").is_file():
-            return include, home / "lib"
+def onnx_runtime_headers() -> Path | None:
+    """The folder of ONNX Runtime's C++ headers: of a release, of Debian's package, or none."""
+    for home in (os.environ.get("ONNXRUNTIME_HOME"), "/usr/local", "/usr"):
+        for folder in (Path(home or "/", "include"), Path(home or "/", "include", "onnxruntime")):
+            if home and (folder / "onnxruntime_cxx_api.h").is_file():
+                return folder
     return None
 
 
-@pytest.mark.skipif(not shutil.which("g++"), reason="g++ is absent")
-@pytest.mark.skipif(
-    not onnx_runtime_for_cpp(), reason="ONNX Runtime's C++ headers are absent (ONNXRUNTIME_HOME)"
-)
-def test_the_program_in_cpp_finds_what_the_session_in_python_finds(
-    repo, checkpoint, photo, tool, tmp_path
+def onnx_runtime_library(include: Path, folder: Path) -> Path:
+    """The library beside the headers; else that of the Python package, which has no headers."""
+    home = next(p for p in include.parents if p.name != "include")
+    places = [*home.glob("lib*/libonnxruntime.so"), *home.glob("lib*/*/libonnxruntime.so")]
+    for library in places:
+        if library.exists():  # a package of headers alone leaves a dangling link
+            return library
+    package = pytest.importorskip("onnxruntime", reason="onnxruntime (extra export) is absent")
+    libraries = list(Path(package.__file__).parent.glob("capi/libonnxruntime.so.*"))
+    if not libraries:
+        pytest.skip(f"no libonnxruntime.so under {home} or in the Python package")
+    for name in ("libonnxruntime.so.1", "libonnxruntime.so"):  # its soname, and what -l looks for
+        (folder / name).symlink_to(libraries[0])
+    return folder / "libonnxruntime.so"
+
+
+@pytest.fixture(scope="module")
+def program(repo, tmp_path_factory):
+    """The example, built as docs/deploy.md says."""
+    include = onnx_runtime_headers()
+    if not shutil.which("g++"):
+        pytest.skip("g++ is absent")
+    if include is None:
+        pytest.skip("ONNX Runtime's C++ headers are not in /usr, /usr/local, $ONNXRUNTIME_HOME")
+    folder = tmp_path_factory.mktemp("cpp")
+    library = onnx_runtime_library(include, folder)
+    command = ["g++", "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror"]
+    command += [repo / "examples" / "onnx_inference.cpp", "-isystem", include]
+    command += ["-L", library.parent, "-lonnxruntime", f"-Wl,-rpath,{library.parent}"]
+    subprocess.run([*command, "-o", folder / "detect"], check=True)
+    return folder / "detect"
+
+
+@pytest.mark.parametrize("config", [ATSS, ATSS.replace("atss", "libra_faster_rcnn")])
+def test_the_program_in_cpp_finds_what_the_predictor_finds(
+    program, checkpoint, photo, tool, tmp_path, config
 ):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    include, lib = onnx_runtime_for_cpp()
-    program, file = tmp_path / "detect", tmp_path / "d.onnx"
-    source = repo / "examples" / "onnx_inference.cpp"
-    command = ["g++", "-std=c++17", "-Wall", "-Werror", source, "-I", include, "-L", lib]
-    subprocess.run([*command, "-lonnxruntime", "-o", program], check=True)
-    argv = ["--weights", str(checkpoint(ATSS)), "--format", "onnx", "--output", str(file)]
-    assert tool("export").main([*argv, "--sizes", "96x128"]) == 0
+    from libra_umop import LibraPredictor
+    from libra_umop.export.verify import compare
+
+    weights, file = str(checkpoint(config)), tmp_path / "d.onnx"
+    argv = ["--weights", weights, "--format", "onnx", "--output", str(file), "--sizes", "130x90"]
+    assert tool("export").main(argv) == 0
     (tmp_path / "p.ppm").write_bytes(b"P6 128 96 255\n" + photo[:, :, ::-1].tobytes())
-    env = {**os.environ, "LD_LIBRARY_PATH": str(lib)}
     done = subprocess.run(
-        [program, file, tmp_path / "p.ppm"], env=env, capture_output=True, text=True, check=True
+        [program, file, tmp_path / "p.ppm"], capture_output=True, text=True, check=True
     )
-    rows = np.array([line.split() for line in done.stdout.splitlines()], dtype=float)
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    image = photo.transpose(2, 0, 1).astype(np.float32)  # ATSS's configs take BGR
-    boxes, scores, classes = session.run(["boxes", "scores", "classes"], {"image": image})
-    assert (rows[:, 0] == classes).all() and len(rows) > 5
-    assert np.allclose(rows[:, 1], scores, atol=1e-4) and np.allclose(rows[:, 2:], boxes, atol=0.01)
-    assert subprocess.run([program, file, file], env=env, capture_output=True).returncode == 2
+    rows = torch.from_numpy(np.loadtxt(done.stdout.splitlines(), ndmin=2))
+    instances = LibraPredictor.from_weights(weights)(photo)["instances"]
+    expected = (instances.pred_boxes.tensor, instances.scores, instances.pred_classes)
+    found = (rows[:, 2:], rows[:, 1], rows[:, 0])
+    agreement = compare(expected, found, size=(96, 128), max_detections=100)
+    assert agreement.num_boxes == len(rows) > 5 and agreement.num_unmatched == 0
+    assert agreement.box_error_px < 0.02 and agreement.score_error < 1e-3
+    (tmp_path / "short.ppm").write_bytes(b"P6 128 96 255\n" + bytes(9))
+    for words in ([], [file, file], [file, tmp_path / "short.ppm"], ["absent", file]):
+        done = subprocess.run([program, *words], capture_output=True, text=True)
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def documented(repo, word: str) -> str:
+    """The Python of docs/deploy.md that names ``word``."""
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (repo / "docs" / "deploy.md").read_text(), re.M | re.S
+    )
+    (block,) = [b for b in blocks if word in b]
+    return block
+
+
+def test_openvino_reads_the_file_as_the_page_says(
+    repo, checkpoint, photo, tool, tmp_path, monkeypatch
+):
+    pytest.importorskip("openvino", reason="openvino is absent")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from libra_umop.export.verify import compare
+
+    weights = str(checkpoint(ATSS.replace("atss", "libra_faster_rcnn")))
+    monkeypatch.chdir(tmp_path)
+    argv = ["--weights", weights, "--format", "onnx", "--output", "detector.onnx"]
+    assert tool("export").main([*argv, "--sizes", "130x90"]) == 0
+    names: dict = {}
+    exec(documented(repo, "openvino"), names)
+    image = photo.transpose(2, 0, 1).astype(np.float32)
+    outputs = ["boxes", "scores", "classes"]
+    session = onnxruntime.InferenceSession("detector.onnx", providers=["CPUExecutionProvider"])
+    expected = [torch.from_numpy(x) for x in session.run(outputs, {"image": image})]
+    found = [torch.from_numpy(names["model"](image)[name]) for name in outputs]
+    agreement = compare(expected, found, size=(96, 128), max_detections=100)
+    assert agreement.num_boxes > 5 and agreement.num_unmatched == 0
+
+
+def test_tracks_keep_their_numbers_as_the_page_says(repo, checkpoint, photo, tmp_path, monkeypatch):
+    """Of a clip that stands still, every box is the one of the frame before."""
+    for package in ("supervision", "trackers"):
+        pytest.importorskip(package, reason=f"{package} is absent")
+    monkeypatch.chdir(tmp_path)
+    Path("output").mkdir()
+    shutil.copy(checkpoint(ATSS), "output/model_best.pth")
+    clip = cv2.VideoWriter("clip.mp4", cv2.VideoWriter_fourcc(*"mp4v"), 5, (128, 96))
+    for _ in range(5):
+        clip.write(photo)
+    clip.release()
+    names: dict = {}
+    seen = []
+    monkeypatch.setitem(names, "print", lambda ids, boxes: seen.append((ids, boxes)))
+    exec(documented(repo, "supervision"), names)
+    assert len(seen) == 5
+    tracks = [{int(i) for i in ids if i >= 0} for ids, _ in seen]
+    assert len(tracks[-1]) > 3 and tracks[-1] & tracks[-2] == tracks[-2]
 
 
 def test_the_notebook_runs_on_drawn_shapes(repo, tmp_path, monkeypatch):

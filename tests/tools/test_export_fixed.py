@@ -6,6 +6,7 @@ import torch
 
 CONFIG = "configs/COCO-Detection/{}_R_50_FPN_1x.yaml"
 DENSE = ["libra_retinanet", "umop_retinanet", "atss", "umop_atss", "umop_fcos", "gfl"]
+TWO_STAGE = ["libra_faster_rcnn", "libra_cascade_rcnn", "faster_rcnn"]
 
 
 @pytest.fixture
@@ -25,13 +26,14 @@ def exported(tool, checkpoint, tmp_path, capsys):
     return run
 
 
-@pytest.mark.parametrize("detector", DENSE)
+@pytest.mark.parametrize("detector", [*DENSE, *TWO_STAGE])
 def test_a_batch_detects_what_the_model_detects_in_each_image(exported, detector):
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     code, file, printed = exported(detector, "--fixed", "96x128", "--batch", "2")
     assert code == 0, printed.err
     lines = printed.out.splitlines()
-    assert len(lines) == 3 and all(" 0 unmatched" in line for line in lines[:2])
+    assert len(lines) == 4 and all(" 0 unmatched" in line for line in lines[:2])
+    assert lines[2] == "operators whose shapes follow the data: none"
     assert all(int(line.split(": ")[1].split()[0]) > 0 for line in lines[:2])
 
     model = onnx.load(str(file))
@@ -62,7 +64,6 @@ def test_a_torchscript_file_is_fixed_too(exported):
 @pytest.mark.parametrize(
     "detector, args, word",
     [
-        ("libra_faster_rcnn", ["--fixed", "96x128"], "should be a dense detector"),
         ("atss", ["--fixed", "96x100"], "as 96x128"),
         ("atss", ["--batch", "2"], "--fixed HxW"),
         ("atss", ["--fixed", "96x128", "--sizes", "96x128"], "--sizes goes without"),

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -212,9 +213,22 @@ class _Writer:
         onnx.save(model, str(self._file))
 
 
+def shapes_of_data(file: Path) -> dict[str, int]:
+    """How many operators of an ONNX file, by name, have shapes or a being run that data decide."""
+    import onnx
+
+    return _shapes_of_data(onnx.load(str(file), load_external_data=False).graph)
+
+
+def _shapes_of_data(graph: Any) -> dict[str, int]:
+    counts = Counter(node.op_type for node in graph.node if node.op_type in _SHAPES_OF_DATA)
+    inner = [a.g for node in graph.node for a in node.attribute if a.HasField("g")]
+    return dict(sum(map(Counter, map(_shapes_of_data, inner)), counts))
+
+
 def _refuse_shapes_of_data(model: Any) -> None:
     """Of an ONNX graph that promises fixed shapes."""
-    found = {node.op_type for node in model.graph.node} & _SHAPES_OF_DATA
+    found = _shapes_of_data(model.graph)
     if found:
         raise ExportError(
             f"shapes of {', '.join(sorted(found))} follow the data; leave --fixed out"

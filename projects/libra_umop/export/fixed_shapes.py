@@ -1,9 +1,9 @@
-"""A dense detector as a graph in which no shape depends on the data, for engines that ask for it.
+"""A detector as a graph in which no shape depends on the data, for engines that ask for it.
 
 Detectron2 keeps the candidates above a threshold and those that survive non-maximum suppression,
 however many these are. Here each level gives its best candidates whatever their score, suppression
 picks one detection after the other for as many as the config allows, and what is not a detection
-has score 0. The detections are the same.
+has score 0. The detections are the same. What a second stage needs is in ``fixed_regions``.
 """
 
 import contextlib
@@ -13,27 +13,29 @@ from typing import Any
 from unittest import mock
 
 import torch
+from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
+from detectron2.modeling.proposal_generator.rpn import RPN
+from detectron2.modeling.roi_heads import FastRCNNOutputLayers
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from .fixed_regions import fixed_regions
+from .suppression import FILLING, pick_best
 from .verify import Detections, Detector
-
-# A score that no detection has: of what fills a fixed number of places.
-FILLING = -1.0
 
 
 class FixedBatchGraph(nn.Module):
     """Images of one size in, a fixed number of boxes out; no other size or number is taken.
 
     Args:
-        model: a dense detector; put into eval mode here.
+        model: a dense or a two-stage detector; put into eval mode here.
         batch: images at once.
         size: (H, W) of each, multiples of what the backbone divides by.
 
     Raises:
-        ConfigError: the model is not a dense one, or ``size`` or its number of detections is none
+        ConfigError: the model is another one, or ``size`` or its number of detections is none
             that can be fixed.
     """
 
@@ -41,25 +43,20 @@ class FixedBatchGraph(nn.Module):
 
     def __init__(self, model: nn.Module, *, batch: int, size: tuple[int, int]):
         super().__init__()
-        if not isinstance(model, DenseDetector):
-            raise ConfigError(
-                f"the model is a {type(model).__name__}, should be a dense detector for fixed"
-                " shapes (RetinaNet, ATSS, FCOS ...): the regions of a two-stage one are as many"
-                " as its data give"
-            )
+        self.model = model
+        self.batch, self.size = batch, size
+        self.num_detections = _num_detections(model)
         step = model.backbone.size_divisibility or 1
         if size[0] % step or size[1] % step:
             up = "x".join(str(-(-side // step) * step) for side in size)
             raise ConfigError(
                 f"the fixed size is {size[0]}x{size[1]}, should be multiples of {step}, as {up}"
             )
-        if model.max_detections_per_image < 1:
+        if self.num_detections < 1:
             raise ConfigError(
-                f"TEST.DETECTIONS_PER_IMAGE is {model.max_detections_per_image}, should be at"
+                f"TEST.DETECTIONS_PER_IMAGE is {self.num_detections}, should be at"
                 " least 1 for a fixed number of detections"
             )
-        self.model = model
-        self.batch, self.size = batch, size
         self.eval()
 
     def forward(self, images: Tensor) -> Detections:
@@ -75,12 +72,11 @@ class FixedBatchGraph(nn.Module):
             score 0, class -1 and a box of zeros.
         """
         model = self.model
-        with torch.no_grad(), fixed_shapes(model) as kept:
+        with torch.no_grad():
             normalised = (images - model.pixel_mean) / model.pixel_std
-            features = model.backbone(normalised)
-            features = [features[name] for name in model.head_in_features]
             image_list = ImageList(normalised, [self.size] * self.batch)
-            found = model.forward_inference(image_list, features, model.head(features))
+            detect = _detect_dense if isinstance(model, DenseDetector) else _detect_in_regions
+            found, kept = detect(model, image_list, model.backbone(normalised))
             rows = [self._filled(f, scores) for f, scores in zip(found, kept, strict=True)]
         boxes, scores, classes = zip(*rows, strict=True)
         return torch.stack(boxes), torch.stack(scores), torch.stack(classes)
@@ -91,7 +87,7 @@ class FixedBatchGraph(nn.Module):
         is_real = (scores > 0) & boxes.nonempty()
         scores, order = (scores * is_real).topk(int(scores.shape[0]))  # what is real comes first
         is_real = scores > 0
-        more = self.model.max_detections_per_image - int(scores.shape[0])
+        more = self.num_detections - int(scores.shape[0])
         classes = found.pred_classes[order]
         return (
             nn.functional.pad(boxes.tensor[order] * is_real[:, None], (0, 0, 0, more)),
@@ -125,6 +121,40 @@ class FixedBatchGraph(nn.Module):
         return detect
 
 
+def _num_detections(model: nn.Module) -> int:
+    """TEST.DETECTIONS_PER_IMAGE, where a model keeps it."""
+    if isinstance(model, DenseDetector):
+        return model.max_detections_per_image
+    if isinstance(model, GeneralizedRCNN) and isinstance(model.proposal_generator, RPN):
+        predictor = getattr(model.roi_heads, "box_predictor", None)
+        predictor = predictor[-1] if isinstance(predictor, nn.ModuleList) else predictor
+        if isinstance(predictor, FastRCNNOutputLayers):
+            return predictor.test_topk_per_image
+    raise ConfigError(
+        f"the model is a {type(model).__name__}, should be a dense detector (RetinaNet, ATSS, FCOS"
+        " ...) or a two-stage one with a region proposal network for fixed shapes"
+    )
+
+
+def _detect_dense(
+    model: Any, images: ImageList, features: dict[str, Tensor]
+) -> tuple[list[Instances], list[Tensor]]:
+    """The detections of each image and their scores, FILLING where there is none."""
+    maps = [features[name] for name in model.head_in_features]
+    with fixed_shapes(model) as kept:
+        return model.forward_inference(images, maps, model.head(maps)), kept
+
+
+def _detect_in_regions(
+    model: Any, images: ImageList, features: dict[str, Tensor]
+) -> tuple[list[Instances], list[Tensor]]:
+    """As :func:`_detect_dense`, of a two-stage detector."""
+    with fixed_regions():
+        proposals, _ = model.proposal_generator(images, features)
+        found, _ = model.roi_heads(images, features, proposals)
+    return found, [instances.scores for instances in found]
+
+
 @contextlib.contextmanager
 def fixed_shapes(model: Any) -> Iterator[list[Tensor]]:
     """Within this context a dense detector's post-processing has shapes that no data decide.
@@ -150,39 +180,6 @@ def fixed_shapes(model: Any) -> Iterator[list[Tensor]]:
                 bound = method.__get__(model)
                 stack.enter_context(mock.patch.object(model, name, bound))
         yield kept
-
-
-def pick_best(
-    boxes: Tensor, scores: Tensor, classes: Tensor, threshold: float, count: int
-) -> tuple[Tensor, Tensor]:
-    """Greedy non-maximum suppression by class, for a fixed number of picks.
-
-    As :func:`detectron2.layers.batched_nms` cut at ``count``, written out pick by pick.
-
-    Args:
-        boxes: (C, 4) XYXY. scores: (C,), below 0 for no candidate. classes: (C,).
-        threshold: an IoU above it suppresses.
-
-    Returns:
-        Indices of the picks and their scores, (min(count, C),) each, by descending score; a score
-        is FILLING from where no candidate is left.
-    """
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    places = torch.arange(int(boxes.shape[0]), device=boxes.device)
-    nothing = torch.full_like(scores, FILLING)
-    left = scores.where(scores > 0, nothing)
-    picks, values = [], []
-    for _ in range(min(count, int(boxes.shape[0]))):
-        value, pick = left.max(dim=0)
-        top_left = torch.maximum(boxes[:, :2], boxes[pick, :2])
-        bottom_right = torch.minimum(boxes[:, 2:], boxes[pick, 2:])
-        overlap = (bottom_right - top_left).clamp(min=0).prod(dim=1)
-        iou = overlap / (areas + areas[pick] - overlap)
-        is_out = (iou > threshold) & (classes == classes[pick]) | (places == pick)
-        left = nothing.where(is_out, left)
-        picks.append(pick)
-        values.append(value)
-    return torch.stack(picks), torch.stack(values)
 
 
 def _top(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=image_size,
         metavar="HxW",
         help="take images of this size only, and give a fixed number of boxes, filled up with score"
-        " 0: for engines that want no shape to follow the data; dense detectors only",
+        " 0: for engines that want no shape to follow the data",
     )
     parser.add_argument(
         "--batch", type=positive, metavar="N", help="images at once, with --fixed; default 1"
@@ -72,7 +72,7 @@ def main(argv=None) -> int:
     refuse_to_overwrite([file], [args.weights, args.config_file])
     check_writable(file)
     # Not at the top: these take seconds, which --help and a wrong command need not wait for.
-    from ...export.exporter import export_detector
+    from ...export.exporter import export_detector, shapes_of_data
     from ...inference.predictor import LibraPredictor
 
     predictor = LibraPredictor.from_weights(
@@ -91,5 +91,8 @@ def main(argv=None) -> int:
         )
     for agreement in agreements:
         print(f"{args.format} against the model at {agreement}")
+    if args.format == "onnx":
+        counts = [f"{name} {count}" for name, count in sorted(shapes_of_data(file).items())]
+        print(f"operators whose shapes follow the data: {', '.join(counts) or 'none'}")
     print(f"{file}: {file.stat().st_size / 2**20:.1f} MiB")
     return 0
