@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Build the wheel, install it in an empty environment, and use it in a folder outside the checkout:
-# draw shapes, check them, train two iterations, predict, export and report.
+# draw shapes, check them, train two iterations, predict, export and report; then the notebook, which
+# does the same in Python.
 #
 #   dev/try_wheel.sh [FOLDER]        FOLDER for the environment; a temporary one by default
 #
@@ -38,4 +39,19 @@ EOF
 "$bin/libra-umop" export --weights output/model_final.pth --format onnx --output model.onnx --sizes 96x96
 "$bin/libra-umop" report output
 "$bin/libra-umop" sheet --weights output/model_final.pth --dataset shapes --output sheet.png
-ls -l drawn model.onnx output sheet.png
+mkdir notebook
+(cd notebook && MPLBACKEND=agg "$bin/python" - "$repo/examples/own_data.ipynb" <<'EOF'
+import json
+import sys
+
+names = {}
+for cell in json.load(open(sys.argv[1]))["cells"]:
+    if cell["cell_type"] == "code":
+        exec("".join(cell["source"]), names)
+        if "KEYS" in names:
+            names["DATASET"] = "../shapes"
+            names["KEYS"].update({"SOLVER.IMS_PER_BATCH": 2, "MODEL.DEVICE": "cpu"})
+assert names["run"].results["bbox"] and len(names["found"]) == 4
+EOF
+)
+ls -l drawn model.onnx output sheet.png notebook/output/report.html

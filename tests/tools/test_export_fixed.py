@@ -39,6 +39,10 @@ def test_a_batch_detects_what_the_model_detects_in_each_image(exported, detector
     model = onnx.load(str(file))
     kinds = {node.op_type for node in model.graph.node}
     assert not kinds & {"NonZero", "If", "Loop", "Scan", "NonMaxSuppression", "Compress"}
+    values = onnx.shape_inference.infer_shapes(model).graph.value_info
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in values}
+    found = [ranks[node.input[0]] for node in model.graph.node if node.op_type == "ArgMax"]
+    assert min(found) > 1, "TensorRT refuses a maximum along the only axis"
     shapes = {
         value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
         for value in (*model.graph.input, *model.graph.output)
@@ -50,6 +54,23 @@ def test_a_batch_detects_what_the_model_detects_in_each_image(exported, detector
     filled = scores == 0
     assert (classes[filled] == -1).all() and (boxes[filled] == 0).all()
     assert (classes[~filled] >= 0).all() and (np.diff(scores, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("detector", [*DENSE, *TWO_STAGE])
+def test_tensorrt_reads_the_file(exported, detector):
+    """Its ONNX parser needs no GPU, but for ROIAlign, whose plugin asks for the driver."""
+    tensorrt = pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is absent")
+    code, file, printed = exported(detector, "--fixed", "96x128", "--batch", "2")
+    assert code == 0, printed.err
+    builder = tensorrt.Builder(tensorrt.Logger(tensorrt.Logger.ERROR))
+    network = builder.create_network(0)
+    parser = tensorrt.OnnxParser(network, builder.logger)
+    if parser.parse(file.read_bytes()):
+        names = [network.get_output(i).name for i in range(network.num_outputs)]
+        assert names == ["boxes", "scores", "classes"]
+    else:
+        errors = [parser.get_error(i) for i in range(parser.num_errors)]
+        assert detector in TWO_STAGE and [e.node_operator() for e in errors] == ["RoiAlign"]
 
 
 def test_a_torchscript_file_is_fixed_too(exported):

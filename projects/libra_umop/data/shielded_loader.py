@@ -16,8 +16,9 @@ from ..utils.signals import SIGNALS
 
 __all__ = ["ShieldedDataLoader", "build_test_loader"]
 
-# Not on Windows, where no process gets another's signals.
-_CAN_BLOCK = hasattr(signal, "pthread_sigmask")
+# Not on Windows, where no process gets another's signals, nor on macOS, which does not say whose a
+# signal was.
+_CAN_BLOCK = hasattr(signal, "sigwaitinfo")
 
 
 class ShieldedDataLoader(DataLoader):

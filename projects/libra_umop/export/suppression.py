@@ -29,10 +29,10 @@ def pick_best(
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     places = torch.arange(int(boxes.shape[0]), device=boxes.device)
     nothing = torch.full_like(scores, FILLING)
-    left = scores.where(scores > 0, nothing)
+    left = scores.where(scores > 0, nothing)[None]  # TensorRT finds no maximum along the only axis
     picks, values = [], []
     for _ in range(min(count, int(boxes.shape[0]))):
-        value, pick = left.max(dim=0)
+        value, pick = left.max(dim=1)
         top_left = torch.maximum(boxes[:, :2], boxes[pick, :2])
         bottom_right = torch.minimum(boxes[:, 2:], boxes[pick, 2:])
         overlap = (bottom_right - top_left).clamp(min=0).prod(dim=1)
@@ -41,7 +41,7 @@ def pick_best(
         left = nothing.where(is_out, left)
         picks.append(pick)
         values.append(value)
-    return torch.stack(picks), torch.stack(values)
+    return torch.cat(picks), torch.cat(values)
 
 
 def survivors(boxes: Tensor, threshold: float, rounds: int) -> Tensor:
