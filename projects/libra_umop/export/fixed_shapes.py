@@ -41,7 +41,7 @@ class FixedBatchGraph(nn.Module):
 
     input_name = "images"
 
-    def __init__(self, model: nn.Module, *, batch: int, size: tuple[int, int]):
+    def __init__(self, model: Any, *, batch: int, size: tuple[int, int]):
         super().__init__()
         self.model = model
         self.batch, self.size = batch, size
@@ -71,7 +71,7 @@ class FixedBatchGraph(nn.Module):
             int64, D being ``TEST.DETECTIONS_PER_IMAGE``; by descending score, filled up with
             score 0, class -1 and a box of zeros.
         """
-        model = self.model
+        model: Any = self.model
         with torch.no_grad():
             normalised = (images - model.pixel_mean) / model.pixel_std
             image_list = ImageList(normalised, [self.size] * self.batch)
@@ -121,7 +121,7 @@ class FixedBatchGraph(nn.Module):
         return detect
 
 
-def _num_detections(model: nn.Module) -> int:
+def _num_detections(model: Any) -> int:
     """TEST.DETECTIONS_PER_IMAGE, where a model keeps it."""
     if isinstance(model, DenseDetector):
         return model.max_detections_per_image
