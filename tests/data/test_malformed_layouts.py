@@ -1,5 +1,7 @@
 """The ways in which files of each layout are broken: the line of the user's own file is named."""
 
+import json
+import math
 import shutil
 
 import pytest
@@ -502,6 +504,38 @@ def test_cvats_masks_are_read(tmp_path, sound):
     changed(sound, tmp_path / "x", CVAT, *file)
     data = load_split(find_splits(str(tmp_path / "x"))["train"], masks=False)
     assert boxes(data)[2] == [10, 20, 3, 2] and data.annotations[2]["area"] == 2
+
+
+ELLIPSE = '<ellipse label="dog" cx="40" cy="30" rx="10" ry="5" rotation="90"/></image>'
+OVAL = (
+    '"result": [{"type": "ellipselabels", "value": {"x": 50, "y": 50, "radiusX": 10, "radiusY": 25,'
+    ' "ellipselabels": ["cat"]}}, '
+)
+
+
+def test_ellipses_are_objects_with_the_box_around_them(tmp_path, sound):
+    """CVAT's in pixels and turned; Label Studio's in per cent of 96 x 64 pixels."""
+    data = changed(sound, tmp_path / "1", CVAT, "annotations.xml", "</image>", ELLIPSE)
+    assert boxes(data)[2] == pytest.approx([35, 20, 10, 20])
+    assert data.annotations[2]["area"] == pytest.approx(math.pi * 50)
+    data = changed(sound, tmp_path / "2", STUDIO, TASKS, '"result": [', OVAL)
+    assert boxes(data)[0] == pytest.approx([48 - 9.6, 16, 19.2, 32])
+
+
+@pytest.mark.parametrize("kind, points", [("mask", 2), ("rotation", 4)])
+def test_labelmes_masks_and_turned_boxes_are_read_as_upright_boxes(tmp_path, sound, kind, points):
+    shutil.copytree(sound / "LabelMe", tmp_path / "x")
+    path = tmp_path / "x" / "train" / "1.json"
+    content = json.loads(path.read_text())
+    corners = [[10, 20], [30, 50]] if points == 2 else [[20, 20], [30, 35], [20, 50], [10, 35]]
+    content["shapes"][0] |= {"shape_type": kind, "points": corners, "mask": "iVBORw0KGgo="}
+    path.write_text(json.dumps(content))
+    data = load_split(find_splits(str(tmp_path / "x"))["train"])
+    assert boxes(data)[0] == [10, 20, 20, 30] and len(data.annotations) == 4
+    said = (
+        f"1 shapes of type {kind} are read as the boxes around them; first: train/1.json, shape 1"
+    )
+    assert said in [d.message for d in data.defects]
 
 
 def test_an_uploaded_picture_is_found_with_and_without_its_prefix(tmp_path, sound):

@@ -14,7 +14,7 @@ from pycocotools import mask as mask_utils
 from ...errors import DatasetError
 from ..coco.values import number_in_text
 from ..defects import REPAIRED, short
-from .reading.builder import DocumentBuilder, enclosing, polygon_area
+from .reading.builder import DocumentBuilder, ellipse_shape, enclosing, polygon_area
 from .reading.layout import Content, Layout, Split
 from .reading.pictures import Pictures
 from .reading.split_names import SPLITS, split_of
@@ -24,8 +24,8 @@ from .reading.xml import Element, first_tag, read_xml
 __all__ = ["LAYOUTS"]
 
 FILES = ("annotations.xml", "labels.xml")  # CVAT's and FiftyOne's
-OBJECTS = ("box", "polygon", "mask")
-NO_OBJECTS = ("polyline", "points", "ellipse", "cuboid", "skeleton", "tag")
+OBJECTS = ("box", "polygon", "ellipse", "mask")
+NO_OBJECTS = ("polyline", "points", "cuboid", "skeleton", "tag")
 
 
 def _find(path: str) -> list[Split]:
@@ -116,6 +116,11 @@ def _shape(element: Element, size: tuple[int, int]) -> tuple[Any, Any, float | N
         if len(pairs) < 3 or any(len(pair) != 2 for pair in pairs) or _has_text(numbers):
             raise BadValue("should have points like 1,2;3,4;5,6")
         return enclosing(numbers), [numbers], polygon_area(numbers)
+    if element.tag == "ellipse":
+        x, y, rx, ry = (_number(element, key) for key in ("cx", "cy", "rx", "ry"))
+        turned = _number(element, "rotation", "0")
+        xyxy, outline, area = ellipse_shape((x, y), (rx, ry), turned)
+        return xyxy, [outline], area
     left, top, width, height = (
         int(_number(element, key)) for key in ("left", "top", "width", "height")
     )

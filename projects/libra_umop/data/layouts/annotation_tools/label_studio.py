@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from ...defects import REPAIRED, short
-from ..reading.builder import DocumentBuilder, enclosing, polygon_area
+from ..reading.builder import DocumentBuilder, ellipse_shape, enclosing, polygon_area
 from ..reading.layout import Content, Layout, Split
 from ..reading.pictures import Pictures, is_picture, local_name
 from ..reading.values import (
@@ -24,7 +24,7 @@ from ..reading.values import (
 
 __all__ = ["LAYOUTS"]
 
-LABELS = {"rectanglelabels": "rectangle", "polygonlabels": "polygon", "labels": ""}
+LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
 # Before the name of an uploaded file stand 8 hexadecimal digits.
 UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
@@ -130,19 +130,21 @@ def _add(
     value: Any = result.get("value") if isinstance(result, dict) else None
     value = value if isinstance(value, dict) else {}
     is_polygon = "points" in value
+    is_ellipse = "radiusX" in value
     is_box = "width" in value and not is_polygon
-    if not (is_box or is_polygon) or "ellipse" in kind or "keypoint" in kind:
+    if not (is_box or is_polygon or is_ellipse) or "keypoint" in kind:
         builder.count(
             f"{{}} results of type {short(kind)} are no boxes or polygons: left out", place
         )
         return
     if not label:
-        if kind in ("rectangle", "polygon"):  # repeats a labelled one without its label
+        if kind in ("rectangle", "polygon", "ellipse"):  # repeats a labelled one without its label
             return
         builder.defect("label", f"a result of type {short(kind)} has no label", place)
         return
     try:
-        xyxy, mask, area = _box(value, size) if is_box else _polygon(value, size)
+        read = _box if is_box else _polygon if is_polygon else _ellipse
+        xyxy, mask, area = read(value, size)
     except BadValue as e:
         builder.defect("shape", f"a result of type {short(kind)} {e}", place)
         return
@@ -176,6 +178,14 @@ def _polygon(value: dict[str, Any], size: tuple[int, int]) -> tuple[Any, Any, fl
     flat = [v for pair in pairs for v in numbers(pair, ("x", "y"))]
     flat = [v * size[i % 2] / 100 for i, v in enumerate(flat)]
     return enclosing(flat), [flat], polygon_area(flat)
+
+
+def _ellipse(value: dict[str, Any], size: tuple[int, int]) -> tuple[Any, Any, float]:
+    x, y, rx, ry = numbers(value, ("x", "y", "radiusX", "radiusY"))
+    (degrees,) = numbers({"rotation": value.get("rotation") or 0}, ("rotation",))
+    x, y, rx, ry = (v * size[i % 2] / 100 for i, v in enumerate((x, y, rx, ry)))
+    xyxy, outline, area = ellipse_shape((x, y), (rx, ry), degrees)
+    return xyxy, [outline], area
 
 
 LAYOUTS = (Layout("Label Studio's JSON", "a JSON file of Label Studio's tasks", _find),)

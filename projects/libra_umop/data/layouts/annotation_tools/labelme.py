@@ -13,7 +13,7 @@ from typing import Any
 from ....errors import DatasetError
 from ...coco.document import read_json
 from ...defects import short
-from ..reading.builder import DocumentBuilder, enclosing, polygon_area
+from ..reading.builder import DocumentBuilder, ellipse_shape, enclosing, polygon_area
 from ..reading.layout import Content, Layout, Split
 from ..reading.pictures import Pictures, subfolders
 from ..reading.split_names import by_folders
@@ -21,7 +21,9 @@ from ..reading.values import BadValue, numbers, one_picture, text
 
 __all__ = ["LAYOUTS"]
 
-AREAS = ("polygon", "rectangle", "circle")
+# Kinds of shapes that are areas, and how many points each has at least. "rotation" is a rectangle
+# that is turned (X-AnyLabeling), "mask" a bitmap with the corners of the box around it.
+AREAS = {"polygon": 3, "rotation": 3, "rectangle": 2, "circle": 2, "mask": 2}
 
 
 def _find(root: str) -> list[Split]:
@@ -102,6 +104,7 @@ def _shapes(content: Any) -> list[Any]:
 def _add_shapes(builder: DocumentBuilder, image_id: int, content: Any, place: str) -> None:
     """Polygons of one label and ``group_id`` are one object."""
     groups: dict[Any, list[tuple[list[float], str]]] = defaultdict(list)
+    bitmaps: set[Any] = set()
     for i, shape in enumerate(_shapes(content)):
         where, label = f"{place}, shape {i + 1}", text(shape, "label")
         kind = text(shape, "shape_type") or "polygon"
@@ -118,21 +121,23 @@ def _add_shapes(builder: DocumentBuilder, image_id: int, content: Any, place: st
         except BadValue as e:
             builder.defect("points", str(e), where)
             continue
+        if kind in ("mask", "rotation"):
+            builder.count(f"{{}} shapes of type {kind} are read as the boxes around them", where)
         group = shape.get("group_id")
         key = (label, group) if isinstance(group, (int, str)) else (label, None, i)
         groups[key].append((outline, where))
-    for (label, *_), parts in groups.items():
-        outlines = [outline for outline, _ in parts]
+        bitmaps |= {key} if kind == "mask" else set()
+    for key, parts in groups.items():
+        label, outlines = key[0], [outline for outline, _ in parts]
         xyxy = enclosing([v for outline in outlines for v in outline])
         area = sum(map(polygon_area, outlines))
-        builder.add_object(
-            image_id, builder.ids[label], xyxy, parts[0][1], mask=outlines, area=area
-        )
+        mask = None if key in bitmaps else outlines
+        builder.add_object(image_id, builder.ids[label], xyxy, parts[0][1], mask=mask, area=area)
 
 
 def _outline(kind: str, points: Any) -> list[float]:
     """The polygon of a shape, ``[x1, y1, x2, y2, ...]`` in pixels."""
-    least = {"polygon": 3, "rectangle": 2, "circle": 2}[kind]
+    least = AREAS[kind]
     if not isinstance(points, list) or len(points) < least:
         raise BadValue(f"points of a {kind} are {short(points)}, should be {least} or more")
     flat = []
@@ -140,14 +145,13 @@ def _outline(kind: str, points: Any) -> list[float]:
         if not isinstance(point, list) or len(point) != 2:
             raise BadValue(f"a point is {short(point)}, should be [x, y]")
         flat += numbers(dict(zip("xy", point, strict=True)), "xy")
-    if kind == "polygon":
+    if least > 2:
         return flat
-    x1, y1, x2, y2 = flat[:4] if kind == "circle" else enclosing(flat)
-    if kind == "rectangle":
-        return [x1, y1, x2, y1, x2, y2, x1, y2]
-    radius = math.hypot(x2 - x1, y2 - y1)
-    angles = [2 * math.pi * k / 64 for k in range(64)]
-    return [v for a in angles for v in (x1 + radius * math.cos(a), y1 + radius * math.sin(a))]
+    if kind == "circle":
+        radius = math.dist(flat[:2], flat[2:4])
+        return ellipse_shape((flat[0], flat[1]), (radius, radius))[1]
+    x1, y1, x2, y2 = enclosing(flat)
+    return [x1, y1, x2, y1, x2, y2, x1, y2]
 
 
 LAYOUTS = (Layout("LabelMe", "pictures with LabelMe's JSON files", _find),)

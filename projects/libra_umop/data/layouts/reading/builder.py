@@ -1,5 +1,6 @@
 """Making a COCO document entry by entry, with the places in the user's files it came from."""
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -8,7 +9,14 @@ from ....errors import DatasetError
 from ...defects import DROPPED, ERROR, NOTE, Defect
 from .layout import Content
 
-__all__ = ["DocumentBuilder", "common_folder", "enclosing", "polygon_area", "sizes_of"]
+__all__ = [
+    "DocumentBuilder",
+    "common_folder",
+    "ellipse_shape",
+    "enclosing",
+    "polygon_area",
+    "sizes_of",
+]
 
 _Entry = TypeVar("_Entry")
 
@@ -193,3 +201,26 @@ def polygon_area(xy: Sequence[float]) -> float:
 def enclosing(xy: Sequence[float]) -> tuple[float, float, float, float]:
     """The upright box around points ``[x1, y1, x2, y2, ...]``, XYXY."""
     return min(xy[0::2]), min(xy[1::2]), max(xy[0::2]), max(xy[1::2])
+
+
+def ellipse_shape(
+    centre: tuple[float, float], radii: tuple[float, float], degrees: float = 0.0
+) -> tuple[tuple[float, float, float, float], list[float], float]:
+    """The upright box (XYXY) around an ellipse, a polygon of 64 points of it, and its area.
+
+    Args:
+        centre: (x, y).
+        radii: half of its width and height before it is turned.
+        degrees: by how much it is turned about its centre.
+
+    >>> ellipse_shape((10, 20), (4, 2))[0]
+    (6.0, 18.0, 14.0, 22.0)
+    """
+    (x, y), (rx, ry) = centre, radii
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    w, h = math.hypot(rx * cos, ry * sin), math.hypot(rx * sin, ry * cos)
+    polygon: list[float] = []
+    for k in range(64):
+        a, b = rx * math.cos(math.pi * k / 32), ry * math.sin(math.pi * k / 32)
+        polygon += [x + a * cos - b * sin, y + a * sin + b * cos]
+    return (x - w, y - h, x + w, y + h), polygon, math.pi * rx * ry
