@@ -49,6 +49,25 @@ def yolo_of_windows(root, documents, images):
     (root / "Images").rename(root / "IMAGES")
 
 
+def yolo_of_supervision(root, documents, images):
+    """Its data.yaml names the classes only."""
+    names = class_names(documents)
+    paths = (lambda s: root / s / "images", lambda s: root / s / "labels")
+    yolo_labels(documents, images, *paths, names)
+    write(root / "data.yaml", yaml.safe_dump({"nc": len(names), "names": names}))
+
+
+def voc_of_supervision(root, documents, images):
+    """Pixels are counted from 1."""
+    for split, document in documents.items():
+        for image, own in objects(document):
+            target = root / split / image["file_name"]
+            put_image(images, image["file_name"], target)
+            text = voc_xml(image, own, shift=1, source="roboflow.ai")
+            text = text.replace("<annotation>", "<annotation><folder>VOC</folder>")
+            write(target.with_suffix(".xml"), text)
+
+
 def yolo_of_label_studio(root, documents, images):
     names, train = class_names(documents), {"train": documents["train"]}
     yolo_labels(train, images, lambda s: root / "images", lambda s: root / "labels", names)
@@ -224,6 +243,7 @@ def coco_of_one_file(root, documents, images):
 VARIANTS = {
     "YOLO of a notebook": yolo_of_a_notebook,
     "YOLO of Windows": yolo_of_windows,
+    "YOLO of supervision": yolo_of_supervision,
     "YOLO of Label Studio": yolo_of_label_studio,
     "YOLO of LabelImg": yolo_of_labelimg,
     "YOLO of CVAT": yolo_of_cvat,
@@ -231,6 +251,7 @@ VARIANTS = {
     "YOLO unpacked twice": yolo_unpacked_twice,
     "VOC in its devkit": voc_in_its_devkit,
     "VOC of CVAT": voc_of_cvat,
+    "VOC of supervision": voc_of_supervision,
     "VOC in capitals": voc_in_capitals,
     "VOC apart by split": voc_apart_by_split,
     "CVAT with same names": cvat_with_same_names,

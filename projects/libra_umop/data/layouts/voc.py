@@ -6,7 +6,8 @@ VOC counts pixels from 1 and means both corners inclusively (section 2.3 of its 
 so its box from 1 to W covers a picture of W pixels: 1 is taken from the first corner, as in
 Detectron2's own reader. LabelImg and other tools write where the edges are, from 0 on: their
 corners are taken as they are. A file is VOC's if it says so (``<annotation>PASCAL VOC2007`` or such
-a ``<database>``) and no box of the split begins at 0.
+a ``<database>``; supervision's has the folder VOC of roboflow.ai) and no box of the split begins at
+0.
 """
 
 import os
@@ -29,6 +30,9 @@ __all__ = ["LAYOUTS"]
 
 LISTS = os.path.join("ImageSets", "Main")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+# What files of the devkit, and those that supervision writes, say of their source.
+COUNTED_FROM_1 = re.compile(r"PASCAL VOC|\bVOC ?20\d\d")
+SUPERVISION = {("roboflow.ai", "VOC")}
 DIFFICULT = "{} objects are difficult: not learnt from, neither found nor missed in evaluation"
 
 
@@ -169,9 +173,9 @@ def _size(tree: Element) -> tuple[int, int] | None:
 
 def _first_pixel(trees: Sequence[Element]) -> int:
     """0 or 1: what the first pixel of a row is called."""
-    sources = (tree.child("source") for tree in trees)
-    said = [f"{s.say('annotation')} {s.say('database')}" for s in sources if s is not None]
-    if not any(re.search(r"PASCAL VOC|\bVOC ?20\d\d", text) for text in said):
+    said = [(t.say("source", "annotation"), t.say("source", "database")) for t in trees]
+    of_supervision = {(t.say("source", "database"), t.say("folder")) for t in trees} & SUPERVISION
+    if not of_supervision and not any(COUNTED_FROM_1.search(" ".join(pair)) for pair in said):
         return 0
     starts = {
         number_in_text(o.say("bndbox", corner))

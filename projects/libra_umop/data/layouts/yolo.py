@@ -30,7 +30,13 @@ NAMES = ("classes.txt", "*/classes.txt", "*/*/classes.txt", "*.names", "data/*.n
 def _find(path: str) -> list[Split]:
     """The splits of a folder with a data.yaml, or of such a file."""
     file = _data_yaml(path)
-    return [] if file is None else _splits(file, os.path.dirname(file), _load(file))
+    if file is None:
+        return []
+    config, root = _load(file), os.path.dirname(file)
+    names_splits = any(isinstance(key, str) and split_of(key) for key in config)
+    if not names_splits and _has_labels(root):  # supervision's names the classes only
+        config |= _named_lists(root)
+    return _splits(file, root, config)
 
 
 def _splits(file: str, root: str, config: dict[str, Any]) -> list[Split]:
