@@ -172,6 +172,7 @@ NAMED = {
     "Datumaro": {"images/train/a.jpg": "", "annotations/train.json": DATUMARO},
     "DOTA": {"images/a.png": "", "labelTxt/a.txt": ""},
     "VisDrone": {"images/a.png": "", "annotations/a.txt": "684,8,273,116,0,0,0,0"},
+    "WIDER FACE": {"WIDER_train/images/0/a.jpg": "", "wider_face_split/train_bbx_gt.txt": ""},
     "MOT": {"img1/a.jpg": "", "gt/gt.txt": "", "seqinfo.ini": ""},
     "BDD100K": {"images/a.jpg": "", "labels/train.json": [{"labels": [{"box2d": {}}]}]},
     "YOLO without its data.yaml": {"a.jpg": "", "a.txt": "0 0.5 0.5 0.1 0.1"},

@@ -4,6 +4,7 @@ Same calls as the writers of :mod:`testing.layout_writers`. Those in ``ONLY_TRAI
 training images only.
 """
 
+import re
 import shutil
 from pathlib import Path
 
@@ -166,6 +167,17 @@ def cvat_of_fiftyone(root, documents, images):
     (root / "images" / "train").rename(root / "data")
 
 
+def cvat_of_datumaro(root, documents, images):
+    """A file for each split, named after it."""
+    for split in documents:
+        cvat(root / split, {"train": documents[split]}, images)
+        text = (root / split / "annotations.xml").read_text()
+        (root / "images").mkdir(exist_ok=True)
+        write(root / f"{split}.xml", re.sub(' subset="[A-Za-z]+"', "", text))
+        shutil.move(root / split / "images" / "train", root / "images" / split)
+        shutil.rmtree(root / split)
+
+
 def label_studio_min(root, documents, images):
     """JSON-MIN: fields by the name of their control, no results."""
     label_studio(root, documents, images)
@@ -256,6 +268,7 @@ VARIANTS = {
     "VOC apart by split": voc_apart_by_split,
     "CVAT with same names": cvat_with_same_names,
     "CVAT of FiftyOne": cvat_of_fiftyone,
+    "CVAT of Datumaro": cvat_of_datumaro,
     "Label Studio's JSON-MIN": label_studio_min,
     "CreateML of Apple": createml_of_apple,
     "LabelMe apart": labelme_apart,

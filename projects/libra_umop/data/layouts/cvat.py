@@ -23,28 +23,31 @@ from .reading.xml import Element, first_tag, read_xml
 
 __all__ = ["LAYOUTS"]
 
-FILES = ("annotations.xml", "labels.xml")  # CVAT's and FiftyOne's
 OBJECTS = ("box", "polygon", "ellipse", "mask")
 NO_OBJECTS = ("polyline", "points", "cuboid", "skeleton", "tag")
 
 
 def _find(path: str) -> list[Split]:
-    files = [path] if not os.path.isdir(path) else [os.path.join(path, name) for name in FILES]
-    file = next((f for f in files if f.endswith(".xml") and first_tag(f) == "annotations"), None)
-    return [] if file is None else _splits(file, read_xml(file))
+    """Any XML file of it: CVAT's annotations.xml, FiftyOne's labels.xml, Datumaro's train.xml."""
+    files = [path]
+    if os.path.isdir(path):
+        files = [os.path.join(path, name) for name in sorted(os.listdir(path))]
+    found = [f for f in files if f.lower().endswith(".xml") and first_tag(f) == "annotations"]
+    return [split for file in found for split in _splits(file, read_xml(file))]
 
 
 def _splits(file: str, root: Element) -> list[Split]:
     if root.child("track") is not None:
         raise DatasetError(f"{file}: is CVAT for video; export it as CVAT for images 1.1")
-    names = {_split_of(image) for image in root.all("image")} or {"train"}
+    names = {_split_of(file, image) for image in root.all("image")} or {"train"}
     order = [name for name in SPLITS if name in names]
     label = {name: f"{file} ({name})" if len(order) > 1 else file for name in order}
     return [Split(name, label[name], partial(_read, file, root, name)) for name in order]
 
 
-def _split_of(image: Element) -> str:
-    return split_of(image.attributes.get("subset", "")) or "train"
+def _split_of(file: str, image: Element) -> str:
+    of_file = split_of(os.path.splitext(os.path.basename(file))[0])
+    return split_of(image.attributes.get("subset", "")) or of_file or "train"
 
 
 def _read(file: str, root: Element, split: str) -> Content:
@@ -52,7 +55,7 @@ def _read(file: str, root: Element, split: str) -> Content:
     builder = DocumentBuilder(folder, dict(enumerate(_labels(root), 1)))
     pictures = Pictures(folder)
     for image in root.all("image"):
-        if _split_of(image) != split:
+        if _split_of(file, image) != split:
             continue
         place = builder.place(file, image.line)
         name = image.attributes.get("name", "")
@@ -159,4 +162,4 @@ def _has_text(values: list[Any]) -> bool:
     return any(isinstance(value, str) for value in values)
 
 
-LAYOUTS = (Layout("CVAT for images", FILES[0], _find),)
+LAYOUTS = (Layout("CVAT for images", "annotations.xml", _find),)

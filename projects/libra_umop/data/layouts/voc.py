@@ -211,8 +211,9 @@ def _add_object(
         builder.defect("name_missing", "its object has no <name>", place)
         return
     if box is None:
-        rotated = " (a rotated one is not read)" if element.child("robndbox") else ""
-        builder.defect("bbox_missing", f"its object has no <bndbox>{rotated}", place)
+        other = " (a rotated one is not read)" if element.child("robndbox") else ""
+        other = " (a <polygon> alone is not read)" if element.child("polygon") else other
+        builder.defect("bbox_missing", f"its object has no <bndbox>{other}", place)
         return
     corners = [number_in_text(box.say(corner)) for corner in CORNERS]
     wrong = [(c, v) for c, v in zip(CORNERS, corners, strict=True) if isinstance(v, str)]

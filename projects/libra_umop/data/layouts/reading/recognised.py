@@ -35,6 +35,7 @@ NOT_READ = (
     (("**/*.ndjson",), "Labelbox", BY_COCO),
     (("**/via_*.json",), "VGG Image Annotator", BY_COCO),
     (("**/seqinfo.ini",), "MOT, tracks of a video", "convert it to COCO"),
+    (("wider_face_split*",), "WIDER FACE", "convert it to COCO"),
     (("**/*.odgt",), "CrowdHuman", "convert it to COCO"),
     (("**/*.parquet",), "a Hugging Face dataset", BY_COCO),
     (("**/metadata.jsonl",), "a Hugging Face folder of images", BY_COCO),
