@@ -220,6 +220,17 @@ def test_configs_for_fine_tuning_are_what_torchvision_computes(repo):
         assert torchvision_contradictions(load_config(str(path))) == [], path
 
 
+@pytest.mark.parametrize(
+    "name", ["faster_rcnn_R_50_FPN_1x", "retinanet_R_50_FPN_1x", "fcos_R_50_FPN_1x"]
+)
+def test_another_number_of_classes_is_said_with_the_right_one(name, repo, theirs, tmp_path):
+    builder, opts, key, _ = CASES[name]
+    opts = [*COMMON, *opts, key, str(CLASSES + 4)]
+    said = f"{key} is {CLASSES + 4}, should be {CLASSES}; nothing was written"
+    with pytest.raises(ConfigError, match=said):
+        converted(theirs(builder), config_of(repo, name), opts, tmp_path)
+
+
 def test_keys_that_contradict_torchvision_are_named(repo, theirs, tmp_path):
     for kind, config, key in [
         ("retinanet", "retinanet_R_50_FPN_1x", "MODEL.RETINANET.NUM_CLASSES"),

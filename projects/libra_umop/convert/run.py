@@ -23,7 +23,12 @@ from .efficientnet import efficientnet_to_timm, is_efficientnet_pytorch, timm_sh
 from .fetch import DOWNLOADS, weights_file
 from .mmdet import Converted, from_mmdet, to_mmdet
 from .read import Checkpoint, read_checkpoint
-from .torchvision.names import class_names, from_torchvision, is_torchvision_detector
+from .torchvision.names import (
+    class_names,
+    from_torchvision,
+    is_torchvision_detector,
+    num_classes_hint,
+)
 from .torchvision.settings import norm_eps_of, torchvision_contradictions, torchvision_remarks
 from .version import major_version
 
@@ -197,6 +202,9 @@ def _convert_torchvision(
     wanted = {name: s for name, s in shapes.items() if not LEVERS_OWN.fullmatch(name)}
     _require_agreement(torchvision_contradictions(cfg), force)  # also of what P6 is made from
     result = from_torchvision(cfg, wanted, checkpoint.tensors, norm_eps)
+    hint = num_classes_hint(cfg, checkpoint.tensors) if result.missing else ""
+    if hint:
+        raise ConfigError(f"{path} {hint}; nothing was written")
     _require_complete(path, "the config", result)
     content = {"model": result.tensors, "config": cfg.dump()}
     names = class_names(cfg, checkpoint.tensors)

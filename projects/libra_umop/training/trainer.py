@@ -37,7 +37,7 @@ from .loop import TrainStep
 from .optimizer import build_optimizer
 from .output_dir import claim_output_dir, clear_output_dir, set_run_aside
 from .setup import disk_errors_name_the_checkpoint, quiet_console
-from .words import say
+from .words import say, what_is_frozen
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +72,9 @@ class LibraTrainer(DefaultTrainer):
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.epochs = epochs
-        self.headlines = [*headlines, *about_classes]
         follows = resume and LibraCheckpointer(nn.Module(), cfg.OUTPUT_DIR).find_to_resume()
         model = self.build_model(without_pretrained(cfg) if follows else cfg)
+        self.headlines = [*what_is_frozen(model), *headlines, *about_classes]
         optimizer = self.build_optimizer(cfg, model)
         loader = self.build_train_loader(cfg)
         ema = cfg.SOLVER.EMA

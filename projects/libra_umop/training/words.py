@@ -10,6 +10,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
+from torch import nn
 
 from ..errors import one_line
 from .hooks import BestCheckpointHook
@@ -19,6 +20,8 @@ NOT_EVALUATED = (
     " no model_best.pth. Give one with --val-json FILE --val-images DIR, or split yours:"
     " --split 0.8"
 )
+
+MOST_FROZEN = 6  # layers that are named
 
 logger = logging.getLogger("libra_umop")
 
@@ -65,6 +68,29 @@ def where_it_goes(cfg: CfgNode, device_note: str = "") -> list[str]:
     )
     log = os.path.join(cfg.OUTPUT_DIR, "log.txt")
     return [*lines, f"results: {cfg.OUTPUT_DIR} (environment and config are in {log})"]
+
+
+def what_is_frozen(model: nn.Module) -> list[str]:
+    """A line on the layers that are not trained, as by ``FREEZE_AT``; [] if all are."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    trained, total = sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes)
+    frozen = [name.removeprefix("module.") for name in _frozen_in(model)]
+    if not frozen:
+        return []
+    names = ", ".join(frozen[:MOST_FROZEN])
+    names += f" and {len(frozen) - MOST_FROZEN} more" if len(frozen) > MOST_FROZEN else ""
+    return [
+        f"{trained / 1e6:.1f} of {total / 1e6:.1f} million weights are trained, all but {names}"
+    ]
+
+
+def _frozen_in(module: nn.Module, name: str = "") -> list[str]:
+    """The largest parts of a module of which nothing is trained."""
+    trains = [p.requires_grad for p in module.parameters()]
+    if trains and not any(trains):
+        return [name]
+    children = module.named_children() if trains and not all(trains) else ()
+    return [n for child, m in children for n in _frozen_in(m, f"{name}.{child}".lstrip("."))]
 
 
 def what_came_out(cfg: CfgNode, best: BestCheckpointHook, epochs: float | None = None) -> list[str]:

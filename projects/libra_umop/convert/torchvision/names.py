@@ -22,6 +22,7 @@ __all__ = [
     "class_names",
     "from_torchvision",
     "is_torchvision_detector",
+    "num_classes_hint",
     "num_labels",
 ]
 
@@ -144,10 +145,22 @@ def class_names(cfg: CfgNode, theirs: dict[str, Tensor]) -> list[str]:
     return [c["name"] for c in COCO_CLASSES] if is_coco else []
 
 
+def num_classes_hint(cfg: CfgNode, theirs: dict[str, Tensor]) -> str:
+    """What the config's number of classes should be, as the end of a sentence; "" if it fits."""
+    labels, group = num_labels(theirs), _group(cfg)
+    fits = len(_labels(_num_classes(cfg), labels)) == _num_classes(cfg)
+    if not labels or fits:
+        return ""
+    should = f"MODEL.{group}.NUM_CLASSES is {_num_classes(cfg)}, should be {labels - 1}"
+    return f"tells {labels} labels apart, one of them the background: {should}"
+
+
+def _group(cfg: CfgNode) -> str:
+    return "ROI_HEADS" if is_two_stage(cfg) else "RETINANET" if has_anchors(cfg) else "FCOS"
+
+
 def _num_classes(cfg: CfgNode) -> int:
-    if is_two_stage(cfg):
-        return cfg.MODEL.ROI_HEADS.NUM_CLASSES
-    return cfg.MODEL["RETINANET" if has_anchors(cfg) else "FCOS"].NUM_CLASSES
+    return cfg.MODEL[_group(cfg)].NUM_CLASSES
 
 
 def _our_name(name: str, finest_level: int) -> str:
