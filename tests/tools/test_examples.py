@@ -147,13 +147,16 @@ def test_openvino_reads_the_file_as_the_page_says(
     assert agreement.num_boxes > 5 and agreement.num_unmatched == 0
 
 
-def test_tracks_keep_their_numbers_as_the_page_says(repo, checkpoint, photo, tmp_path, monkeypatch):
+@pytest.mark.parametrize("detector", ["atss", "retinanet"])
+def test_tracks_keep_their_numbers_as_the_page_says(
+    repo, checkpoint, photo, tmp_path, monkeypatch, detector
+):
     """Of a clip that stands still, every box is the one of the frame before."""
     for package in ("supervision", "trackers"):
         pytest.importorskip(package, reason=f"{package} is absent")
     monkeypatch.chdir(tmp_path)
     Path("output").mkdir()
-    shutil.copy(checkpoint(ATSS), "output/model_best.pth")
+    shutil.copy(checkpoint(ATSS.replace("atss", detector)), "output/model_best.pth")
     clip = cv2.VideoWriter("clip.mp4", cv2.VideoWriter_fourcc(*"mp4v"), 5, (128, 96))
     for _ in range(5):
         clip.write(photo)
@@ -162,6 +165,7 @@ def test_tracks_keep_their_numbers_as_the_page_says(repo, checkpoint, photo, tmp
     seen = []
     monkeypatch.setitem(names, "print", lambda ids, boxes: seen.append((ids, boxes)))
     exec(documented(repo, "supervision"), names)
+    assert len(seen) == 5
     assert len(seen) == 5
     tracks = [{int(i) for i in ids if i >= 0} for ids, _ in seen]
     assert len(tracks[-1]) > 3 and tracks[-1] & tracks[-2] == tracks[-2]
