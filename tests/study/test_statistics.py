@@ -68,7 +68,9 @@ def test_only_seeds_that_both_have_count():
 
 
 def test_equal_runs_and_equal_differences_show_nothing():
-    assert paired_difference(BASE, BASE).reason == "equal in every seed"
+    equal = paired_difference(BASE, BASE)
+    assert equal.reason == "equal in every seed"
+    assert (equal.mean, equal.low, equal.high) == (0, None, None)  # nothing says how sure it is
     constant = paired_difference(shifted([1.0] * 5), BASE)
     assert (constant.verdict, constant.reason) == ("not shown", "no spread to judge by")
 

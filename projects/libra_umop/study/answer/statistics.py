@@ -20,7 +20,8 @@ class Difference(NamedTuple):
         by_seed: the difference of each seed.
         mean: over the seeds; None without any.
         low, high: ends of the 95 % interval of the mean, mean +- t(0.975, N - 1) s / sqrt(N), where
-            s is the standard deviation of the differences; None below two seeds.
+            s is the standard deviation of the differences; None below two seeds, and where s is 0,
+            as runs that all fail alike say nothing of how sure that is.
         p: of the two-sided paired t-test, below 0.05 where the interval leaves out 0; None where
             there is no interval, or no spread.
         seeds_to_halve: how many more seeds would make that interval half as wide, if s stays.
@@ -69,7 +70,7 @@ def paired_difference(variant: dict[int, float], baseline: dict[int, float]) -> 
         return Difference(by_seed, centre, None, None, None, None, NOT_SHOWN, "one seed")
     if deviation == 0:
         reason = "equal in every seed" if centre == 0 else "no spread to judge by"
-        return Difference(by_seed, centre, centre, centre, None, None, NOT_SHOWN, reason)
+        return Difference(by_seed, centre, None, None, None, None, NOT_SHOWN, reason)
     half = deviation * _factor(len(values))
     low, high = centre - half, centre + half
     verdict = HELPS if low > 0 else HURTS if high < 0 else NOT_SHOWN

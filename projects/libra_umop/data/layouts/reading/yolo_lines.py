@@ -144,8 +144,8 @@ def _class_id(word: str, classes: dict[int, str], lines: LineCounts) -> int:
         raise _Bad("class_index", f"class index is {short(word)}, should be a whole number", ERROR)
     lines.class_ids.add(int(number))
     if int(number) not in classes:
-        known = f"{len(classes)} classes, {min(classes)} to {max(classes)}"
-        said = f"class index is {word}, which has no name; there are {known}"
+        said = f"class index is {word}, which has no name; those from {min(classes)} to"
+        said += f" {max(classes)} have one"
         raise _Bad("class_index", said, ERROR)
     return int(number)
 
