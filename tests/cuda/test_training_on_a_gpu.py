@@ -108,7 +108,7 @@ def test_a_run_with_everything_trains_resumes_and_predicts(name, device, shapes,
     assert predictor(image)["instances"].pred_boxes.device.type == device
 
 
-# With samples drawn from what a stage's boxes became, rounded boxes draw others: 9 % apart on a CPU.
+# Where each stage draws samples of what its boxes became, rounded ones draw others: 9 % on a CPU.
 @pytest.mark.parametrize("name", [name for name in DETECTORS if "every_stage" not in name])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_losses_are_near_those_of_fp32(name, dtype, device, shapes, tmp_path):
