@@ -1,6 +1,7 @@
 """MODEL.COMPILE: the numbers of eager, a graph for each part whatever the size, own weights."""
 
 import copy
+import shutil
 
 import pytest
 import torch
@@ -50,7 +51,7 @@ def counter(monkeypatch):
 
 @pytest.mark.parametrize("name", [*DETECTORS, *TWO_STAGE])
 def test_images_of_other_sizes_compile_nothing_anew_and_train_as_eager_does(name, counter):
-    eager, compiled = build(name), build(name)
+    eager, compiled = build(name).to(memory_format=torch.channels_last), build(name)
     compiling.compile_parts(compiled)
     counts = []
     for size in SIZES if name in ("UMOPATSS", TWO_STAGE[1]) else SIZES[:2]:
@@ -60,6 +61,27 @@ def test_images_of_other_sizes_compile_nothing_anew_and_train_as_eager_does(name
     # backbone and head; of a dense detector the losses of classes and of boxes, too. VFNet's head
     # is parted by its deformable convolutions.
     assert set(counts) == {6 if name == "VFNet" else 4 if name in DETECTORS else 2}
+
+
+@pytest.mark.skipif(
+    not any(shutil.which(name) for name in ("g++", "clang++")), reason="there is no C++ compiler"
+)
+def test_the_inductor_compiles_nothing_anew_for_more_sizes_either():
+    """Beside what is traced, it may guard the sizes that it takes for fixed."""
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    eager, compiled = build("UMOPRetinaNet"), build("UMOPRetinaNet")
+    counts = []
+    with compiling.symbolic_shapes_config.patch(use_duck_shape=True):
+        compiling.compile_parts(compiled)
+        for size in [*SIZES, (192, 320), (320, 416)]:
+            expected, ours = (step(model, two_images(size)) for model in (eager, compiled))
+            torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+            counts.append(counters["stats"]["unique_graphs"])
+    torch._dynamo.reset()
+    # The sum over the anchors of a level is another loop above 4096 of them: one graph, once.
+    assert counts == [4, 4, 5, 5, 5]
 
 
 def test_weights_keep_their_names_and_a_copy_learns_from_its_own(counter):

@@ -52,7 +52,7 @@ def train(*args):
 def test_a_compiled_run_ends_as_an_eager_one_and_as_a_resumed_one(tiny_coco, tmp_path, counter):
     config = write_config(tmp_path / "config.yaml", UMOP)
     args = ["--config-file", config, "--dataset", tiny_coco, "OUTPUT_DIR"]
-    train(*args, tmp_path / "eager", "MODEL.COMPILE", "False")
+    train(*args, tmp_path / "eager", "MODEL.COMPILE", "False", "MODEL.CHANNELS_LAST", "True")
     assert counter.frame_count == 0
     train(*args, tmp_path / "whole")
     assert counter.frame_count == 4  # for two sizes of images, and two evaluations

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from libra_umop.data.dataset_args import DataSource
 from libra_umop.errors import ConfigError
 from libra_umop.training.checkpoint.checkpointer import LibraCheckpointer
 from libra_umop.training.measuring_run import collect, configured
@@ -60,7 +61,7 @@ def test_a_report_of_weights_that_run_a_command_is_refused(tiny_coco, tmp_path):
         pickle.dump({"model": {"w": Exploit(flag)}, "__author__": "eve"}, f)
     config = write_config(tmp_path / "c.yaml", RETINANET)
     opts = ["MODEL.WEIGHTS", str(path), "OUTPUT_DIR", str(tmp_path / "out")]
-    cfg = configured(str(config), str(tiny_coco), opts)
+    cfg = configured(str(config), DataSource(dataset=str(tiny_coco)), opts)
     with pytest.raises(ConfigError, match="refused: it asks for"):
         collect(cfg, 1)
     assert not flag.exists()

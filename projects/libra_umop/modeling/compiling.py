@@ -8,6 +8,7 @@ from types import MethodType
 from typing import Any
 
 import torch
+from detectron2.structures import ImageList
 from torch import nn
 from torch.fx.experimental import _config as symbolic_shapes_config
 
@@ -28,8 +29,9 @@ def compile_parts(model: nn.Module) -> None:
 
     These are the backbone, the convolutional heads, and the losses of a dense detector of this
     project, a graph each; the lists of images and boxes between them would only break one. Sizes
-    are symbols in them, so that images of other sizes do not compile anew. The names of the weights
-    stay, and so does what a copy of the model computes.
+    are symbols in them, so that images of other sizes do not compile anew; the weights go to
+    channels-last memory, which that takes. The names of the weights stay, and so does what a copy
+    of the model computes.
 
     Args:
         model: a detector, not wrapped for several processes.
@@ -43,6 +45,12 @@ def compile_parts(model: nn.Module) -> None:
     symbolic_shapes_config.use_duck_shape = False
     torch._dynamo.config.specialize_float = True  # the numbers of a loss do not change
     options: dict[str, Any] = {"dynamic": True, "backend": BACKEND}
+    if BACKEND == "inductor":
+        # Else it takes the memory order of a convolution's gradients, and with it the sizes, to be
+        # those of the first images. What is traced has to have the same order, or it does so again.
+        options["options"] = {"force_layout_optimization": True}
+    model.to(memory_format=torch.channels_last)
+    model.preprocess_image = MethodType(_preprocess_image, model)  # type: ignore[assignment]
     modules = dict(model.named_modules())
     for name in _MODULES:
         if name in modules and not (name == "backbone" and isinstance(modules[name], BFP)):
@@ -62,6 +70,12 @@ def eager() -> Iterator[None]:
     """
     with torch.compiler.set_stance("force_eager"):
         yield
+
+
+def _preprocess_image(model: Any, batched_inputs: list[dict[str, Any]]) -> ImageList:
+    images = type(model).preprocess_image(model, batched_inputs)
+    images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
+    return images
 
 
 def _refuse_without_compiler() -> None:

@@ -157,7 +157,8 @@ declare(
         False,
         ranges.BOOL,
         "Training steps with backbone, convolutional heads and the losses of dense detectors under"
-        " torch.compile; the first one takes a minute. Needs a C++ compiler.",
+        " torch.compile, in channels-last memory; the first one takes a minute. Needs a C++"
+        " compiler.",
     ),
 )
 declare(
