@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 
@@ -18,6 +17,7 @@ from libra_umop.inference.sliced import TiledPredictor, with_tiles
 from libra_umop.training.trainer import LibraTrainer
 from testing.coco_files import write_json
 from testing.dense_models import DETECTORS, spread_scores, tiny_cfg
+from testing.detections import TWO_STAGE, Recorder, assert_same_detections, noise_records
 from testing.tiny_rcnn import tiny_config
 
 NAME = "tiles_both_ways_test"
@@ -25,24 +25,6 @@ SIZES = ["INPUT.MIN_SIZE_TEST", 96, "INPUT.MAX_SIZE_TEST", 160, "INPUT.FORMAT", 
 TILES = ["TEST.TILES.SIZE", 64, "TEST.TILES.OVERLAP", 0.25]
 AUG = ["TEST.AUG.MIN_SIZES", (64, 96), "TEST.AUG.MAX_SIZES", (96, 150)]
 SHAPES = [(90, 120), (128, 100), (60, 64)]  # the last one fits into a tile
-TWO_STAGE = ["faster_rcnn_R_50_FPN_1x", "libra_faster_rcnn_R_50_FPN_1x", "cascade_rcnn_R_50_FPN_1x"]
-
-
-class Recorder(DatasetEvaluator):
-    """Keeps what the model gave, by file name."""
-
-    def __init__(self):
-        self.detections = {}
-
-    def reset(self):
-        pass
-
-    def process(self, inputs, outputs):
-        for given, output in zip(inputs, outputs, strict=True):
-            self.detections[given["file_name"]] = output["instances"]
-
-    def evaluate(self):
-        return {}
 
 
 @pytest.fixture
@@ -62,12 +44,7 @@ def registered():
 
 @pytest.fixture
 def images(tmp_path, registered):
-    records = []
-    for i, (height, width) in enumerate(SHAPES):
-        path = str(tmp_path / f"{i}.png")
-        noise = np.random.default_rng(i).integers(0, 256, (height, width, 3), dtype=np.uint8)
-        cv2.imwrite(path, noise)
-        records.append({"file_name": path, "image_id": i, "height": height, "width": width})
+    records = noise_records(tmp_path, SHAPES)
     registered(records, thing_classes=["a", "b", "c", "d"])
     return [record["file_name"] for record in records]
 
@@ -106,10 +83,8 @@ def test_evaluating_and_predicting_give_the_same_detections(
     for path in images:
         image = cv2.imread(path)
         expected, ours = predictor(image)["instances"], detections[path]
-        assert len(ours) > 0 and ours.image_size == expected.image_size == image.shape[:2]
-        assert torch.equal(ours.pred_boxes.tensor, expected.pred_boxes.tensor)
-        assert torch.equal(ours.scores, expected.scores)
-        assert torch.equal(ours.pred_classes, expected.pred_classes)
+        assert_same_detections(ours, expected)
+        assert ours.image_size == image.shape[:2]
         alone = whole(image)["instances"].scores
         differs.append(not torch.equal(alone, ours.scores))
     assert differs == [True, True, False]
