@@ -6,21 +6,9 @@ used.
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from libra_umop.functional.atss_matching import atss_match, centerness_target
-from libra_umop.functional.boxes.balanced_l1_loss import balanced_l1_loss
-from libra_umop.functional.long_tail import (
-    class_balanced_focal_loss_sum,
-    equalized_focal_loss_sum,
-    seesaw_loss,
-)
-from libra_umop.functional.progressive_focal_loss import focal_loss_sum, progressive_focus
-from libra_umop.functional.quality_losses import (
-    distribution_focal_loss,
-    quality_focal_loss_sum,
-    varifocal_loss_sum,
-)
+from testing.losses import LOSSES, K, R, Targets
 
 
 @pytest.fixture(autouse=True)
@@ -44,55 +32,11 @@ def assert_same_with_gradient(function, x):
     torch.testing.assert_close(grads[1], grads[0])
 
 
-@pytest.mark.parametrize("formula", ["exact", "reference"])
-def test_balanced_l1_loss_compiles_in_one_graph(formula):
-    target = torch.randn(50, 4)
-    assert_same_with_gradient(
-        lambda x: balanced_l1_loss(x, target, beta=0.11, formula=formula, reduction="sum"),
-        3 * torch.randn(50, 4),
-    )
-
-
-def test_focal_loss_compiles_in_one_graph():
-    labels = torch.randint(-1, 6, (64,))
-    assert_same_with_gradient(
-        lambda x: focal_loss_sum(x, labels, gamma=2.0, alpha=0.25), torch.randn(64, 5)
-    )
-
-
-@pytest.mark.parametrize("loss_sum", [quality_focal_loss_sum, varifocal_loss_sum])
-def test_quality_losses_compile_in_one_graph(loss_sum):
-    labels, quality = torch.randint(-1, 6, (64,)), torch.rand(64)
-    assert_same_with_gradient(lambda x: loss_sum(x, labels, quality), torch.randn(64, 5))
-
-
-def test_distribution_focal_loss_compiles_in_one_graph():
-    target = 16 * torch.rand(64)
-    assert_same_with_gradient(
-        lambda x: distribution_focal_loss(x, target).sum(), torch.randn(64, 17)
-    )
-
-
-def test_losses_against_the_imbalance_between_classes_compile_in_one_graph():
-    labels, weights, counts = torch.randint(-1, 6, (64,)), torch.rand(5), torch.randint(1, 99, (5,))
-    numbers = {"gamma": 2.0, "alpha": 0.25}
-    for loss_sum in (
-        lambda x: class_balanced_focal_loss_sum(x, labels, weights, **numbers),
-        lambda x: equalized_focal_loss_sum(x, labels, weights)[0],
-        lambda x: seesaw_loss(F.pad(x, (0, 1)), labels.clamp(min=0), counts).sum(),
-    ):
-        assert_same_with_gradient(loss_sum, torch.randn(64, 5))
-
-
-@pytest.mark.parametrize("focus", ["mean_prob", "mean_log"])
-def test_progressive_focal_loss_compiles_in_one_graph(focus):
-    labels = torch.randint(-1, 6, (64,))
-
-    def loss(x):
-        gamma, alpha = progressive_focus(x, labels, focus=focus)
-        return focal_loss_sum(x, labels, gamma=gamma, alpha=alpha)
-
-    assert_same_with_gradient(loss, torch.randn(64, 5))
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_compiles_in_one_graph(name):
+    torch.manual_seed(0)
+    targets = Targets(torch.float32)
+    assert_same_with_gradient(lambda x: LOSSES[name](x, targets), 3 * torch.randn(R, K))
 
 
 def level_anchors(stride, size):

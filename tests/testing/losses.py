@@ -48,9 +48,12 @@ class Targets:
         return loss(self.anchors, transform, deltas[None, :, :4], self.boxes[None], weights[None])
 
 
-def progressive(x, t):
-    gamma, alpha = progressive_focus(x, t.labels)
-    return focal_loss_sum(x, t.labels, gamma=gamma, alpha=alpha)
+def progressive(focus):
+    def loss(x, t):
+        gamma, alpha = progressive_focus(x, t.labels, focus=focus)
+        return focal_loss_sum(x, t.labels, gamma=gamma, alpha=alpha)
+
+    return loss
 
 
 def balanced_l1(formula, beta):
@@ -60,7 +63,8 @@ def balanced_l1(formula, beta):
 LOSSES = {
     "focal": lambda x, t: focal_loss_sum(x, t.labels, gamma=2.0, alpha=0.25),
     "focal, gamma 0.5": lambda x, t: focal_loss_sum(x, t.labels, gamma=0.5, alpha=0.25),
-    "progressive focal": progressive,
+    "progressive focal": progressive("mean_prob"),
+    "progressive focal by logarithms": progressive("mean_log"),
     "hard negatives": lambda x, t: hard_negative_bce_sum(x, t.labels),
     "quality focal": lambda x, t: quality_focal_loss_sum(x, t.labels, t.quality),
     "varifocal": lambda x, t: varifocal_loss_sum(x, t.labels, t.quality),
