@@ -22,7 +22,7 @@ from ..defects import short
 from .reading.builder import DocumentBuilder, polygon_area, sizes_of
 from .reading.layout import Content, Layout, Split
 from .reading.pictures import Pictures, subfolders
-from .reading.split_names import SPLITS, by_folders, split_of
+from .reading.split_names import SPLITS, split_of, splits_by_folders
 from .reading.xml import Element, first_tag, read_xml
 from .reading.yolo_lines import numbered_lines
 
@@ -60,12 +60,7 @@ def _find_folders(root: str) -> list[Split]:
         return []
     if any(_find_lists(folder) for folder, _ in subfolders(root)):
         return []  # VOC's own folders, here or further down
-    files = _xml_files(root)
-    splits, others = by_folders(root, files)
-    return [
-        Split(split, os.path.dirname(own[0]), partial(_read_files, root, own, files, others))
-        for split, own in splits.items()
-    ]
+    return splits_by_folders(root, _xml_files(root), _read_files)
 
 
 def _xml_files(root: str) -> list[str]:

@@ -7,7 +7,6 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from ....errors import DatasetError
@@ -16,7 +15,7 @@ from ...defects import short
 from ..reading.builder import DocumentBuilder, ellipse_shape, enclosing, polygon_area
 from ..reading.layout import Content, Layout, Split
 from ..reading.pictures import Pictures, subfolders
-from ..reading.split_names import by_folders
+from ..reading.split_names import splits_by_folders
 from ..reading.values import BadValue, numbers, one_picture, text
 
 __all__ = ["LAYOUTS"]
@@ -29,12 +28,7 @@ AREAS = {"polygon": 3, "rotation": 3, "rectangle": 2, "circle": 2, "mask": 2}
 def _find(root: str) -> list[Split]:
     if not os.path.isdir(root):
         return []
-    files = _files(root)
-    splits, others = by_folders(root, files)
-    return [
-        Split(split, os.path.dirname(own[0]), partial(_read, root, own, files, others))
-        for split, own in splits.items()
-    ]
+    return splits_by_folders(root, _files(root), _read)
 
 
 def _files(root: str) -> list[str]:

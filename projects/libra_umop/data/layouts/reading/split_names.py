@@ -2,9 +2,12 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
-__all__ = ["SPLITS", "by_folders", "folders_of_splits", "split_in", "split_of"]
+from .layout import Content, Split
+
+__all__ = ["SPLITS", "folders_of_splits", "split_in", "split_of", "splits_by_folders"]
 
 SPLITS = ("train", "val", "test")
 ALIASES = {
@@ -34,7 +37,26 @@ def split_in(root: str, path: str) -> str | None:
     return next(filter(None, map(split_of, folders)), None)
 
 
-def by_folders(root: str, files: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+def splits_by_folders(
+    root: str,
+    files: Sequence[str],
+    read: Callable[[str, Sequence[str], Sequence[str], Sequence[str]], Content],
+) -> list[Split]:
+    """The splits of a dataset whose annotation files lie in folders that name their splits.
+
+    Args:
+        root: of the dataset.
+        files: all its annotation files.
+        read: given ``root``, a split's own files, all files, and those of no split.
+    """
+    splits, others = _by_folders(root, files)
+    return [
+        Split(split, os.path.dirname(own[0]), partial(read, root, own, files, others))
+        for split, own in splits.items()
+    ]
+
+
+def _by_folders(root: str, files: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     """Files by the split of their folders, and those of none; all are "train" if none names one."""
     found: dict[str | None, list[str]] = {}
     for file in files:
