@@ -108,21 +108,21 @@ def test_a_run_with_everything_trains_resumes_and_predicts(name, device, shapes,
     assert predictor(image)["instances"].pred_boxes.device.type == device
 
 
-# Where each stage draws samples of what its boxes became, rounded ones draw others: 9 % on a CPU.
-@pytest.mark.parametrize("name", [name for name in DETECTORS if "every_stage" not in name])
+@pytest.mark.parametrize("name", DETECTORS)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_losses_are_near_those_of_fp32(name, dtype, device, shapes, tmp_path):
     cfg = config_of(name, device, shapes, tmp_path)
-    torch.manual_seed(0)
+    cfg.SEED = 0
     model = LibraTrainer.build_model(cfg).train()
-    batch = next(iter(LibraTrainer.build_train_loader(cfg)))
-    totals = []
-    for enabled in (False, True):
-        torch.manual_seed(0)
-        fresh = copy.deepcopy(model)  # a step moves the running normalisers
-        amp_dtype = getattr(torch, precision(device, dtype))
-        with EventStorage(), torch.autocast(device, dtype=amp_dtype, enabled=enabled):
-            totals.append(sum(fresh(batch).values()).item())
+    amp_dtype = getattr(torch, precision(device, dtype))
+    totals = [0.0, 0.0]
+    # A two-stage detector draws other regions from rounded proposals, up to 9 % in one batch.
+    for batch in itertools.islice(LibraTrainer.build_train_loader(cfg), 6):
+        for enabled in (False, True):
+            torch.manual_seed(0)
+            fresh = copy.deepcopy(model)  # a step moves the running normalisers
+            with EventStorage(), torch.autocast(device, dtype=amp_dtype, enabled=enabled):
+                totals[enabled] += sum(fresh(batch).values()).item()
     assert totals[1] == pytest.approx(totals[0], rel=0.05)
 
 
