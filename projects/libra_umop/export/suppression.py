@@ -1,7 +1,8 @@
 """Greedy non-maximum suppression in which no shape follows the data.
 
-Two ways, both equal to Detectron2's: few picks out of any number of candidates, one after the
-other; and any number of survivors among the best few thousand, all at once in a number of rounds.
+Two ways: few picks out of any number of candidates, one after the other, which equals Detectron2's;
+and any number of survivors among the best few thousand, all at once in a number of rounds, which
+does where the rounds are enough.
 """
 
 import torch
