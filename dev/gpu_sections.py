@@ -57,7 +57,7 @@ def tests(args: argparse.Namespace, write: Write) -> None:
         command += ["-k", "test_loss_is_that_of_the_cpu"]
         env["LIBRA_UMOP_TEST_DEVICE"] = "cpu"
     else:
-        command += ["-n", str(min(8, os.cpu_count() or 1))]
+        command += ["-n", str(min(16, os.cpu_count() or 1))]
     code = subprocess.run(command, cwd=REPO, env=env).returncode
     suite = next(ElementTree.parse(report).getroot().iter("testsuite"))
     report.unlink()
