@@ -89,7 +89,9 @@ def test_a_run_with_everything_trains_resumes_and_predicts(name, device, shapes,
     trainer.train()
     assert all(p.isfinite().all() for p in trainer.model.parameters())
     metrics = last_metrics(tmp_path)
-    assert "bbox/AP" in metrics and metrics["val/total_loss"] > 0 and metrics["grad_norm"] > 0
+    assert "bbox/AP" in metrics and metrics["val/total_loss"] > 0
+    # The scale of float16 begins too high: a step that overflows is left out, and halves it.
+    assert metrics["grad_norm"] > 0 or trainer._trainer.grad_scaler.get_scale() < 2**16
 
     cfg.SOLVER.MAX_ITER = 6
     resumed = LibraTrainer(cfg)
