@@ -67,7 +67,7 @@ def short_table() -> str:
         lines.append(
             f"| {LEVERS[row.variant['name']]} | {DETECTORS[row.detector]} |"
             f" {row.data}, {row.length} | {ap[0]:.1f} → {ap[1]:.1f} | {_interval(row.difference)} |"
-            f" {_emphasis(row.difference['verdict'])} |"
+            f" {_verdict(row.difference)} |"
         )
     return "\n".join(lines)
 
@@ -83,9 +83,7 @@ def full_table() -> str:
         cells = [DETECTORS[row.detector], row.length, row.data, f"`{name}`", str(len(seeds))]
         cells.append(f"{row.variant['metrics']['AP']['mean']:.2f}")
         if row.difference:
-            reason = row.difference["reason"].replace("the interval holds 0", "")
-            words = row.difference["verdict"] + (f": {reason}" if reason else "")
-            cells += [_interval(row.difference), words]
+            cells += [_interval(row.difference), _verdict(row.difference)]
         else:
             cells += ["", ""]
         lines.append(f"| {' | '.join(cells)} |")
@@ -99,8 +97,11 @@ def _interval(difference: dict[str, Any]) -> str:
     return f"{difference['mean']:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
-def _emphasis(verdict: str) -> str:
-    return verdict if verdict == "not shown" else f"**{verdict}**"
+def _verdict(difference: dict[str, Any]) -> str:
+    """In words; that an interval holds 0 can be seen beside them."""
+    verdict, reason = difference["verdict"], difference["reason"]
+    shown = verdict if verdict == "not shown" else f"**{verdict}**"
+    return f"{shown}: {reason}" if reason not in ("", "the interval holds 0") else shown
 
 
 def render(page: str, table: str) -> str:
@@ -162,7 +163,8 @@ def _draw_curves(shown: Any, detector: str, column: int) -> None:
     from libra_umop.imbalance.report.figures.base import faint, line, run_colour
 
     folder = STUDIES / f"{detector}_1200"
-    curves = json.loads((folder / "curves.json").read_text())["aquarium"]
+    every = json.loads((folder / "curves.json").read_text())["aquarium"]
+    curves = {name: runs for name, runs in every.items() if len(runs) >= ENOUGH_SEEDS}
     for index, (name, by_seed) in enumerate(sorted(curves.items())):
         series = [seed["bbox/AP"] for seed in by_seed.values()]
         x = [int(i) for i in series[0]]

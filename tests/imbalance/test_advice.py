@@ -36,12 +36,12 @@ ADVISED = {
     "Mask R-CNN": {"iou_sampling", "bfp", "balanced_l1"},
     "OHEM": {"bfp", "balanced_l1"},
     "RPN": {"bfp", "rpn_balanced_l1"},
-    "RetinaNet": {"bfp", "pfl_lrp"},
-    "RetinaNet with smooth L1": {"bfp", "balanced_l1", "pfl_lrp"},
-    "RetinaNet with PFL": {"bfp", "balanced_l1", "lrp"},
-    "ATSS": {"bfp", "pfl_lrp"},
-    "ATSS with PFL": {"bfp", "lrp"},
-    "FCOS": {"bfp", "pfl_lrp"},
+    "RetinaNet": {"bfp", "pfl_lrp_mean"},
+    "RetinaNet with smooth L1": {"bfp", "balanced_l1", "pfl_lrp_mean"},
+    "RetinaNet with PFL": {"bfp", "balanced_l1", "lrp_mean"},
+    "ATSS": {"bfp", "pfl_lrp_mean"},
+    "ATSS with PFL": {"bfp", "lrp_mean"},
+    "FCOS": {"bfp", "pfl_lrp_mean"},
 }
 
 

@@ -26,7 +26,7 @@ SETTINGS = {
     "focus": {"progressive": False},
 }
 
-NAMES = ("iou_sampling", "bfp", "balanced_l1", "pfl_lrp")
+NAMES = ("iou_sampling", "bfp", "balanced_l1", "pfl_lrp_mean")
 SWITCHES = {name: [["KEY", name]] for name in NAMES}  # those that the run could switch on
 
 
@@ -68,7 +68,7 @@ def test_starved_level_points_to_umop():
     assert "Level P7 has 0.02 % positives among its anchors against 1.4 % at P3" in found.text
     assert "90 % of the measurements" in found.text
     assert found.size == "large"
-    assert found.lever == "pfl_lrp" and found.switch == SWITCHES["pfl_lrp"]
+    assert found.lever == "pfl_lrp_mean" and found.switch == SWITCHES["pfl_lrp_mean"]
 
 
 def test_even_levels_need_no_switch():
@@ -83,10 +83,10 @@ def test_a_run_with_umop_is_not_told_to_use_it():
 
 
 def test_a_run_with_one_focus_for_all_levels_is_pointed_to_that_of_each_level():
-    switches = {"lrp": [["MODEL.UMOP.LEVEL_WISE", "True"]]}
+    switches = {"lrp_mean": [["MODEL.UMOP.LEVEL_WISE", "True"]]}
     m = measured(level=levels_with([0.01, 0.0001]), levers=["pfl"], switches=switches)
     (found,) = level.find(m)
-    assert found.lever == "lrp" and found.switch == switches["lrp"]
+    assert found.lever == "lrp_mean" and found.switch == switches["lrp_mean"]
 
 
 def test_level_without_any_object_is_nothing_to_balance():
@@ -221,15 +221,15 @@ def test_comparison_gives_differences_and_says_that_it_is_one_run_each(tmp_path)
 
 def test_the_caveat_says_that_a_lever_may_not_help():
     assert "may not help" in CAVEAT and "37.0 to 36.4" in CAVEAT
-    assert "none was shown to" in CAVEAT and "libra-umop study --dataset" in CAVEAT
+    assert "Libra raised AP by 0.8 to 0.9" in CAVEAT and "libra-umop study --dataset" in CAVEAT
 
 
 @pytest.mark.parametrize(
     "detector, words",
     [
-        ("UMOPRetinaNet", "it cost a RetinaNet 0.8 AP in our study: measure it on yours"),
-        ("LibraRetinaNet", "it cost a RetinaNet 0.8 AP in our study: measure it on yours"),
-        ("ATSS", "it was not shown to help an ATSS in our study: measure it on yours"),
+        ("UMOPRetinaNet", "`pfl_lrp_mean` did nothing to see: measure it on yours"),
+        ("LibraRetinaNet", "`pfl_lrp` cost a RetinaNet up to 0.8 AP in our study"),
+        ("ATSS", "was shown to help an ATSS in our study: measure it on yours"),
         ("FCOS", None),
         (None, None),
     ],
