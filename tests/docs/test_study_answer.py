@@ -38,7 +38,7 @@ def test_every_difference_is_that_of_the_runs_and_every_interval_scipys(script):
                 assert math.isclose(found["p"], test.pvalue, rel_tol=1e-6)
                 assert found["verdict"].startswith("not") == (test.pvalue > 0.05)
                 compared += 1
-    assert compared == 20
+    assert compared == 33
 
 
 def test_an_interval_that_other_documents_name_stands_in_the_log(script, repo):
@@ -50,11 +50,37 @@ def test_an_interval_that_other_documents_name_stands_in_the_log(script, repo):
             assert interval in log, (page.name, interval)
 
 
-def test_libra_over_both_sets_is_scipys_interval_of_its_ten_pairs(script):
+def pooled(script, lever, other="baseline", seeds=range(1, 11)):
+    """Differences of AP of all comparisons with enough seeds, pair by pair."""
+    pairs = []
+    for row in filter(lambda row: row.is_decisive, script.rows()):
+        if row.variant["name"] != lever:
+            continue
+        ap = {
+            r.variant["name"]: r.variant["metrics"]["AP"]["by_seed"]
+            for r in script.rows()
+            if r[:3] == row[:3]
+        }
+        both = [str(seed) for seed in seeds if str(seed) in ap[lever] and str(seed) in ap[other]]
+        pairs += [ap[lever][seed] - ap[other][seed] for seed in both]
+    return pairs
+
+
+@pytest.mark.parametrize(
+    ("how", "number", "pages"),
+    [
+        ({"lever": "libra", "seeds": range(1, 6)}, 10, ["LOG"]),
+        ({"lever": "libra", "seeds": range(6, 11)}, 10, ["README", "LOG"]),
+        ({"lever": "libra"}, 20, ["LOG"]),
+        ({"lever": "pfl_lrp"}, 20, ["README", "LOG"]),
+        ({"lever": "pfl_lrp_mean"}, 15, ["LOG"]),
+        ({"lever": "pfl_lrp_mean", "other": "pfl_lrp"}, 15, ["LOG"]),
+    ],
+)
+def test_an_interval_over_more_than_one_set_is_scipys_of_its_pairs(script, how, number, pages):
     stats = pytest.importorskip("scipy.stats", reason="scipy, of the extra 'study'")
-    libra = [r for r in script.rows() if r.variant["name"] == "libra" and r.is_decisive]
-    pairs = [difference for row in libra for difference in row.difference["by_seed"].values()]
+    pairs = pooled(script, **how)
     low, high = stats.ttest_1samp(pairs, 0).confidence_interval(0.95)
     said = f"{sum(pairs) / len(pairs):+.2f} [{low:+.2f}, {high:+.2f}]"
-    assert len(pairs) == 10
-    assert said in script.README.read_text() and said in script.LOG.read_text()
+    assert len(pairs) == number
+    assert all(said in getattr(script, page).read_text() for page in pages), said

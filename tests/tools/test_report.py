@@ -176,7 +176,7 @@ def test_findings_are_printed_with_their_switches(reported):
     text = reported[1]
     assert "retina has 32.5 AP, plain <1> 30.0: +2.5" in text
     assert "Level P4 has 0.1 % positives among its anchors against 1.4 % at P3" in text
-    assert "try pfl_lrp_mean: MODEL.META_ARCHITECTURE LibraRetinaNet MODEL.RETINANET.CLS_LOSS" in text
+    assert "try pfl_lrp_mean: MODEL.META_ARCHITECTURE LibraRetinaNet MODEL.RETINANET" in text
     assert "try iou_sampling: MODEL.ROI_HEADS.NAME LibraROIHeads" in text
     assert "may not help" in text and "r.html" in text
 

@@ -12,11 +12,11 @@ from .run import Run
 
 CAVEAT = (
     "A finding says which imbalance is there, not that curing it raises AP. Off COCO a lever"
-    " may not help: in a study of our own on two small data sets Libra raised AP by 0.8 to 0.9, none of"
-    " its parts alone was shown to, and UMOP as released hurt a RetinaNet; IoU-balanced sampling took someone's data from 37.0 to 36.4 AP, and progressive"
-    " focus did little on light backbones. Switch on one lever at a time, and measure it on your"
-    " own data, with more than one seed: libra-umop study --dataset DIR --config-file CONFIG"
-    " --levers NAME."
+    " may not help: in a study of our own on two small data sets Libra raised AP by 0.8 to 0.9,"
+    " none of its parts alone was shown to, and UMOP as released hurt a RetinaNet; IoU-balanced"
+    " sampling took someone's data from 37.0 to 36.4 AP, and progressive focus did little on light"
+    " backbones. Switch on one lever at a time, and measure it on your own data, with more than one"
+    " seed: libra-umop study --dataset DIR --config-file CONFIG --levers NAME."
 )
 
 
