@@ -80,7 +80,7 @@ declare(
         False,
         ranges.BOOL,
         "On CUDA, training batches go to the GPU from page-locked memory and before the model asks"
-        " for them, so that the host does not wait for the copies. Off: it was not timed on a GPU."
+        " for them, so that the host does not wait for the copies. Off: no gain was shown on a GPU."
         " Without effect on the CPU, and where VIS_PERIOD draws the batches.",
     ),
 )
