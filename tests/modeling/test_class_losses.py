@@ -14,13 +14,14 @@ from testing.tiny_rcnn import tiny_config, tiny_model
 COUNTS = [900, 30, 1]  # of the three classes
 WEIGHTS = ["MODEL.CLASS_WEIGHTS.BETA", 0.99, "MODEL.CLASS_WEIGHTS.COUNTS", COUNTS]
 SEESAW = ["MODEL.ROI_BOX_HEAD.CLS_LOSS_TYPE", "seesaw"]
-HEADS = ("LibraROIHeads", "LibraCascadeROIHeads", "OHEMROIHeads")
+HEADS = ("LibraROIHeads", "LibraCascadeROIHeads", "OHEMROIHeads", "LibraRes5ROIHeads")
 LEVERS = {"weights": WEIGHTS, "seesaw": SEESAW}
 
 
 def config(heads, *options):
     cascade = ["MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True] if "Cascade" in heads else []
-    return tiny_config(options=["MODEL.ROI_HEADS.NAME", heads, *cascade, *options])
+    name = f"faster_rcnn_R_50_{'C4' if 'Res5' in heads else 'FPN'}_1x"
+    return tiny_config(name, ["MODEL.ROI_HEADS.NAME", heads, *cascade, *options])
 
 
 def predictors(model):

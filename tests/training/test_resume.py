@@ -23,6 +23,14 @@ VFNET = {
         "ATSS": {"NUM_CONVS": 1, "NORM": "", "CLS_LOSS_TYPE": "progressive_varifocal"},
     },
 }
+GFL = {
+    **VFNET,
+    "MODEL": {
+        **VFNET["MODEL"],
+        "META_ARCHITECTURE": "GFL",
+        "ATSS": {"NUM_CONVS": 1, "NORM": "", "CLS_LOSS_TYPE": "progressive_quality_focal"},
+    },
+}
 # What remembers: the order of repeated images and their mosaics, which end before the run does, and
 # how often each class was seen.
 REPEATED = {
@@ -54,8 +62,8 @@ def rename_hooks(file):
 
 @pytest.mark.parametrize(
     "config, of_0_1_0",
-    [(REPEATED, False), (SEESAW, True), (VFNET, False)],
-    ids=["retinanet, repeated mosaics", "libra with seesaw, of 0.1.0", "vfnet"],
+    [(REPEATED, False), (SEESAW, True), (VFNET, False), (GFL, False)],
+    ids=["retinanet, repeated mosaics", "libra with seesaw, of 0.1.0", "vfnet", "gfl"],
 )
 def test_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(
     config, of_0_1_0, tiny_coco, tmp_path
