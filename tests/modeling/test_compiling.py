@@ -14,7 +14,9 @@ from testing.dense_models import DETECTORS
 from testing.dense_models import tiny_model as tiny_dense_model
 from testing.tiny_rcnn import tiny_config, tiny_model
 
-SIZES = [(160, 192), (256, 160), (224, 288)]  # the coarsest level has more than one row
+# The coarsest level has more than one row. Before torch 2.14 its pooling was compiled once for even
+# and once for odd numbers of rows, and of columns: all of these are even and odd.
+SIZES = [(160, 192), (288, 256), (224, 320)]
 TWO_STAGE = ("faster_rcnn_R_50_FPN_1x", "libra_faster_rcnn_R_50_FPN_1x")
 
 
@@ -59,8 +61,9 @@ def test_images_of_other_sizes_compile_nothing_anew_and_train_as_eager_does(name
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
         counts.append(counter.frame_count)
     # backbone and head; of a dense detector the losses of classes and of boxes, too. VFNet's head
-    # is parted by its deformable convolutions.
-    assert set(counts) == {6 if name == "VFNet" else 4 if name in DETECTORS else 2}
+    # is parted by its deformable convolutions, before torch 2.14 once less.
+    allowed = {5, 6} if name == "VFNet" else {4 if name in DETECTORS else 2}
+    assert len(set(counts)) == 1 and counts[0] in allowed
 
 
 @pytest.mark.skipif(
@@ -81,7 +84,7 @@ def test_the_inductor_compiles_nothing_anew_for_more_sizes_either():
             counts.append(counters["stats"]["unique_graphs"])
     torch._dynamo.reset()
     # The sum over the anchors of a level is another loop above 4096 of them: one graph, once.
-    assert counts == [4, 4, 5, 5, 5]
+    assert counts == [4, 5, 5, 5, 5]
 
 
 def test_weights_keep_their_names_and_a_copy_learns_from_its_own(counter):
