@@ -132,6 +132,7 @@ def run_section(args: argparse.Namespace) -> None:
     def write(figures: dict[str, Any]) -> None:
         report = json.loads(file.read_text()) if file.exists() else {}
         report["environment"] = gpu_sections.environment_of(args.device)
+        report.setdefault("commits", {})[args.section] = gpu_sections.commit()
         report[args.section] = figures
         partial = file.with_suffix(".partial")
         partial.write_text(json.dumps(report, indent=1) + "\n")

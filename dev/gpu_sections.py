@@ -30,13 +30,19 @@ Write = Callable[[dict[str, Any]], None]
 
 
 def environment_of(device: str) -> dict[str, Any]:
-    """Machine, versions and commit, so that a figure can be placed."""
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPO, capture_output=True, text=True)
-    ret = {**environment(), "commit": done.stdout.strip() or "unknown", "device_type": device}
+    """Machine and versions, so that a figure can be placed."""
+    ret = {**environment(), "device_type": device}
     if device == "cuda":
         ret["memory_gib"] = torch.cuda.get_device_properties(0).total_memory / 2**30
         ret["cuda"] = torch.version.cuda
     return ret
+
+
+def commit() -> str:
+    """Of the code that is measured; a tree with changes of its own ends in "-dirty"."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
 
 
 def seconds_left() -> float:

@@ -6,7 +6,8 @@ from typing import Any
 def markdown(report: dict[str, Any]) -> str:
     """All sections that the report has, in the order in which they run."""
     env = report["environment"]
-    blocks = [f"{env['device']}, torch {env['torch']}, commit {env['commit'][:7]}"]
+    commits = ", ".join(f"{name} {commit}" for name, commit in report["commits"].items())
+    blocks = [f"{env['device']}, torch {env['torch']}; commits: {commits}"]
     for name, render in SECTIONS.items():
         if name in report:
             blocks.append(render(report[name]))

@@ -24,7 +24,8 @@ def test_every_measuring_section_gives_a_row_of_the_table(check, tmp_path):
     for args.section in sections:
         check.run_section(args)
     report = json.loads(check.result_file(args).read_text())
-    assert set(report) == {"environment", *sections}
+    assert set(report) == {"environment", "commits", *sections}
+    assert set(report["commits"]) == set(sections)
     from gpu_table import markdown
 
     table = markdown(report)
@@ -58,10 +59,12 @@ def test_a_section_that_takes_too_long_is_ended_with_its_children(check, tmp_pat
 
 
 def test_the_table_of_a_file_is_printed_again(check, tmp_path, capsys):
-    environment = {"device": "X", "torch": "2", "commit": "0123456789"}
+    environment = {"device": "X", "torch": "2"}
     tests = {"tests": 3, "failures": 1, "errors": 0, "skipped": 0, "seconds": 2.0, "failed": ["y"]}
     file = tmp_path / "X.json"
-    file.write_text(json.dumps({"environment": environment, "tests": tests}))
+    file.write_text(
+        json.dumps({"environment": environment, "commits": {"tests": "0123-dirty"}, "tests": tests})
+    )
     assert check.main(["--table", str(file)]) == 0
     out = capsys.readouterr().out
-    assert "2 passed, 1 failed" in out and "\ny" in out and "0123456" in out
+    assert "2 passed, 1 failed" in out and "\ny" in out and "tests 0123-dirty" in out
