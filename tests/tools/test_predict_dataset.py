@@ -88,6 +88,23 @@ def test_split_makes_the_validation_images_of_training(predict, tmp_path):
     assert code == 0 and "10 images of the train split" in printed
 
 
+@pytest.mark.parametrize("split, number", [("train", 4), ("val", 3), ("test", 2)])
+def test_the_images_of_a_named_split_are_taken(predict, data, split, number):
+    test = of_our_classes(2)
+    write_json(Path(data, "annotations", "test.json"), test)
+    write_images(Path(data, "images", "test"), test)
+    code, printed, _ = predict("--dataset", data, "--on", split, "--threshold", 0.06)
+    assert code == 0 and f"{number} images of the {split} split" in printed
+
+
+def test_a_split_that_is_not_there_is_one_line(predict, data):
+    code, _, err = predict("--dataset", data, "--on", "test")
+    assert code == 2 and err.count("\n") == 1
+    assert f"{data}: has no test split, but train, val" in err
+    code, _, err = predict("photo.png", "--on", "test")
+    assert code == 2 and "--on is for --dataset" in err and err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "args, said",
     [

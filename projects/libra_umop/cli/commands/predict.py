@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 
 from ...data.dataset_args import DataSource, add_split_args
-from ...errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, ConfigError, one_line
+from ...data.layouts.reading.split_names import SPLITS
+from ...errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, ConfigError, DatasetError, one_line
 from ...utils.output_files import check_writable, check_writable_folder, refuse_to_overwrite
 from ..argument_types import add_opts, config_file, count, positive, score
 from ..exit_codes import exit_code_of
@@ -32,8 +33,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dataset",
         metavar="DIR",
-        help="instead: the validation images of a dataset, as for training (else the test images,"
-        " else the training images); --json has the ids by which its evaluation counts",
+        help="instead: the images of a dataset, as for training; --json has the ids by which its"
+        " evaluation counts",
+    )
+    parser.add_argument(
+        "--on",
+        choices=SPLITS,
+        help="split of --dataset; default: its validation images, else its test images, else those"
+        " of training",
     )
     add_split_args(parser)
     parser.add_argument("--weights", required=True, help="checkpoint, a path or an address")
@@ -75,6 +82,8 @@ def main(argv=None) -> int:
 
     if args.dataset or args.split:
         return predict_dataset(args)
+    if args.on:
+        raise ConfigError("--on is for --dataset, and none is given")
     inputs = find_inputs(args.inputs)
     problems = [f"skipped {problem}" for problem in inputs.problems]
     print("".join(f"{one_line(note)}\n" for note in inputs.notes), end="")
@@ -104,7 +113,10 @@ def predict_dataset(args: argparse.Namespace) -> int:
         raise ConfigError(f"--dataset and {other} are given; should be one of them")
     splits = named_splits(DataSource.by(args), needs_train=False)
     dataset = load_dataset(dataset_name(args.dataset), splits)
-    key = next(name for name in ("val", "test", "train") if name in dataset.splits)
+    key = args.on or next(name for name in ("val", "test", "train") if name in dataset.splits)
+    if key not in dataset.splits:
+        there = ", ".join(dataset.splits)
+        raise DatasetError(f"{args.dataset}: has no {key} split, but {there}")
     data = dataset.splits[key]
     inputs = Inputs(inputs_of_split(data), [], [], [])
     keep_what_is_read(args, inputs, data.source)
