@@ -7,6 +7,7 @@ import shutil
 import pytest
 from PIL import Image
 
+from libra_umop.data.check.checking import check_headers
 from libra_umop.data.coco.parsing import load_split
 from libra_umop.data.defects import CLIPPED, DROPPED, NOTE, REPAIRED
 from libra_umop.data.layouts.table import find_splits
@@ -418,6 +419,24 @@ def test_a_broken_file_is_refused_in_one_line_that_names_its_place(tmp_path, sou
     with pytest.raises(DatasetError, match=words.replace("[0, 1]", ".0, 1.")) as e:
         changed(sound, tmp_path / "x", *where)
     assert str(e.value).startswith(str(tmp_path)) and "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "layout, file, size, place",
+    [
+        (VOC, XML, "<width>96</width>", XML),
+        (CVAT, "annotations.xml", 'width="96"', "annotations.xml"),
+    ],
+)
+def test_a_size_that_is_not_the_pictures_is_named_where_it_is_said(
+    tmp_path, sound, layout, file, size, place
+):
+    root = tmp_path / "set"
+    data = changed(sound, root, layout, file, size, size.replace("96", "960"))
+    text = next(root.glob(file)).read_text()
+    line = text[: text.index("<size>" if layout == VOC else "960")].count("\n") + 1
+    (found,) = check_headers(data)
+    assert found.message.endswith(f"but 960 x 64 in {place}, line {line}")
 
 
 @pytest.mark.parametrize("name", READ)

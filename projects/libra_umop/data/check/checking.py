@@ -185,8 +185,9 @@ def _image_defects(
     annotated = (image["width"], image["height"])
     defects = []
     if annotated not in (header.size, header.shown_size):
-        message = "is {} x {} pixels, but {} x {} in the annotations"
-        message = message.format(*header.shown_size, *annotated)
+        said = data.places.get(("image_size", image["id"]), "the annotations")
+        message = "is {} x {} pixels, but {} x {} in {}"
+        message = message.format(*header.shown_size, *annotated, said)
         defects.append(data.defect("image_missized", message, **where))
     elif header.orientation != 1:
         how = "shown" if annotated == header.shown_size else "stored"

@@ -65,7 +65,7 @@ def _read(file: str, root: Element, split: str) -> Content:
         if whole_size(*size) is None:
             builder.defect("image_size", f"width and height of {short(name)} are {size}", place)
         elif picture is not None:
-            image_id = builder.add_image(picture, tuple(size))
+            image_id = builder.add_image(picture, tuple(size), place)
             for element in image.children:
                 _add(builder, image_id, file, element, tuple(size))
     return builder.content()

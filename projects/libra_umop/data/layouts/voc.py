@@ -192,7 +192,9 @@ def _add_picture(
     if isinstance(size, DatasetError):
         builder.unreadable(picture, size)
         return
-    image_id = builder.add_image(picture, size)
+    said = tree.child("size")
+    place = builder.place(path, said.line) if said is not None and _size(tree) else ""
+    image_id = builder.add_image(picture, size, place)
     for element in tree.all("object"):
         _add_object(builder, image_id, path, element, first_pixel)
 

@@ -92,12 +92,17 @@ class DocumentBuilder:
             else:
                 yield self.add_image(path, size), size, entry
 
-    def add_image(self, path: str, size: tuple[int, int]) -> int:
-        """Add an image by the path of its file and its (width, height) in pixels; its id."""
+    def add_image(self, path: str, size: tuple[int, int], said: str = "") -> int:
+        """Add an image by the path of its file and its (width, height) in pixels; its id.
+
+        ``said`` is the place where the user's files give that size, if they do.
+        """
         image_id = len(self._images) + 1
         self._images.append({"id": image_id, "width": size[0], "height": size[1]})
         self._paths.append(path)
         self._places["image_id", image_id] = self.place(path)
+        if said:
+            self._places["image_size", image_id] = said
         return image_id
 
     def add_object(

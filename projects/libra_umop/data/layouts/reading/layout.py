@@ -23,7 +23,8 @@ class Content:
         defects: what is wrong in the user's files and cannot be said by the document.
         places: where entries of the document come from, ``("image_id", 3)`` or
             ``("annotation_id", 7)`` -> "labels/a.txt, line 2", instead of ids that the user has
-            never seen. Empty where the ids are the user's own.
+            never seen, and ``("image_size", 3)``, where its size is said. Empty where the ids are
+            the user's own.
         is_file: the document is just what the split's ``source`` holds, which pycocotools can read.
         unannotated: why there are images without any annotations, which only a test split may be.
     """
