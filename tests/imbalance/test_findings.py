@@ -227,8 +227,8 @@ def test_the_caveat_says_that_a_lever_may_not_help():
 @pytest.mark.parametrize(
     "detector, words",
     [
-        ("UMOPRetinaNet", "`pfl_lrp_mean` did nothing to see: measure it on yours"),
-        ("LibraRetinaNet", "`pfl_lrp` cost a RetinaNet up to 0.8 AP in our study"),
+        ("UMOPRetinaNet", "pfl_lrp_mean did nothing to see: measure it on yours"),
+        ("LibraRetinaNet", "pfl_lrp cost a RetinaNet up to 0.8 AP in our study"),
         ("ATSS", "was shown to help an ATSS in our study: measure it on yours"),
         ("FCOS", None),
         (None, None),

@@ -14,7 +14,7 @@ from testing.dense_models import DETECTORS
 from testing.dense_models import tiny_model as tiny_dense_model
 from testing.tiny_rcnn import tiny_config, tiny_model
 
-# The coarsest level has more than one row. Before torch 2.14 its pooling was compiled once for even
+# The coarsest level has more than one row. With torch 2.11 its pooling is compiled once for even
 # and once for odd numbers of rows, and of columns: all of these are even and odd.
 SIZES = [(160, 192), (288, 256), (224, 320)]
 TWO_STAGE = ("faster_rcnn_R_50_FPN_1x", "libra_faster_rcnn_R_50_FPN_1x")
@@ -61,7 +61,7 @@ def test_images_of_other_sizes_compile_nothing_anew_and_train_as_eager_does(name
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
         counts.append(counter.frame_count)
     # backbone and head; of a dense detector the losses of classes and of boxes, too. VFNet's head
-    # is parted by its deformable convolutions, before torch 2.14 once less.
+    # is parted by its deformable convolutions, with torch 2.11 once less.
     allowed = {5, 6} if name == "VFNet" else {4 if name in DETECTORS else 2}
     assert len(set(counts)) == 1 and counts[0] in allowed
 

@@ -29,9 +29,9 @@ def compile_parts(model: nn.Module) -> None:
 
     These are the backbone, the convolutional heads, and the losses of a dense detector of this
     project, a graph each; the lists of images and boxes between them would only break one. Sizes
-    are symbols in them, so that images of other sizes do not compile anew; the weights go to
-    channels-last memory, which that takes. The names of the weights stay, and so does what a copy
-    of the model computes.
+    are symbols in them, so that images of other sizes hardly compile anew (docs/train.md); the
+    weights go to channels-last memory, which that takes. The names of the weights stay, and so does
+    what a copy of the model computes.
 
     Args:
         model: a detector, not wrapped for several processes.
